@@ -1,7 +1,7 @@
 """Find the cause of an API error in its status, its error code and its text.
 
-The API has error codes for a few causes and only texts for the rest. `tests/engine/api_refusals.py` has a table of the
-texts, each with its source. An error that is not recognized changes nothing in the conversation.
+The API has error codes for a few causes and only texts for the rest. `tests/engine/reported_api_errors.py` has a table
+of the texts, each with its source. An error that is not recognized changes nothing in the conversation.
 """
 
 from __future__ import annotations

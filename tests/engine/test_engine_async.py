@@ -7,7 +7,7 @@ import threading
 
 import anthropic
 import pytest
-from engine_looks import kinds
+from stored_entries import list_kinds
 
 from chathistory import AsyncChatEngine, AsyncHistory, errors
 from chathistory.testing import FakeMessagesAPI
@@ -18,14 +18,14 @@ TEXT = "one two three"
 
 
 @pytest.fixture
-def run_on(opened):
+def run_on(open_again):
     """Run a coroutine function with an asynchronous engine on a stand-in with the given replies."""
 
     def run(reply, work, **options):
         api = FakeMessagesAPI(reply)
 
         async def main():
-            async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, **options) as engine:
+            async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL, **options) as engine:
                 return await work(engine)
 
         return asyncio.run(main()), api
@@ -61,7 +61,7 @@ def test_errors_close_the_turn_and_it_can_be_resumed(run_on, chat_of):
 
     reply, _ = run_on([Failure(500), Cut(TEXT, 5), "whole"], work)
     assert reply.text == "whole"
-    assert kinds(chat_of("a")) == [
+    assert list_kinds(chat_of("a")) == [
         "message",
         "turn_abandoned",
         "turn_opened",
@@ -78,7 +78,7 @@ def test_leaving_a_stream_early_keeps_what_came(run_on, chat_of):
                 break
 
     run_on(TEXT, work)
-    assert kinds(chat_of("a")) == ["message", "reply_interrupted"]
+    assert list_kinds(chat_of("a")) == ["message", "reply_interrupted"]
 
 
 def test_a_paused_turn_goes_on(run_on, chat_of):
@@ -95,7 +95,7 @@ def test_a_paused_turn_goes_on(run_on, chat_of):
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     (sent, streamed), _ = run_on([paused, done] * 2, work, tools=tools)
     assert sent.text == streamed.text == "Found."
-    assert kinds(chat_of("a")) == kinds(chat_of("b")) == ["message"] * 3
+    assert list_kinds(chat_of("a")) == list_kinds(chat_of("b")) == ["message"] * 3
 
 
 def test_a_reply_that_comes_too_late_is_kept_beside_it(run_on, chat_of):
@@ -111,7 +111,7 @@ def test_a_reply_that_comes_too_late_is_kept_beside_it(run_on, chat_of):
                 await stream.get_final_reply()
 
     run_on(late, work)
-    assert kinds(chat_of("a")) == ["message", "message", "reply_orphaned"] * 2
+    assert list_kinds(chat_of("a")) == ["message", "message", "reply_orphaned"] * 2
 
 
 def test_one_of_sixteen_sends_is_answered(run_on, chat_of):
@@ -127,7 +127,7 @@ def test_one_of_sixteen_sends_is_answered(run_on, chat_of):
     results, api = run_on(held, work)
     assert sum(isinstance(result, errors.TurnInProgress) for result in results) == 15
     assert len(api.requests) == 1
-    assert kinds(chat_of("a")) == ["message", "message"]
+    assert list_kinds(chat_of("a")) == ["message", "message"]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -193,14 +193,14 @@ def test_a_cancel_while_the_reply_is_on_its_way_closes_the_turn(run_on, chat_of)
         return caught.value
 
     run_on(held, work)
-    assert kinds(chat_of("a")) == ["message", "reply_interrupted"]
+    assert list_kinds(chat_of("a")) == ["message", "reply_interrupted"]
 
 
-def test_two_hundred_conversations_do_not_block_the_loop(opened):
+def test_two_hundred_conversations_do_not_block_the_loop(open_again):
     api = FakeMessagesAPI()
 
     async def main():
-        async with AsyncHistory(opened()) as history:
+        async with AsyncHistory(open_again()) as history:
             engine = AsyncChatEngine(api.async_client(), history, model=MODEL)
             replies = await asyncio.gather(*(engine.send(f"chat {n}", f"hello {n}") for n in range(200)))
             return replies, (await history.list(limit=200)).items
@@ -210,8 +210,8 @@ def test_two_hundred_conversations_do_not_block_the_loop(opened):
     assert sorted(row.messages for row in rows) == [2] * 200
 
 
-def test_a_cancel_while_the_turn_is_opened_closes_it_as_soon_as_it_has_landed(opened, chat_of, monkeypatch):
-    store, reached, go = opened(), threading.Event(), threading.Event()
+def test_a_cancel_while_the_turn_is_opened_closes_it_as_soon_as_it_has_landed(open_again, chat_of, monkeypatch):
+    store, reached, go = open_again(), threading.Event(), threading.Event()
     append = store.append
 
     def held(*args, **kwargs):
@@ -233,5 +233,5 @@ def test_a_cancel_while_the_turn_is_opened_closes_it_as_soon_as_it_has_landed(op
                 await task
 
     asyncio.run(main())
-    assert kinds(chat_of("a")) == ["message", "turn_abandoned"]
+    assert list_kinds(chat_of("a")) == ["message", "turn_abandoned"]
     assert api.requests == []

@@ -281,9 +281,9 @@ def check_untouched(api, arguments):
         assert request.status == 200
 
 
-def test_a_wrapper_that_marks_in_place_changes_one_request_and_no_memory(opened):
+def test_a_wrapper_that_marks_in_place_changes_one_request_and_no_memory(open_again):
     api, arguments = FakeMessagesAPI(lambda _: "hi"), given()
-    engine = ChatEngine(InPlace(api.client()), opened(), model=MODEL, **arguments)
+    engine = ChatEngine(InPlace(api.client()), open_again(), model=MODEL, **arguments)
     for number in range(6):
         engine.send("a", f"question {number}")
         engine.count_tokens("a", "and?")
@@ -292,15 +292,15 @@ def test_a_wrapper_that_marks_in_place_changes_one_request_and_no_memory(opened)
     assert engine.compact("a") is not None
     engine.send("a", "last")
     check_untouched(api, arguments)
-    said = [m["content"] for m in History(opened()).conversation("a").messages() if m["role"] == "user"]
+    said = [m["content"] for m in History(open_again()).conversation("a").messages() if m["role"] == "user"]
     assert said == ["last"]
 
 
-def test_a_wrapper_that_marks_in_place_changes_nothing_of_the_asynchronous_engine(opened):
+def test_a_wrapper_that_marks_in_place_changes_nothing_of_the_asynchronous_engine(open_again):
     api, arguments = FakeMessagesAPI(lambda _: "hi"), given()
 
     async def main():
-        async with AsyncChatEngine(AsyncInPlace(api.async_client()), opened(), model=MODEL, **arguments) as engine:
+        async with AsyncChatEngine(AsyncInPlace(api.async_client()), open_again(), model=MODEL, **arguments) as engine:
             for number in range(4):
                 await engine.send("a", f"question {number}")
                 await engine.count_tokens("a", "and?")
@@ -313,9 +313,9 @@ def test_a_wrapper_that_marks_in_place_changes_nothing_of_the_asynchronous_engin
     check_untouched(api, arguments)
 
 
-def test_the_callers_own_lists_can_change_without_changing_what_is_sent(opened):
+def test_the_callers_own_lists_can_change_without_changing_what_is_sent(open_again):
     api, arguments = FakeMessagesAPI(lambda _: "hi"), given()
-    engine = ChatEngine(api.client(), opened(), model=MODEL, **arguments)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, **arguments)
     engine.send("a", "one")
     arguments["system"][0]["text"] = "Be long."
     arguments["tools"].clear()
@@ -324,11 +324,11 @@ def test_the_callers_own_lists_can_change_without_changing_what_is_sent(opened):
     first, second = (request.body for request in api.requests)
     for name in ("system", "tools", "metadata"):
         assert first[name] == second[name]
-    stored = History(opened()).conversation("a").setup()
+    stored = History(open_again()).conversation("a").setup()
     assert {name: stored[name] for name in ("system", "tools")} == {name: second[name] for name in ("system", "tools")}
 
 
-def test_the_tool_runner_gets_a_copy_too(opened):
+def test_the_tool_runner_gets_a_copy_too(open_again):
     class Meddling(InPlace):
         def tool_runner(self, **arguments):
             arguments["messages"][0]["content"] = "changed"
@@ -336,29 +336,29 @@ def test_the_tool_runner_gets_a_copy_too(opened):
             return self._inner.beta.messages.tool_runner(**arguments)
 
     api, tool = FakeMessagesAPI(lambda _: "hi"), copy.deepcopy(TOOL) | {"name": "plain"}
-    engine = ChatEngine(Meddling(api.client()), opened(), model=MODEL)
+    engine = ChatEngine(Meddling(api.client()), open_again(), model=MODEL)
     engine.run_tools("a", "hello", tools=[weather, tool])
     assert tool["name"] == "plain"
-    assert History(opened()).conversation("a").messages()[0]["content"] == "hello"
+    assert History(open_again()).conversation("a").messages()[0]["content"] == "hello"
 
 
-def test_a_writer_of_summaries_may_do_what_it_likes_with_its_messages(opened):
+def test_a_writer_of_summaries_may_do_what_it_likes_with_its_messages(open_again):
     def by(messages):
         for message in messages:
             message["content"] = "gone"
         return "in short"
 
     api = FakeMessagesAPI(lambda _: "hi")
-    engine = ChatEngine(api.client(), opened(), model=MODEL, trimming=Summarize(LastTurns(2, 1), by=by))
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, trimming=Summarize(LastTurns(2, 1), by=by))
     for number in range(6):
         engine.send("a", str(number))
     assert "gone" not in str(api.requests[-1].body["messages"])
 
 
 @pytest.mark.parametrize("options", [{"metadata": {"user_id": "u"}}, MappingProxyType({"metadata": {"user_id": "u"}})])
-def test_options_may_be_any_mapping(opened, options):
+def test_options_may_be_any_mapping(open_again, options):
     api = FakeMessagesAPI()
-    ChatEngine(api.client(), opened(), model=MODEL, options=options).send("a", "hello")
+    ChatEngine(api.client(), open_again(), model=MODEL, options=options).send("a", "hello")
     assert api.requests[0].body["metadata"] == {"user_id": "u"}
 
 

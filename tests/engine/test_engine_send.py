@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import anthropic
 import pytest
-from engine_looks import kinds, told
+from stored_entries import list_entries, list_kinds
 
 from chathistory import ChatEngine, errors, open_store
 from chathistory.testing import FakeMessagesAPI
@@ -37,18 +37,18 @@ def test_the_message_is_durable_before_the_request_and_the_reply_after_it(engine
     at_request = []
 
     def reply(_body):
-        at_request.append((kinds(chat_of("a")), chat_of("a").messages()))
+        at_request.append((list_kinds(chat_of("a")), chat_of("a").messages()))
         return "done"
 
     answered = engine_on(FakeMessagesAPI(reply)).send("a", "first words")
     assert at_request == [(["message"], [{"role": "user", "content": "first words"}])]
-    assert kinds(chat_of("a")) == ["message", "message"]
+    assert list_kinds(chat_of("a")) == ["message", "message"]
     assert answered.position == 2
 
 
 def test_what_the_response_told_is_stored_beside_the_message(engine_on, chat_of):
     answered = engine_on(FakeMessagesAPI("hi")).send("a", "hello")
-    entry = told(chat_of("a"))[1]
+    entry = list_entries(chat_of("a"))[1]
     assert entry.message == {"role": "assistant", "content": [{"type": "text", "text": "hi"}]}
     assert entry.data["response"]["id"].startswith("msg_")
     assert entry.data["response"]["stop_reason"] == "end_turn"
@@ -57,11 +57,11 @@ def test_what_the_response_told_is_stored_beside_the_message(engine_on, chat_of)
     assert chat_of("a").usage().total.output == answered.usage["output_tokens"]
 
 
-def test_the_request_has_what_the_engine_was_given(opened):
+def test_the_request_has_what_the_engine_was_given(open_again):
     api = FakeMessagesAPI("ok")
     given = {"system": "Be brief.", "tools": [TOOL], "max_tokens": 77, "options": {"stop_sequences": ["X"]}}
-    ChatEngine(api.client(), opened(), model=MODEL, **given).send("a", "hello")
-    ChatEngine(api.client(), opened(), model=MODEL, cache=False).send("b", "hello")
+    ChatEngine(api.client(), open_again(), model=MODEL, **given).send("a", "hello")
+    ChatEngine(api.client(), open_again(), model=MODEL, cache=False).send("b", "hello")
     sent, plain = (request.body for request in api.requests)
     assert sent == {
         "model": MODEL,
@@ -81,7 +81,7 @@ def test_an_error_of_the_sdk_passes_through_and_the_turn_can_be_resumed(engine_o
         engine.send("a", "precious words")
     assert "the message is saved" in caught.value.__notes__[0]
     assert "precious" not in caught.value.__notes__[0]
-    assert kinds(chat_of("a")) == ["message", "turn_abandoned"]
+    assert list_kinds(chat_of("a")) == ["message", "turn_abandoned"]
     assert engine.resume("a").text == "at last"
     assert chat_of("a").messages()[0] == {"role": "user", "content": "precious words"}
     assert len(chat_of("a").messages()) == 2
@@ -100,7 +100,7 @@ def test_after_a_failure_one_can_also_say_something_else(engine_on, chat_of):
 def test_an_answer_that_is_no_message_is_an_error(engine_on, chat_of):
     with pytest.raises(errors.IncompleteReply):
         engine_on(FakeMessagesAPI(Raw())).send("a", "hello")
-    assert kinds(chat_of("a")) == ["message", "turn_abandoned"]
+    assert list_kinds(chat_of("a")) == ["message", "turn_abandoned"]
 
 
 def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, chat_of):
@@ -115,13 +115,13 @@ def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, cha
         assert under_way.result(10).text == "slow"
     assert other.requests == []
     assert caught.value.until.utcoffset() == timedelta(0)
-    assert kinds(chat_of("a")) == ["message", "message"]
+    assert list_kinds(chat_of("a")) == ["message", "message"]
 
 
-def test_of_sixteen_sends_at_once_one_is_answered(opened, chat_of):
+def test_of_sixteen_sends_at_once_one_is_answered(open_again, chat_of):
     held = Paused("answer")
     api = FakeMessagesAPI(held)
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
 
     def send(number: int) -> str:
         try:
@@ -138,7 +138,7 @@ def test_of_sixteen_sends_at_once_one_is_answered(opened, chat_of):
         results = sorted(future.result(10) for future in futures)
     assert results == ["answer"] + ["in progress"] * 15
     assert len(api.requests) == 1
-    assert kinds(chat_of("a")) == ["message", "message"]
+    assert list_kinds(chat_of("a")) == ["message", "message"]
 
 
 def test_a_reply_that_finds_another_message_is_kept_beside_the_conversation(engine_on, chat_of):
@@ -151,11 +151,11 @@ def test_a_reply_that_finds_another_message_is_kept_beside_the_conversation(engi
         engine_on(FakeMessagesAPI(reply)).send("a", "hello")
     assert caught.value.reply.text == "paid for"
     assert caught.value.head.end == 4
-    assert kinds(chat_of("a")) == ["message", "message", "reply_orphaned"]
+    assert list_kinds(chat_of("a")) == ["message", "message", "reply_orphaned"]
 
 
-def test_a_message_from_another_thread_of_this_process_counts_too(opened):
-    store = opened()
+def test_a_message_from_another_thread_of_this_process_counts_too(open_again):
+    store = open_again()
 
     def reply(_body):
         engine.history.conversation("a").append({"role": "user", "content": "me too"})
@@ -164,7 +164,7 @@ def test_a_message_from_another_thread_of_this_process_counts_too(opened):
     engine = ChatEngine(FakeMessagesAPI(reply).client(), store, model=MODEL)
     with pytest.raises(errors.OrphanedReply):
         engine.send("a", "hello")
-    assert kinds(engine.history.conversation("a")) == ["message", "message", "reply_orphaned"]
+    assert list_kinds(engine.history.conversation("a")) == ["message", "message", "reply_orphaned"]
 
 
 def test_a_title_set_meanwhile_disturbs_nothing(engine_on, chat_of):
@@ -173,16 +173,16 @@ def test_a_title_set_meanwhile_disturbs_nothing(engine_on, chat_of):
         return "undisturbed"
 
     assert engine_on(FakeMessagesAPI(reply)).send("a", "hello").text == "undisturbed"
-    assert kinds(chat_of("a")) == ["message", "annotation", "message"]
+    assert list_kinds(chat_of("a")) == ["message", "annotation", "message"]
     assert chat_of("a").info().title == "A title"
 
 
 @pytest.mark.parametrize("same_process", [True, False])
-def test_a_late_reply_does_not_bring_a_deleted_conversation_back(opened, same_process):
-    store = opened()
+def test_a_late_reply_does_not_bring_a_deleted_conversation_back(open_again, same_process):
+    store = open_again()
 
     def reply(_body):
-        elsewhere = store if same_process else opened()
+        elsewhere = store if same_process else open_again()
         assert ChatEngine(api.client(), elsewhere, model=MODEL).history.delete("a").messages == 1
         return "paid for"
 
@@ -203,7 +203,7 @@ def test_a_turn_id_given_twice_sends_once(engine_on, chat_of):
     with pytest.raises(errors.TurnMismatch):
         engine_on(api).send("a", "something else", turn_id="T1")
     assert len(api.requests) == 1
-    assert kinds(chat_of("a")) == ["message", "message"]
+    assert list_kinds(chat_of("a")) == ["message", "message"]
 
 
 def test_a_turn_id_that_failed_is_sent_again_without_a_second_message(engine_on, chat_of):
@@ -211,7 +211,7 @@ def test_a_turn_id_that_failed_is_sent_again_without_a_second_message(engine_on,
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "hello", turn_id="T1")
     assert engine_on(api).send("a", "hello", turn_id="T1").text == "now"
-    assert kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
+    assert list_kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
     assert len(chat_of("a").messages()) == 2
 
 
@@ -263,7 +263,7 @@ def test_a_refused_turn_is_not_sent_again(engine_on, chat_of):
     assert engine.send("a", "something bad").stop_reason == "refusal"
     assert engine.send("a", "something good").text == "gladly"
     assert api.requests[1].body["messages"] == [{"role": "user", "content": "something good"}]
-    assert kinds(chat_of("a")) == ["message"] * 4
+    assert list_kinds(chat_of("a")) == ["message"] * 4
 
 
 def test_tools_are_handed_to_the_caller(engine_on, chat_of):
@@ -297,7 +297,7 @@ def test_bad_content_is_refused_before_anything_is_stored(engine_on, chat_of):
         with pytest.raises(errors.InvalidInput):
             engine_on(api).send("a", content)
     assert api.requests == []
-    assert kinds(chat_of("a")) == []
+    assert list_kinds(chat_of("a")) == []
 
 
 def test_no_client_is_built_and_any_with_messages_will_do():

@@ -8,7 +8,7 @@ import json
 import anthropic
 import httpx2
 import pytest
-from engine_looks import kinds, told
+from stored_entries import list_entries, list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, SetupChangedWarning, errors
 from chathistory.testing import FakeMessagesAPI
@@ -26,8 +26,8 @@ def test_text_comes_in_pieces_and_the_whole_is_saved(engine_on, chat_of):
         assert stream.get_final_reply().text == TEXT
     assert "".join(pieces) == TEXT
     assert len(pieces) > 1
-    assert kinds(chat_of("a")) == ["message", "message"]
-    assert told(chat_of("a"))[1].data["request_id"].startswith("req_")
+    assert list_kinds(chat_of("a")) == ["message", "message"]
+    assert list_entries(chat_of("a"))[1].data["request_id"].startswith("req_")
 
 
 def test_a_streamed_turn_is_stored_as_one_that_was_not(engine_on, chat_of):
@@ -43,7 +43,7 @@ def test_a_streamed_turn_is_stored_as_one_that_was_not(engine_on, chat_of):
 
 def test_nothing_happens_before_the_block_is_entered(engine_on, chat_of):
     engine_on(FakeMessagesAPI(TEXT)).stream("a", "hello")
-    assert kinds(chat_of("a")) == []
+    assert list_kinds(chat_of("a")) == []
 
 
 def test_a_turn_id_given_twice_streams_the_stored_reply(engine_on):
@@ -59,8 +59,8 @@ def test_leaving_early_keeps_what_came_beside_the_conversation(engine_on, chat_o
     engine = engine_on(FakeMessagesAPI(TEXT))
     with engine.stream("a", "hello") as stream:
         next(iter(stream))
-    assert kinds(chat_of("a")) == ["message", "reply_interrupted"]
-    kept = told(chat_of("a"))[1]
+    assert list_kinds(chat_of("a")) == ["message", "reply_interrupted"]
+    kept = list_entries(chat_of("a"))[1]
     assert kept.message["content"][0]["text"] == "one "
     assert chat_of("a").messages() == [{"role": "user", "content": "hello"}]
     with engine.stream_resumed("a") as stream:
@@ -76,7 +76,7 @@ def test_an_error_of_the_caller_passes_through_and_the_turn_is_closed(engine_on,
             raise error
     assert caught.value is error
     assert "saved" in error.__notes__[0]
-    assert kinds(chat_of("a")) == ["message", "reply_interrupted"]
+    assert list_kinds(chat_of("a")) == ["message", "reply_interrupted"]
     assert chat_of("a").state().engine.open_turn is None
 
 
@@ -98,7 +98,7 @@ def test_a_broken_stream_is_never_a_reply(engine_on, chat_of, how, after):
     with pytest.raises(expected), engine.stream("a", "hello") as stream:
         list(stream)
     came = after > 3  # a piece of text
-    assert kinds(chat_of("a")) == ["message", "reply_interrupted" if came else "turn_abandoned"]
+    assert list_kinds(chat_of("a")) == ["message", "reply_interrupted" if came else "turn_abandoned"]
     assert chat_of("a").messages() == [{"role": "user", "content": "hello"}]
     assert chat_of("a").state().engine.open_turn is None
     assert engine.resume("a").text == "whole"
@@ -110,7 +110,7 @@ def test_half_a_tool_call_is_not_kept(engine_on, chat_of):
     engine = engine_on(FakeMessagesAPI(Cut([{"type": "text", "text": "Let me see."}, CALL], after=7)), tools=tools)
     with pytest.raises(errors.IncompleteReply), engine.stream("a", "hello") as stream:
         list(stream)
-    kept = told(chat_of("a"))[1]
+    kept = list_entries(chat_of("a"))[1]
     assert [block["type"] for block in kept.message["content"]] == ["text"]
 
 
@@ -120,7 +120,7 @@ def test_an_error_before_the_stream_closes_the_turn(engine_on, chat_of):
         engine_on(FakeMessagesAPI(Failure(429))).stream("a", "hello") as stream,
     ):
         list(stream)
-    assert kinds(chat_of("a")) == ["message", "turn_abandoned"]
+    assert list_kinds(chat_of("a")) == ["message", "turn_abandoned"]
 
 
 def test_a_paused_stream_goes_on(engine_on, chat_of):
@@ -131,22 +131,22 @@ def test_a_paused_stream_goes_on(engine_on, chat_of):
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     with engine_on(api, tools=tools).stream("a", "look") as stream:
         assert "".join(stream) == "Let me look. Found."
-    assert kinds(chat_of("a")) == ["message"] * 3
+    assert list_kinds(chat_of("a")) == ["message"] * 3
 
 
-def test_breaks_over_a_real_socket(opened, chat_of):
+def test_breaks_over_a_real_socket(open_again, chat_of):
     answers = [Cut(TEXT, 5), Reset(TEXT, 5), ErrorEvent(TEXT, 5), Paused(TEXT, after=5)]
     expected = [errors.IncompleteReply, httpx2.TransportError, anthropic.APIStatusError, httpx2.ReadTimeout]
     api = FakeMessagesAPI(answers)
     with api.serve() as url:
         client = anthropic.Anthropic(base_url=url, api_key="x", max_retries=0, timeout=0.5)
-        engine = ChatEngine(client, opened(), model="claude-sonnet-5-5")
+        engine = ChatEngine(client, open_again(), model="claude-sonnet-5-5")
         for error in expected:
             with pytest.raises(error), engine.stream("a", "hello") as stream:
                 list(stream)
         answers[3].gate.set()
         client.close()
-    assert kinds(chat_of("a")) == ["message", "reply_interrupted"] + ["turn_opened", "reply_interrupted"] * 3
+    assert list_kinds(chat_of("a")) == ["message", "reply_interrupted"] + ["turn_opened", "reply_interrupted"] * 3
 
 
 def sse(*events: dict) -> Raw:
@@ -170,7 +170,7 @@ END = {"type": "message_stop"}
 def test_an_empty_stream_is_no_reply(engine_on, chat_of):
     with pytest.raises(errors.IncompleteReply), engine_on(FakeMessagesAPI([sse()])).stream("a", "hello") as stream:
         list(stream)
-    assert kinds(chat_of("a")) == ["message", "turn_abandoned"]
+    assert list_kinds(chat_of("a")) == ["message", "turn_abandoned"]
 
 
 def test_events_and_deltas_of_the_future_pass_by(engine_on, chat_of):
@@ -198,7 +198,7 @@ def test_an_end_without_a_stop_reason_is_no_reply(engine_on, chat_of):
         engine_on(FakeMessagesAPI([sse(*events)])).stream("a", "hello") as stream,
     ):
         list(stream)
-    assert kinds(chat_of("a")) == ["message", "reply_interrupted"]
+    assert list_kinds(chat_of("a")) == ["message", "reply_interrupted"]
 
 
 def test_a_title_set_while_the_reply_streams_does_not_disturb_it(engine_on, chat_of):
@@ -207,7 +207,7 @@ def test_a_title_set_while_the_reply_streams_does_not_disturb_it(engine_on, chat
         assert next(pieces).startswith("one")
         chat_of("a").set_title("A title")
         assert stream.get_final_reply().text == "one two three"
-    assert kinds(chat_of("a")) == ["message", "annotation", "message"]
+    assert list_kinds(chat_of("a")) == ["message", "annotation", "message"]
     assert chat_of("a").info().title == "A title"
 
 
@@ -237,10 +237,10 @@ def test_thinking_and_the_input_of_tools_come_as_events(engine_on):
             assert stream.get_final_reply().tool_calls[0]["name"] == "weather"
 
 
-def test_the_same_events_come_with_asyncio(opened):
+def test_the_same_events_come_with_asyncio(open_again):
     async def main():
         api = FakeMessagesAPI([THOUGHT, {"type": "text", "text": TEXT}])
-        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL) as engine:
             with pytest.raises(errors.InvalidInput, match="must be entered first"):
                 await engine.stream("a", "hello").get_final_reply()
             async with engine.stream("a", "hello") as stream:
@@ -263,7 +263,7 @@ def test_the_same_events_come_with_asyncio(opened):
 def test_a_stream_without_with_says_so(engine_on, chat_of, use):
     with pytest.raises(errors.InvalidInput, match=r"with engine\.stream"):
         use(engine_on(FakeMessagesAPI(TEXT)).stream("a", "hello"))
-    assert kinds(chat_of("a")) == []
+    assert list_kinds(chat_of("a")) == []
 
 
 def test_the_text_stream_is_what_iterating_gives(engine_on):

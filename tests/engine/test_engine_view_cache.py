@@ -23,9 +23,9 @@ def weather(city: str) -> str:
 
 
 @pytest.fixture
-def counted(opened, monkeypatch):
+def counted(open_again, monkeypatch):
     """A store and the list of its methods that were called."""
-    store, calls = opened(), []
+    store, calls = open_again(), []
     for name in ("read", "append"):
         method = getattr(store, name)
         monkeypatch.setattr(
@@ -73,12 +73,12 @@ def test_what_another_thread_said_since_is_sent_too(counted):
     assert sent(api)[-2:] == ["from here", "two"]
 
 
-def test_a_conversation_that_was_made_again_or_rewound_is_not_remembered(counted, chat_of, opened):
+def test_a_conversation_that_was_made_again_or_rewound_is_not_remembered(counted, chat_of, open_again):
     store, _ = counted
     api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
-    History(opened()).delete("a")
+    History(open_again()).delete("a")
     chat_of("a").append({"role": "user", "content": "anew"})
     engine.send("a", "two")
     assert sent(api) == ["anew", "two"]

@@ -11,7 +11,7 @@ import threading
 import anthropic
 import httpx2
 import pytest
-from engine_looks import kinds
+from stored_entries import list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
 from chathistory.testing import FakeMessagesAPI
@@ -36,7 +36,7 @@ OPTIONS = {"api_key": "x", "max_retries": 0, "timeout": 1.0}
 def check(url, api, kind):
     with open_store(url) as store:
         chat = History(store).conversation("a")
-        assert kinds(chat) == ["message", kind]
+        assert list_kinds(chat) == ["message", kind]
         assert chat.messages() == [{"role": "user", "content": "hello"}]
         assert chat.state().engine.open_turn is None
         assert ChatEngine(api.client(), store, model=MODEL).resume("a").text == "whole"

@@ -9,7 +9,7 @@ from functools import partial
 
 import anthropic
 import pytest
-from engine_looks import told
+from stored_entries import list_entries
 
 from chathistory import ChatEngine, History, open_store
 from chathistory.log.process import this_process
@@ -86,7 +86,7 @@ def test_what_a_killed_process_leaves_another_goes_on_with(tmp_path, tools, fata
         assert say("a", "the weather?", turn_id="T").text == "sunny"
         if done:
             assert len(api.requests) == paid
-        texts = [entry.message["content"] for entry in told(chat) if entry.kind == "message"]
+        texts = [entry.message["content"] for entry in list_entries(chat) if entry.kind == "message"]
         assert texts.count("the weather?") == 1
         assert say("a", "thanks").text == "sunny"  # what is left can be sent
     api.assert_extends()

@@ -17,9 +17,9 @@ from pathlib import Path
 import anthropic
 import pytest
 from chathistory_memory import MemoryStore
-from engine_clock import SECOND, wait_until
-from engine_looks import kinds, told
+from lease_clock import SECOND, wait_until
 from made_entries import make_entry
+from stored_entries import list_entries, list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
 from chathistory.engine import turn as turn_module
@@ -36,7 +36,7 @@ ELSEWHERE = Process("elsewhere", 7, "another boot", "1-1", 5)
 
 
 def renewals(chat) -> int:
-    return kinds(chat).count("lease_renewed")
+    return list_kinds(chat).count("lease_renewed")
 
 
 def stream_on(engine):
@@ -57,7 +57,7 @@ def tools_on(engine):
     return reached, go_on, lambda: engine.run_tools("a", "first", tools=[weather])
 
 
-def long_turn(way, engine_on, opened, **options):
+def long_turn(way, engine_on, open_again, **options):
     """Begin a turn that waits: return what tells that it waits, what lets it go on, and what runs it."""
     if way == "tool":
         engine = engine_on(FakeMessagesAPI(lambda body: [CALL] if len(body["messages"]) == 1 else "slow"), **options)
@@ -69,7 +69,7 @@ def long_turn(way, engine_on, opened, **options):
     elif way == "stream":
         run = lambda: stream_on(engine_on(api, **options))  # noqa: E731
     else:
-        run = lambda: asyncio.run(asked(api, opened(), way, **options))  # noqa: E731
+        run = lambda: asyncio.run(asked(api, open_again(), way, **options))  # noqa: E731
     return held.reached, held.gate, run
 
 
@@ -85,8 +85,8 @@ async def asked(api, store, way, **options):
 
 
 @pytest.mark.parametrize("way", ["create", "stream", "tool", "async create", "async stream"])
-def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, opened, chat_of, way):
-    reached, go_on, run = long_turn(way, engine_on, opened, turn_timeout=60)
+def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, open_again, chat_of, way):
+    reached, go_on, run = long_turn(way, engine_on, open_again, turn_timeout=60)
     other = FakeMessagesAPI("another")
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(run)
@@ -101,14 +101,14 @@ def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, opened, 
         go_on.set()
         assert under_way.result(60).text == "slow"
     assert other.requests == []
-    assert [kind for kind in kinds(chat_of("a")) if kind not in ("message", "lease_renewed")] == []
+    assert [kind for kind in list_kinds(chat_of("a")) if kind not in ("message", "lease_renewed")] == []
     assert chat_of("a").state().engine.open_turn is None
     clock.go(21)
     assert clock.keeper._wait_for_due_turns() == []  # nothing is kept any longer
 
 
-def test_a_short_turn_writes_nothing_more(clock, opened, monkeypatch):
-    store, appends = opened(), []
+def test_a_short_turn_writes_nothing_more(clock, open_again, monkeypatch):
+    store, appends = open_again(), []
     append = store.append
     monkeypatch.setattr(store, "append", lambda *a, **k: (appends.append(len(a[1])), append(*a, **k))[1])
     engine = ChatEngine(FakeMessagesAPI("hi").client(), store, model=MODEL, turn_timeout=60)
@@ -125,10 +125,10 @@ def test_a_short_turn_writes_nothing_more(clock, opened, monkeypatch):
     assert renewals(History(store).conversation("a")) == 0
 
 
-def test_the_one_thread_ends_with_the_last_turn(clock, opened):
+def test_the_one_thread_ends_with_the_last_turn(clock, open_again):
     held = [Paused("hi") for _ in range(3)]
     before = set(threading.enumerate())  # those of other tests may still wait
-    engine = ChatEngine(FakeMessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI(held).client(), open_again(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(3) as pool:
         turns = [pool.submit(engine.send, name, "hello") for name in "abc"]
         assert all(each.reached.wait(60) for each in held)
@@ -142,15 +142,15 @@ def test_the_one_thread_ends_with_the_last_turn(clock, opened):
     assert clock.keeper._thread is None
 
 
-def test_a_turn_that_a_program_has_dropped_is_not_kept(clock, opened):
-    engine = ChatEngine(FakeMessagesAPI("hi").client(), opened(), model=MODEL, turn_timeout=60)
+def test_a_turn_that_a_program_has_dropped_is_not_kept(clock, open_again):
+    engine = ChatEngine(FakeMessagesAPI("hi").client(), open_again(), model=MODEL, turn_timeout=60)
     stream = engine.stream("a", "hello")
     stream.__enter__()
     del stream
     gc.collect()
     wait_until(lambda: (gc.collect(), not clock.keeper._turns)[1], "the turn is still held")
     clock.go(61)
-    other = ChatEngine(FakeMessagesAPI("hi").client(), opened(), model=MODEL, turn_timeout=60)
+    other = ChatEngine(FakeMessagesAPI("hi").client(), open_again(), model=MODEL, turn_timeout=60)
     assert other.resume("a").text == "hi"
 
 
@@ -212,10 +212,10 @@ def test_a_store_that_does_not_answer_delays_no_other(clock):
             assert [each.result(60).text for each in turns] == ["one", "two"]
 
 
-def test_a_title_and_a_message_beside_go_past_renewals(clock, opened, chat_of):
+def test_a_title_and_a_message_beside_go_past_renewals(clock, open_again, chat_of):
     """What others write does not conflict with a renewal that they have not seen."""
     held = Paused("slow")
-    engine = ChatEngine(FakeMessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI(held).client(), open_again(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "first")
         assert held.reached.wait(60)
@@ -230,7 +230,7 @@ def test_a_title_and_a_message_beside_go_past_renewals(clock, opened, chat_of):
         held.gate.set()
         with pytest.raises(errors.OrphanedReply):
             under_way.result(60)
-    assert kinds(chat_of("a")) == [
+    assert list_kinds(chat_of("a")) == [
         "message",
         "lease_renewed",
         "annotation",
@@ -263,24 +263,24 @@ def test_a_turn_that_cannot_renew_can_be_taken_over_and_its_late_reply_is_kept(c
         with pytest.raises(errors.OrphanedReply) as caught:
             under_way.result(60)
     assert caught.value.reply.text == "too late"
-    assert kinds(chat_of("a")) == ["message", "turn_abandoned", "message", "message", "reply_orphaned"]
+    assert list_kinds(chat_of("a")) == ["message", "turn_abandoned", "message", "message", "reply_orphaned"]
     assert [message["content"] for message in chat_of("a").messages()][:2] == ["first", "second"]
     assert "too late" not in str(chat_of("a").messages())
-    assert told(chat_of("a"))[4].message["content"][0]["text"] == "too late"
+    assert list_entries(chat_of("a"))[4].message["content"][0]["text"] == "too late"
 
 
-def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock, opened, engine_on, monkeypatch):
+def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock, open_again, engine_on, monkeypatch):
     """The other saw the lease run out, and it was renewed before the other wrote."""
     held = Paused("just in time")
     cut_off(clock, monkeypatch)
-    engine = ChatEngine(FakeMessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI(held).client(), open_again(), model=MODEL, turn_timeout=60)
     turns, begun = [], turn_module.Turn.start
     monkeypatch.setattr(turn_module.Turn, "start", lambda self, *a, **k: (turns.append(self), begun(self, *a, **k)))
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "first")
         assert held.reached.wait(60)
         clock.go(61)
-        other = opened()
+        other = open_again()
         append = other.append
 
         def late(*args, **kwargs):
@@ -298,11 +298,11 @@ def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock
 
 @pytest.mark.parametrize("same_process", [True, False])
 @pytest.mark.parametrize("way", ["resume", "stream_resumed", "run_tools", "async"])
-def test_who_knows_better_takes_over_at_once(clock, opened, chat_of, way, same_process):
-    store, held = opened(), Paused("late")
+def test_who_knows_better_takes_over_at_once(clock, open_again, chat_of, way, same_process):
+    store, held = open_again(), Paused("late")
     first = ChatEngine(FakeMessagesAPI(held).client(), store, model=MODEL)
     api = FakeMessagesAPI("taken over")
-    second = ChatEngine(api.client(), store if same_process else opened(), model=MODEL)
+    second = ChatEngine(api.client(), store if same_process else open_again(), model=MODEL)
 
     async def resumed():
         async with AsyncChatEngine(api.async_client(), second.history, model=MODEL) as engine:
@@ -330,14 +330,14 @@ def test_who_knows_better_takes_over_at_once(clock, opened, chat_of, way, same_p
         with pytest.raises(errors.OrphanedReply) as caught:
             under_way.result(60)
     assert caught.value.reply.text == "late"
-    assert kinds(chat_of("a")) == ["message", "turn_opened", "message", "reply_orphaned"]
+    assert list_kinds(chat_of("a")) == ["message", "turn_opened", "message", "reply_orphaned"]
     assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant"]
 
 
-def test_a_turn_taken_over_is_not_renewed_by_who_lost_it(clock, opened, chat_of):
+def test_a_turn_taken_over_is_not_renewed_by_who_lost_it(clock, open_again, chat_of):
     late, slow = Paused("late"), Paused("slow")
-    first = ChatEngine(FakeMessagesAPI(late).client(), opened(), model=MODEL, turn_timeout=60)
-    second = ChatEngine(FakeMessagesAPI(slow).client(), opened(), model=MODEL, turn_timeout=600)
+    first = ChatEngine(FakeMessagesAPI(late).client(), open_again(), model=MODEL, turn_timeout=60)
+    second = ChatEngine(FakeMessagesAPI(slow).client(), open_again(), model=MODEL, turn_timeout=600)
     with ThreadPoolExecutor(2) as pool:
         lost = pool.submit(first.send, "a", "hello")
         assert late.reached.wait(60)
@@ -354,10 +354,10 @@ def test_a_turn_taken_over_is_not_renewed_by_who_lost_it(clock, opened, chat_of)
             lost.result(60)
 
 
-def test_a_paused_turn_that_was_taken_over_pays_for_no_other_request(clock, opened, engine_on):
+def test_a_paused_turn_that_was_taken_over_pays_for_no_other_request(clock, open_again, engine_on):
     search = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
     api = FakeMessagesAPI(Reply(content=[search], stop_reason="pause_turn"))
-    store = opened()
+    store = open_again()
     append = store.append
 
     def taken_over(key, bodies, **more):
@@ -393,17 +393,17 @@ def test_who_must_wait_is_told_until_when_by_whom_and_both_ways_on(clock, engine
     assert (str(again), again.pid, again.until) == (str(error), error.pid, error.until)
 
 
-def opened_elsewhere(opened, until, by=ELSEWHERE):
+def opened_elsewhere(open_again, until, by=ELSEWHERE):
     """Store a question whose turn another machine has opened."""
     data = {"lease_until": until, "opened_by": by.to_dict()} if by else {"lease_until": until}
-    log = History(opened()).conversation("a").log
+    log = History(open_again()).conversation("a").log
     log.append([make_entry("message", {"role": "user", "content": "hello"}, data, "T")])
 
 
 @pytest.mark.parametrize("years", [0.001, 1, 10, 290_000])
-def test_a_clock_that_is_ahead_blocks_nobody_for_longer_than_the_readers_own_time_out(clock, opened, years):
-    opened_elsewhere(opened, clock.wall + int(years * 365 * 86_400 * SECOND))
-    engine = ChatEngine(FakeMessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
+def test_a_clock_that_is_ahead_blocks_nobody_for_longer_than_the_readers_own_time_out(clock, open_again, years):
+    opened_elsewhere(open_again, clock.wall + int(years * 365 * 86_400 * SECOND))
+    engine = ChatEngine(FakeMessagesAPI("at last").client(), open_again(), model=MODEL, turn_timeout=60)
     with pytest.raises(errors.TurnInProgress) as caught:
         engine.send("a", "second")
     assert caught.value.until == to_datetime(clock.wall + 60 * SECOND)
@@ -415,9 +415,9 @@ def test_a_clock_that_is_ahead_blocks_nobody_for_longer_than_the_readers_own_tim
     assert engine.resume("a").text == "at last"
 
 
-def test_a_clock_that_was_set_back_does_not_prolong_what_was_seen(clock, opened):
-    opened_elsewhere(opened, clock.wall + 50 * SECOND)
-    engine = ChatEngine(FakeMessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
+def test_a_clock_that_was_set_back_does_not_prolong_what_was_seen(clock, open_again):
+    opened_elsewhere(open_again, clock.wall + 50 * SECOND)
+    engine = ChatEngine(FakeMessagesAPI("at last").client(), open_again(), model=MODEL, turn_timeout=60)
     clock.set_wall(-86_400)
     with pytest.raises(errors.TurnInProgress) as caught:
         engine.send("a", "second")
@@ -430,14 +430,14 @@ def test_a_clock_that_was_set_back_does_not_prolong_what_was_seen(clock, opened)
     assert engine.send("a", "second").text == "at last"
 
 
-def test_a_lease_that_is_renewed_counts_anew(clock, opened):
+def test_a_lease_that_is_renewed_counts_anew(clock, open_again):
     ahead = clock.wall + 86_400 * SECOND
-    opened_elsewhere(opened, ahead)
-    engine = ChatEngine(FakeMessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
+    opened_elsewhere(open_again, ahead)
+    engine = ChatEngine(FakeMessagesAPI("at last").client(), open_again(), model=MODEL, turn_timeout=60)
     with pytest.raises(errors.TurnInProgress):
         engine.resume("a")
     clock.go(59)
-    chat = History(opened()).conversation("a")
+    chat = History(open_again()).conversation("a")
     chat.log.append(
         [
             make_entry(
@@ -455,10 +455,10 @@ def test_a_lease_that_is_renewed_counts_anew(clock, opened):
 
 
 @pytest.mark.parametrize("change", ["rewind", "forget", "drop_block"])
-def test_what_would_take_the_question_away_waits_as_well(clock, opened, change):
+def test_what_would_take_the_question_away_waits_as_well(clock, open_again, change):
     """As a cut and a repair do; the paid reply would find another conversation."""
-    opened_elsewhere(opened, clock.wall + 86_400 * 365 * SECOND)
-    chat = History(opened()).conversation("a")
+    opened_elsewhere(open_again, clock.wall + 86_400 * 365 * SECOND)
+    chat = History(open_again()).conversation("a")
     step = {
         "rewind": lambda: chat.rewind(to=0),
         "forget": lambda: chat.forget(before=1),
@@ -507,7 +507,7 @@ def test_a_process_that_was_killed_need_not_be_waited_for(tmp_path, reaped):
                 else:
                     wait_until(lambda: process._status(child.pid).has_ended, "the kill did not arrive")
                 assert engine.send("a", "hello").text == "after the restart"
-                assert [entry.kind for entry in told(engine.history.conversation("a"))][-2:] == [
+                assert [entry.kind for entry in list_entries(engine.history.conversation("a"))][-2:] == [
                     "turn_opened",
                     "message",
                 ]
@@ -518,17 +518,17 @@ def test_a_process_that_was_killed_need_not_be_waited_for(tmp_path, reaped):
 
 
 @linux
-def test_a_new_message_says_why_the_old_turn_was_closed(opened, chat_of):
+def test_a_new_message_says_why_the_old_turn_was_closed(open_again, chat_of):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     status = process._status(child.pid)
     by = replace(this_process(), pid=child.pid, started=status.started)
-    opened_elsewhere(opened, 2**60, by)
-    engine = ChatEngine(FakeMessagesAPI("hi").client(), opened(), model=MODEL)
+    opened_elsewhere(open_again, 2**60, by)
+    engine = ChatEngine(FakeMessagesAPI("hi").client(), open_again(), model=MODEL)
     with pytest.raises(errors.TurnInProgress):
         engine.send("a", "second")
     child.communicate(b"\n", 60)
     engine.send("a", "second")
-    [closed] = [entry for entry in told(chat_of("a")) if entry.kind == "turn_abandoned"]
+    [closed] = [entry for entry in list_entries(chat_of("a")) if entry.kind == "turn_abandoned"]
     assert (closed.turn, closed.data) == ("T", {"reason": "its process ended"})
 
 
@@ -593,19 +593,19 @@ def ended_pid() -> int:
     [None, 3, [], {}, {"host": "h"}, {"host": "h", "pid": "7"}, {"host": 1, "pid": 7}, {"host": "h", "pid": True}]
     + [{"host": "h", "pid": 7, name: []} for name in ("boot", "namespace", "started")],
 )
-def test_what_names_no_process_is_none(clock, opened, values):
+def test_what_names_no_process_is_none(clock, open_again, values):
     assert Process.from_dict(values) is None
     assert Process.from_dict(json.loads(json.dumps(ELSEWHERE.to_dict()))) == ELSEWHERE
 
 
-def test_an_open_turn_costs_little_in_the_head(opened):
+def test_an_open_turn_costs_little_in_the_head(open_again):
     seen = []
 
     def reply(_body):
         seen.append(len(store.read(History(store).key("a"), start=0, stop=0).head.revision.payload))
         return "hi"
 
-    store = opened()
+    store = open_again()
     ChatEngine(FakeMessagesAPI(reply).client(), store, model=MODEL).send("a", "hello")
     [size] = seen
     assert size < 700

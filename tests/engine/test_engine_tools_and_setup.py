@@ -7,7 +7,7 @@ import warnings
 
 import anthropic
 import pytest
-from engine_looks import kinds, told
+from stored_entries import list_entries, list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, errors
 from chathistory.engine.request import SetupChangedWarning
@@ -35,64 +35,64 @@ async def forecast(city: str) -> str:
 forecast.name = "weather"
 
 
-def run(opened, api, content="the weather?", **options):
-    return ChatEngine(api.client(), opened(), model=MODEL).run_tools("a", content, tools=[weather], **options)
+def run(open_again, api, content="the weather?", **options):
+    return ChatEngine(api.client(), open_again(), model=MODEL).run_tools("a", content, tools=[weather], **options)
 
 
-def test_the_runner_is_driven_and_each_message_stored_as_it_happens(opened, chat_of):
+def test_the_runner_is_driven_and_each_message_stored_as_it_happens(open_again, chat_of):
     seen = []
 
     def reply(body):
-        seen.append(kinds(chat_of("a")))
+        seen.append(list_kinds(chat_of("a")))
         return [THOUGHT, *CALLS] if len(body["messages"]) == 1 else "sunny"
 
     api = FakeMessagesAPI(reply)
-    assert run(opened, api).text == "sunny"
+    assert run(open_again, api).text == "sunny"
     assert seen == [["message"], ["message"] * 3]
-    results = told(chat_of("a"))[2].message
+    results = list_entries(chat_of("a"))[2].message
     assert [(block["tool_use_id"], block["content"]) for block in results["content"]] == [
         ("toolu_0", "sun in A"),
         ("toolu_1", "sun in B"),
     ]
     assert chat_of("a").state().engine.open_turn is None
-    assert chat_of("a").messages() == [*api.requests[-1].body["messages"], told(chat_of("a"))[-1].message]
+    assert chat_of("a").messages() == [*api.requests[-1].body["messages"], list_entries(chat_of("a"))[-1].message]
     api.assert_extends()
 
 
-def test_the_asynchronous_runner_too(opened, chat_of):
+def test_the_asynchronous_runner_too(open_again, chat_of):
     api = FakeMessagesAPI([CALLS, "sunny"])
 
     async def main():
-        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL) as engine:
             return await engine.run_tools("a", "the weather?", tools=[forecast])
 
     assert asyncio.run(main()).text == "sunny"
-    assert kinds(chat_of("a")) == ["message"] * 4
+    assert list_kinds(chat_of("a")) == ["message"] * 4
     assert chat_of("a").state().engine.open_turn is None
 
 
-def test_others_wait_while_tools_are_run(opened, chat_of, engine_on):
+def test_others_wait_while_tools_are_run(open_again, chat_of, engine_on):
     def reply(body):
         if len(body["messages"]) > 1:
             with pytest.raises(errors.TurnInProgress):
                 engine_on(FakeMessagesAPI()).send("a", "me first")
         return CALLS if len(body["messages"]) == 1 else "sunny"
 
-    assert run(opened, FakeMessagesAPI(reply)).text == "sunny"
+    assert run(open_again, FakeMessagesAPI(reply)).text == "sunny"
 
 
-def test_a_failure_between_tools_can_be_resumed(opened, chat_of):
+def test_a_failure_between_tools_can_be_resumed(open_again, chat_of):
     api = FakeMessagesAPI([CALLS, Failure(500), "sunny after all"])
     with pytest.raises(anthropic.InternalServerError):
-        run(opened, api)
-    assert kinds(chat_of("a")) == ["message", "message", "message", "turn_abandoned"]
-    assert run(opened, api, None).text == "sunny after all"
+        run(open_again, api)
+    assert list_kinds(chat_of("a")) == ["message", "message", "message", "turn_abandoned"]
+    assert run(open_again, api, None).text == "sunny after all"
     with pytest.raises(errors.TurnError):
-        run(opened, api, None)
+        run(open_again, api, None)
     api.assert_extends()
 
 
-def test_a_tool_that_kills_its_process_leaves_a_conversation_that_goes_on(opened, chat_of):
+def test_a_tool_that_kills_its_process_leaves_a_conversation_that_goes_on(open_again, chat_of):
     @anthropic.beta_tool
     def deadly(city: str) -> str:
         """Tell the weather of a city."""
@@ -100,20 +100,20 @@ def test_a_tool_that_kills_its_process_leaves_a_conversation_that_goes_on(opened
 
     deadly.name = "weather"
     api = FakeMessagesAPI([CALLS, "never mind"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     with pytest.raises(KeyboardInterrupt):
         engine.run_tools("a", "the weather?", tools=[deadly])
-    assert run(opened, api, None).text == "never mind"
+    assert run(open_again, api, None).text == "never mind"
     results = api.requests[-1].body["messages"][-1]["content"]
     assert [block["is_error"] for block in results] == [True, True]
-    assert results == told(chat_of("a"))[-2].message["content"]  # what was sent is what is stored
+    assert results == list_entries(chat_of("a"))[-2].message["content"]  # what was sent is what is stored
     api.assert_extends()
 
 
-def test_a_turn_id_given_twice_runs_no_tool_twice(opened, chat_of):
+def test_a_turn_id_given_twice_runs_no_tool_twice(open_again, chat_of):
     api = FakeMessagesAPI([CALLS, "sunny"])
     for _ in range(2):
-        assert run(opened, api, turn_id="T").text == "sunny"
+        assert run(open_again, api, turn_id="T").text == "sunny"
     assert len(api.requests) == 2
 
 
@@ -123,11 +123,11 @@ def test_a_call_that_was_cut_is_not_handed_out(engine_on):
     assert [call["id"] for call in reply.tool_calls] == ["toolu_0"]
 
 
-def test_what_a_conversation_is_held_with_is_recorded_when_it_changes(opened, chat_of):
+def test_what_a_conversation_is_held_with_is_recorded_when_it_changes(open_again, chat_of):
     api = FakeMessagesAPI()
 
     def send(**held):
-        ChatEngine(api.client(), opened(), **{"model": MODEL, **held}).send("a", "hello")
+        ChatEngine(api.client(), open_again(), **{"model": MODEL, **held}).send("a", "hello")
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -145,12 +145,12 @@ def test_what_a_conversation_is_held_with_is_recorded_when_it_changes(opened, ch
     assert setups[-1].data["tools"] == [weather.to_dict()]
 
 
-def test_thinking_that_was_bound_to_another_system_prompt_is_not_sent(opened, chat_of):
+def test_thinking_that_was_bound_to_another_system_prompt_is_not_sent(open_again, chat_of):
     api = FakeMessagesAPI(
         [[THOUGHT, {"type": "text", "text": "one"}], [THOUGHT, {"type": "text", "text": "two"}], "three"]
     )
-    ChatEngine(api.client(), opened(), model=MODEL, system="Be brief.").send("a", "hello")
-    other = ChatEngine(api.client(), opened(), model=MODEL, system="Be long.")
+    ChatEngine(api.client(), open_again(), model=MODEL, system="Be brief.").send("a", "hello")
+    other = ChatEngine(api.client(), open_again(), model=MODEL, system="Be long.")
     with pytest.warns(SetupChangedWarning):
         other.send("a", "more")  # the stand-in refuses thinking that is bound to something else
     other.send("a", "more")
@@ -193,13 +193,13 @@ def test_a_broken_stream_within_a_tool_turn_keeps_the_turn_whole(engine_on, chat
 
 
 @pytest.mark.parametrize("awaited", [False, True])
-def test_results_are_submitted_by_the_ids_of_the_calls(opened, chat_of, awaited):
+def test_results_are_submitted_by_the_ids_of_the_calls(open_again, chat_of, awaited):
     toolset = CALLS[0] | {"id": "toolu_2", "toolset_name": "sky"}
     api = FakeMessagesAPI([[*CALLS, toolset], "sunny"], check_thinking=False)
     results = {"toolu_2": [{"type": "text", "text": "rain"}], "toolu_0": "sun", "toolu_1": ValueError("no such city")}
 
     async def talk():
-        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, tools=[weather.to_dict()]) as engine:
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL, tools=[weather.to_dict()]) as engine:
             reply = await engine.send("a", "the weather?")
             with pytest.raises(errors.InvalidInput, match="no tool call 'toolu_9'"):
                 await engine.submit("a", reply, {"toolu_9": "x"})
@@ -208,7 +208,7 @@ def test_results_are_submitted_by_the_ids_of_the_calls(opened, chat_of, awaited)
     if awaited:
         assert asyncio.run(talk()).text == "sunny"
     else:
-        engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[weather.to_dict()])
+        engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[weather.to_dict()])
         assert engine.submit("a", engine.send("a", "the weather?"), results).text == "sunny"
     assert chat_of("a").messages()[2]["content"] == [
         {"type": "tool_result", "tool_use_id": "toolu_0", "content": "sun"},
@@ -230,7 +230,7 @@ SENT_AS_IT_CAME = {
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("name", SENT_AS_IT_CAME)
 @pytest.mark.parametrize("is_known", [False, True])
-def test_each_round_sends_the_view_of_the_log(opened, chat_of, name, asynchronous, is_known):
+def test_each_round_sends_the_view_of_the_log(open_again, chat_of, name, asynchronous, is_known):
     wrong, replies = [], ["hi", SENT_AS_IT_CAME[name], SENT_AS_IT_CAME[name], "sunny"]
 
     def reply(body):
@@ -238,7 +238,7 @@ def test_each_round_sends_the_view_of_the_log(opened, chat_of, name, asynchronou
         return replies.pop(0)
 
     async def main():
-        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, tools=[forecast]) as engine:
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL, tools=[forecast]) as engine:
             if is_known:
                 await engine.send("a", "hello")
             return await engine.run_tools("a", "the weather?", tools=[forecast])
@@ -248,7 +248,7 @@ def test_each_round_sends_the_view_of_the_log(opened, chat_of, name, asynchronou
     if asynchronous:
         assert asyncio.run(main()).text == "sunny"
     else:
-        engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[weather])
+        engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[weather])
         if is_known:
             engine.send("a", "hello")
         assert engine.run_tools("a", "the weather?", tools=[weather]).text == "sunny"
@@ -257,32 +257,32 @@ def test_each_round_sends_the_view_of_the_log(opened, chat_of, name, asynchronou
     api.assert_extends()
 
 
-def test_a_reference_to_a_tool_that_is_not_there_is_not_sent(opened):
+def test_a_reference_to_a_tool_that_is_not_there_is_not_sent(open_again):
     @anthropic.beta_tool
     def weather(city: str) -> str:
         """Find a tool."""
         return [{"type": "tool_reference", "tool_name": "gone"}]
 
     api = FakeMessagesAPI([CALLS[:1], "nothing found"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     assert engine.run_tools("a", "the weather?", tools=[weather]).text == "nothing found"
 
 
-def test_a_reply_that_paused_is_sent_back_and_goes_on(opened, chat_of):
+def test_a_reply_that_paused_is_sent_back_and_goes_on(open_again, chat_of):
     search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
     found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
     api = FakeMessagesAPI(
         [Reply(content=[search], stop_reason="pause_turn"), Reply(content=[found, CALLS[0]]), "sunny"]
     )
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     web = {"type": "web_search_20250305", "name": "web_search"}
     assert engine.run_tools("a", "the weather?", tools=[weather, web]).text == "sunny"
     assert chat_of("a").messages()[:-1] == api.requests[-1].body["messages"]
     api.assert_extends()
 
 
-def test_a_round_of_tools_is_two_appends_and_no_read(opened, monkeypatch):
-    store, steps = opened(), []
+def test_a_round_of_tools_is_two_appends_and_no_read(open_again, monkeypatch):
+    store, steps = open_again(), []
     api = FakeMessagesAPI(["hi", CALLS, [CALLS[0] | {"id": "toolu_2"}], "sunny"])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[weather])
     engine.send("a", "hello")

@@ -9,8 +9,8 @@ import sys
 
 import anthropic
 import pytest
-from engine_looks import kinds, told
 from faulty_stores import FaultyStore, lost, named
+from stored_entries import list_entries, list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
 from chathistory.engine import turn
@@ -128,14 +128,14 @@ def test_storing_results_is_tried_again_and_stores_them_once(store, paid):
     store.on_append = iter([None, None, landed_and_lost, down, down, down])
     assert engine.run_tools("a", "pay", tools=[pay]).text == "both paid"
     assert amounts == [1, 2]
-    assert kinds(chat()) == ["message"] * 4
+    assert list_kinds(chat()) == ["message"] * 4
 
 
 def test_a_reply_is_stored_once_though_the_store_was_gone_for_a_while(store):
     engine = ChatEngine(FakeMessagesAPI(["hi", "again"]).client(), store, model=MODEL)
     store.on_append = iter([None, down, down, down, None])
     assert engine.send("a", "hello").text == "hi"
-    assert kinds(chat()) == ["message", "message"]
+    assert list_kinds(chat()) == ["message", "message"]
     assert engine.send("a", "more").text == "again"
 
 
@@ -216,34 +216,34 @@ def test_a_result_that_cannot_be_stored_is_an_error_of_that_tool_alone(store, na
     assert chat().messages()[:-1] == api.requests[-1].body["messages"]
 
 
-def test_an_error_of_a_tool_that_cannot_be_put_into_words_is_told_by_its_kind(opened):
+def test_an_error_of_a_tool_that_cannot_be_put_into_words_is_told_by_its_kind(open_again):
     class Wordless(Exception):
         def __str__(self):
             raise RuntimeError
 
     api = FakeMessagesAPI([CALLS[:1], "noted"])
     engine = ChatEngine(
-        api.client(), opened(), model=MODEL, tools=[{"name": "pay", "input_schema": {"type": "object"}}]
+        api.client(), open_again(), model=MODEL, tools=[{"name": "pay", "input_schema": {"type": "object"}}]
     )
     engine.submit("a", engine.send("a", "pay"), {"toolu_1": Wordless()})
     assert results_sent(api) == [("toolu_1", "Wordless")]
 
 
-def test_results_for_a_conversation_that_others_changed_are_kept_and_on_the_error(opened, paid):
+def test_results_for_a_conversation_that_others_changed_are_kept_and_on_the_error(open_again, paid):
     _, pay = paid
 
     @anthropic.beta_tool
     def spoil(amount: int) -> str:
         """Change the conversation while the tool runs."""
-        History(opened()).conversation("a").append({"role": "user", "content": "me too"})
+        History(open_again()).conversation("a").append({"role": "user", "content": "me too"})
         return f"paid {amount}"
 
     spoiling = [CALLS[0] | {"name": "spoil"}]
-    engine = ChatEngine(FakeMessagesAPI([spoiling]).client(), opened(), model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI([spoiling]).client(), open_again(), model=MODEL)
     with pytest.raises(errors.OrphanedReply) as caught:
         engine.run_tools("a", "pay", tools=[spoil, pay])
     assert caught.value.results[0]["content"] == "paid 1"
-    assert told(History(opened()).conversation("a"))[-1].kind == "reply_orphaned"
+    assert list_entries(History(open_again()).conversation("a"))[-1].kind == "reply_orphaned"
 
 
 # Replies that cannot be stored as they are.
@@ -275,21 +275,21 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("name", AWKWARD)
-def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(opened, name):
+def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(open_again, name):
     api = FakeMessagesAPI([AWKWARD[name], "later"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     with pytest.raises(InvalidInput) as caught:
         engine.send("a", "hello")
     reply = caught.value.reply
     assert reply.text == "words"
     assert reply.position == -1
     assert reply.stop_reason == "tool_use"
-    entries = told(History(opened()).conversation("a"))
+    entries = list_entries(History(open_again()).conversation("a"))
     assert [entry.kind for entry in entries] == ["message", "reply_orphaned"]
     assert to_json_text(sdk_objects_to_dicts(reply.message["content"])) in entries[1].data["raw"]
     assert entries[1].message["content"] == [{"type": "text", "text": "words"}]
     assert f"record {entries[1].position}" in "\n".join(caught.value.__notes__)
-    found = History(opened()).conversation("a")
+    found = History(open_again()).conversation("a")
     assert found.state().engine.open_turn is None
     assert found.state().totals.usage["output_tokens"] > 0, "it was paid for"
     assert engine.resume("a").text == "later"
@@ -297,25 +297,25 @@ def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(opened, na
 
 
 @pytest.mark.parametrize("name", ["nested over 200 levels", "nested over 700 levels"])
-def test_a_streamed_reply_that_cannot_be_stored_is_kept_too(opened, name):
-    engine = ChatEngine(FakeMessagesAPI([AWKWARD[name], "later"]).client(), opened(), model=MODEL)
+def test_a_streamed_reply_that_cannot_be_stored_is_kept_too(open_again, name):
+    engine = ChatEngine(FakeMessagesAPI([AWKWARD[name], "later"]).client(), open_again(), model=MODEL)
     with pytest.raises(InvalidInput) as caught, engine.stream("a", "hello") as stream:
         list(stream)
     assert caught.value.reply.text == "words"
-    assert kinds(History(opened()).conversation("a")) == ["message", "reply_orphaned"]
+    assert list_kinds(History(open_again()).conversation("a")) == ["message", "reply_orphaned"]
     assert engine.resume("a").text == "later"
 
 
-def test_the_tool_runner_and_the_asynchronous_engine_keep_them_too(opened, paid, paid_later):
+def test_the_tool_runner_and_the_asynchronous_engine_keep_them_too(open_again, paid, paid_later):
     name = "nested over 700 levels"
-    engine = ChatEngine(FakeMessagesAPI([AWKWARD[name]]).client(), opened(), model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI([AWKWARD[name]]).client(), open_again(), model=MODEL)
     with pytest.raises(InvalidInput) as caught:
         engine.run_tools("a", "hello", tools=[paid[1]])
     assert caught.value.reply.text == "words"
 
     async def main():
         api = FakeMessagesAPI([AWKWARD[name]] * 2)
-        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL) as engine:
             with pytest.raises(InvalidInput) as one:
                 await engine.send("b", "hello")
             with pytest.raises(InvalidInput) as two:
@@ -325,7 +325,7 @@ def test_the_tool_runner_and_the_asynchronous_engine_keep_them_too(opened, paid,
 
     assert asyncio.run(main()) == ("words", "words")
     for id in ("a", "b", "c"):
-        assert kinds(History(opened()).conversation(id)) == ["message", "reply_orphaned"]
+        assert list_kinds(History(open_again()).conversation(id)) == ["message", "reply_orphaned"]
 
 
 def test_json_text_of_anything_reads_back():
@@ -361,35 +361,35 @@ HALF = {
 
 
 @pytest.mark.parametrize("as_object", [True, False])
-def test_half_a_reply_is_not_appended_as_a_whole_one(opened, as_object):
+def test_half_a_reply_is_not_appended_as_a_whole_one(open_again, as_object):
     given = anthropic.types.Message.model_validate(HALF) if as_object else HALF
-    conversation = History(opened()).conversation("a")
+    conversation = History(open_again()).conversation("a")
     with pytest.raises(InvalidInput, match=r"message\.stop_reason.* not complete"):
         conversation.append([{"role": "user", "content": "hi"}, given])
     assert conversation.messages() == []
     conversation.append([{"role": "user", "content": "hi"}, HALF | {"stop_reason": "end_turn"}])
 
 
-def test_half_a_reply_is_not_imported_as_a_whole_one(opened):
+def test_half_a_reply_is_not_imported_as_a_whole_one(open_again):
     file = io.BytesIO(json.dumps([{"role": "user", "content": "hi"}, HALF]).encode())
     with pytest.raises(InvalidInput, match=r"stop_reason"):
-        History(opened()).import_from(file, id="a")
-    assert History(opened()).conversation("a").messages() == []
+        History(open_again()).import_from(file, id="a")
+    assert History(open_again()).conversation("a").messages() == []
 
 
-def test_half_a_reply_that_the_api_gave_is_kept_beside_the_conversation(opened):
+def test_half_a_reply_that_the_api_gave_is_kept_beside_the_conversation(open_again):
     raw = Raw(json.dumps(HALF), content_type="application/json")
-    engine = ChatEngine(FakeMessagesAPI([raw, "whole"]).client(), opened(), model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI([raw, "whole"]).client(), open_again(), model=MODEL)
     with pytest.raises(errors.IncompleteReply) as caught:
         engine.send("a", "hello")
     assert caught.value.reply.text == "Half a"
-    entries = told(History(opened()).conversation("a"))
+    entries = list_entries(History(open_again()).conversation("a"))
     assert [entry.kind for entry in entries] == ["message", "reply_interrupted"]
     assert entries[1].message["content"] == HALF["content"]
     assert engine.resume("a").text == "whole"
 
 
-def test_a_clients_own_dicts_are_replies_as_well(opened):
+def test_a_clients_own_dicts_are_replies_as_well(open_again):
     class Fake:
         def __init__(self):
             self.messages = self
@@ -397,7 +397,7 @@ def test_a_clients_own_dicts_are_replies_as_well(opened):
         def create(self, **_):
             return HALF | {"stop_reason": "end_turn"}
 
-    assert ChatEngine(Fake(), opened(), model=MODEL).send("a", "hello").text == "Half a"
+    assert ChatEngine(Fake(), open_again(), model=MODEL).send("a", "hello").text == "Half a"
 
 
 # What a stream says, and the SDK leaves out.
@@ -418,19 +418,19 @@ class Plain:
 
 
 @pytest.mark.parametrize("wrapped", [lambda client: client, Plain])
-def test_beta_blocks_of_a_stream_are_stored_whole(opened, wrapped):
-    engine = ChatEngine(wrapped(FakeMessagesAPI([Reply(content=BETA_BLOCKS)]).client()), opened(), model=MODEL)
+def test_beta_blocks_of_a_stream_are_stored_whole(open_again, wrapped):
+    engine = ChatEngine(wrapped(FakeMessagesAPI([Reply(content=BETA_BLOCKS)]).client()), open_again(), model=MODEL)
     with engine.stream("a", "hello") as stream:
         reply = stream.get_final_reply()
-    stored = History(opened()).conversation("a").last_messages(1)[0]["content"]
+    stored = History(open_again()).conversation("a").last_messages(1)[0]["content"]
     assert stored == reply.message["content"]
     for block, given in zip(stored, BETA_BLOCKS, strict=True):
         assert {name: block.get(name) for name in given} == given
 
 
-def test_beta_blocks_of_an_asynchronous_stream_are_stored_whole(opened):
+def test_beta_blocks_of_an_asynchronous_stream_are_stored_whole(open_again):
     async def main(client):
-        async with AsyncChatEngine(client, opened(), model=MODEL) as engine, engine.stream("a", "hello") as stream:
+        async with AsyncChatEngine(client, open_again(), model=MODEL) as engine, engine.stream("a", "hello") as stream:
             return (await stream.get_final_reply()).message["content"]
 
     for wrapped in (lambda client: client, Plain):

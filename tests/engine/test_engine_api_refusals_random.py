@@ -1,7 +1,8 @@
-"""Any block of any conversation may be refused at any time: it goes on all the same, and nothing else is marked.
+"""Random conversations in which the API refuses a random block: they continue, and no other block is marked.
 
-The stand-in refuses a block for good, wherever it is sent, as the API does with an image that it cannot read. It names
-the place, or not, in the words of the table. `python tests/engine/test_engine_refused_random.py 2000` runs more cases.
+The fake API refuses a block permanently, wherever it is sent, as the API does with an image that it cannot read. Its
+error names the place, or not, with a text of the table. More cases:
+`python tests/engine/test_engine_api_refusals_random.py 2000`
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from uuid import uuid4
 
 import anthropic
 import pytest
-from api_refusals import CASES, OTHER, SIZE
+from reported_api_errors import CASES, OTHER, SIZE
 
 from chathistory import ChatEngine, History, open_store
 from chathistory.errors import InvalidInput, TurnError
@@ -46,9 +47,9 @@ class World:
         self.names_path = True
         self.once = None
         self.said = []
-        self.engine = self.opened()
+        self.engine = self.open_store()
 
-    def opened(self):
+    def open_store(self):
         return ChatEngine(self.api.client(), self.store, model=MODEL, tools=TOOLS)
 
     def mark(self):
@@ -121,7 +122,7 @@ class World:
         self.said.append(content)
         way = self.rng.randrange(3)
         if way == 0:
-            self.engine = self.opened()
+            self.engine = self.open_store()
         if way == 1:
             with self.engine.stream("a", content) as stream:
                 return stream.get_final_reply()
@@ -188,7 +189,7 @@ def after(world, error, *, transient):
     assert refusal is not None
     if refusal.kind == "earlier":
         chat.leave_out()
-        world.engine = world.opened()
+        world.engine = world.open_store()
         resumed(world)
     elif world.rng.random() < 0.5:
         try:

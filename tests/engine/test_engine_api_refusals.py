@@ -6,8 +6,8 @@ import asyncio
 
 import anthropic
 import pytest
-from api_refusals import CASES, IMAGE, OTHER, REPLIES, SAID, TURN, TURN_BLOCKS, Case, text
-from engine_looks import kinds
+from reported_api_errors import CASES, IMAGE, OTHER, REPLIES, SAID, TURN, TURN_BLOCKS, Case, text
+from stored_entries import list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
 from chathistory.log.state import Container
@@ -39,8 +39,8 @@ def sent(api, number=-1):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.text[:60])
-def test_an_error_is_sorted_by_what_it_names(opened, case):
-    api, store = refused(case), opened()
+def test_an_error_is_sorted_by_what_it_names(open_again, case):
+    api, store = refused(case), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
     spoken(engine)
     with pytest.raises(anthropic.APIStatusError) as caught:
@@ -77,21 +77,21 @@ def test_the_table_has_real_texts_of_all_sorts_with_their_sources():
     assert sum("memory" not in case.source and "stand-in" not in case.source for case in CASES) >= 25
 
 
-def test_the_error_says_which_block_it_was_and_what_to_do(opened):
+def test_the_error_says_which_block_it_was_and_what_to_do(open_again):
     case = CASES[0]
-    engine = ChatEngine(refused(case).client(), opened(), model=MODEL, tools=[WEB])
+    engine = ChatEngine(refused(case).client(), open_again(), model=MODEL, tools=[WEB])
     spoken(engine)
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.send("a", TURN_BLOCKS)
     assert caught.value.refusal.path == "messages.4.content.1"
-    told = "\n".join(caught.value.__notes__)
-    assert "record 5, block 1: an image that is too large" in told
-    assert "not sent again" in told
-    assert "resume(id, force=True)" in told
+    list_entries = "\n".join(caught.value.__notes__)
+    assert "record 5, block 1: an image that is too large" in list_entries
+    assert "not sent again" in list_entries
+    assert "resume(id, force=True)" in list_entries
 
 
-def test_a_refused_turn_is_sent_again_by_force(opened):
-    api, store = FakeMessagesAPI(["hello", LARGE.failure, "now", "then"]), opened()
+def test_a_refused_turn_is_sent_again_by_force(open_again):
+    api, store = FakeMessagesAPI(["hello", LARGE.failure, "now", "then"]), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError):
@@ -103,9 +103,9 @@ def test_a_refused_turn_is_sent_again_by_force(opened):
     api.assert_extends([request for request in api.requests if request.status == 200])
 
 
-def test_what_is_refused_by_force_is_refused_again(opened):
+def test_what_is_refused_by_force_is_refused_again(open_again):
     api = FakeMessagesAPI(["hello", LARGE.failure, LARGE.failure, "fine"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", TURN_BLOCKS)
@@ -117,30 +117,30 @@ def test_what_is_refused_by_force_is_refused_again(opened):
     assert [message["content"] for message in sent(api)[::2]] == ["Hi", "Never mind."]
 
 
-def test_a_turn_id_that_was_refused_is_not_sent_again(opened):
-    api, store = FakeMessagesAPI(["hello", LARGE.failure]), opened()
+def test_a_turn_id_that_was_refused_is_not_sent_again(open_again):
+    api, store = FakeMessagesAPI(["hello", LARGE.failure]), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", TURN_BLOCKS, turn_id="T1")
-    for again in (engine, ChatEngine(api.client(), opened(), model=MODEL)):
+    for again in (engine, ChatEngine(api.client(), open_again(), model=MODEL)):
         with pytest.raises(errors.TurnRefused):
             again.send("a", TURN_BLOCKS, turn_id="T1")
     assert len(api.requests) == 2
 
 
-def test_the_first_turn_of_a_conversation_may_be_refused(opened):
+def test_the_first_turn_of_a_conversation_may_be_refused(open_again):
     case = Case(f"messages.0.content.1.{TOO_LARGE}", TURN)
     api = FakeMessagesAPI([case.failure, "fine"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", TURN_BLOCKS)
     assert engine.send("a", "Hi").text == "fine"
     assert sent(api) == [{"role": "user", "content": "Hi"}]
 
 
-def test_a_refused_turn_is_kept_in_the_log_through_copies_forks_and_exports(opened, tmp_path):
-    api, store = FakeMessagesAPI(["hello", LARGE.failure, "fine", "fine"]), opened()
+def test_a_refused_turn_is_kept_in_the_log_through_copies_forks_and_exports(open_again, tmp_path):
+    api, store = FakeMessagesAPI(["hello", LARGE.failure, "fine", "fine"]), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError):
@@ -159,14 +159,14 @@ def test_a_refused_turn_is_kept_in_the_log_through_copies_forks_and_exports(open
 # Results of tools.
 
 
-def with_calls(opened, *replies, calls=(CALL, CALL_2)):
+def with_calls(open_again, *replies, calls=(CALL, CALL_2)):
     api = FakeMessagesAPI([list(calls), *replies])
-    return api, ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    return api, ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL])
 
 
-def test_a_refused_tool_result_is_replaced_by_an_error_and_the_loop_goes_on(opened):
+def test_a_refused_tool_result_is_replaced_by_an_error_and_the_loop_goes_on(open_again):
     failure = Failure(400, message=f"messages.2.content.1.tool_result.content.0.{TOO_LARGE}")
-    api, engine = with_calls(opened, failure, "I see one.", "fine")
+    api, engine = with_calls(open_again, failure, "I see one.", "fine")
     reply = engine.send("a", "Look")
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.submit("a", reply, {"toolu_1": "a cat", "toolu_2": [IMAGE]})
@@ -187,9 +187,9 @@ def test_a_refused_tool_result_is_replaced_by_an_error_and_the_loop_goes_on(open
     assert engine.history.conversation("a").repair() == ()
 
 
-def test_a_refused_tool_result_is_sent_again_by_force(opened):
+def test_a_refused_tool_result_is_sent_again_by_force(open_again):
     failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
-    api, engine = with_calls(opened, failure, "I see it.", calls=[CALL])
+    api, engine = with_calls(open_again, failure, "I see it.", calls=[CALL])
     reply = engine.send("a", "Look")
     with pytest.raises(anthropic.BadRequestError):
         engine.submit("a", reply, {"toolu_1": [IMAGE]})
@@ -197,9 +197,9 @@ def test_a_refused_tool_result_is_sent_again_by_force(opened):
     assert sent(api)[2]["content"][0]["content"] == [IMAGE]
 
 
-def test_another_result_may_take_the_place_of_a_refused_one(opened):
+def test_another_result_may_take_the_place_of_a_refused_one(open_again):
     failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
-    api, engine = with_calls(opened, failure, "I see it.", "fine", calls=[CALL])
+    api, engine = with_calls(open_again, failure, "I see it.", "fine", calls=[CALL])
     reply = engine.send("a", "Look")
     with pytest.raises(anthropic.BadRequestError):
         engine.submit("a", reply, {"toolu_1": [IMAGE]})
@@ -209,7 +209,7 @@ def test_another_result_may_take_the_place_of_a_refused_one(opened):
     api.assert_extends([request for request in api.requests if request.status == 200])
 
 
-def test_the_tool_runner_goes_on_after_a_refused_result(opened):
+def test_the_tool_runner_goes_on_after_a_refused_result(open_again):
     @anthropic.beta_tool
     def shot() -> str:
         """Take a picture."""
@@ -219,7 +219,7 @@ def test_the_tool_runner_goes_on_after_a_refused_result(opened):
     calls = []
     failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
     api = FakeMessagesAPI([[CALL], failure, "Without it, then."])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.run_tools("a", "Look", tools=[shot])
     assert caught.value.refusal.kind == "turn"
@@ -228,8 +228,8 @@ def test_the_tool_runner_goes_on_after_a_refused_result(opened):
     assert sent(api)[2]["content"][0]["is_error"] is True
 
 
-def test_a_result_that_the_api_refuses_without_a_path_is_replaced_too(opened):
-    api, engine = with_calls(opened, Failure(400, message="Could not process image"), "fine", calls=[CALL])
+def test_a_result_that_the_api_refuses_without_a_path_is_replaced_too(open_again):
+    api, engine = with_calls(open_again, Failure(400, message="Could not process image"), "fine", calls=[CALL])
     reply = engine.send("a", "Look")
     with pytest.raises(anthropic.BadRequestError):
         engine.submit("a", reply, {"toolu_1": [IMAGE]})
@@ -237,9 +237,9 @@ def test_a_result_that_the_api_refuses_without_a_path_is_replaced_too(opened):
     assert sent(api)[2]["content"][0]["is_error"] is True
 
 
-def test_results_handed_in_one_by_one_are_replaced_where_they_are_stored(opened):
+def test_results_handed_in_one_by_one_are_replaced_where_they_are_stored(open_again):
     failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
-    api, engine = with_calls(opened, failure, "fine")
+    api, engine = with_calls(open_again, failure, "fine")
     reply = engine.send("a", "Look")
     assert engine.submit("a", reply, {"toolu_1": [IMAGE]}, partial=True) == ["toolu_2"]
     with pytest.raises(anthropic.BadRequestError) as caught:
@@ -252,9 +252,9 @@ def test_results_handed_in_one_by_one_are_replaced_where_they_are_stored(opened)
 # What stood before.
 
 
-def test_an_image_that_was_accepted_once_is_named_and_left_out_by_one_call(opened):
+def test_an_image_that_was_accepted_once_is_named_and_left_out_by_one_call(open_again):
     case = next(case for case in CASES if case.text.startswith("messages.2.content.0.image"))
-    api, store = refused(case), opened()
+    api, store = refused(case), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
     spoken(engine)
     with pytest.raises(anthropic.BadRequestError) as caught:
@@ -269,8 +269,8 @@ def test_an_image_that_was_accepted_once_is_named_and_left_out_by_one_call(opene
     api.assert_extends(api.requests[-2:])
 
 
-def test_thinking_of_another_account_is_left_out_by_one_call(opened):
-    store, thoughtful = opened(), lambda _: [{"type": "thinking", "thinking": "hm", "signature": ""}, text("hi")]
+def test_thinking_of_another_account_is_left_out_by_one_call(open_again):
+    store, thoughtful = open_again(), lambda _: [{"type": "thinking", "thinking": "hm", "signature": ""}, text("hi")]
     mine, theirs = FakeMessagesAPI(thoughtful, account="mine"), FakeMessagesAPI(thoughtful, account="theirs")
     for words in ("one", "two"):
         ChatEngine(mine.client(), store, model=MODEL).send("a", words)
@@ -286,8 +286,8 @@ def test_thinking_of_another_account_is_left_out_by_one_call(opened):
     assert str(sent(theirs)).count("'thinking'") == 2, "what was thought since is sent"
 
 
-def test_thinking_of_another_account_within_a_tool_call_is_left_out_too(opened):
-    store = opened()
+def test_thinking_of_another_account_within_a_tool_call_is_left_out_too(open_again):
+    store = open_again()
     thinks = [{"type": "thinking", "thinking": "hm", "signature": ""}, CALL]
     mine, theirs = FakeMessagesAPI([thinks], account="mine"), FakeMessagesAPI(["done", "fine"], account="theirs")
     reply = ChatEngine(mine.client(), store, model=MODEL, tools=[TOOL]).send("a", "Look")
@@ -300,14 +300,14 @@ def test_thinking_of_another_account_within_a_tool_call_is_left_out_too(opened):
 
 
 @pytest.mark.parametrize("where", ["document", "tool result", "upload"])
-def test_an_expired_file_is_found_and_left_out_by_one_call(opened, where):
+def test_an_expired_file_is_found_and_left_out_by_one_call(open_again, where):
     file = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
     said = {
         "document": [file, text("Read this")],
         "upload": [{"type": "container_upload", "file_id": "file_1"}, text("Read this")],
         "tool result": "Look",
     }[where]
-    store = opened()
+    store = open_again()
     api = FakeMessagesAPI([[CALL] if where == "tool result" else "read", *["fine"] * 4])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
     reply = engine.send("a", said)
@@ -323,8 +323,8 @@ def test_an_expired_file_is_found_and_left_out_by_one_call(opened, where):
     assert "here" in str(sent(api)) or where != "tool result", "the rest of the result stays"
 
 
-def test_an_old_image_is_left_out_while_a_tool_call_with_thinking_awaits_its_result(opened):
-    store = opened()
+def test_an_old_image_is_left_out_while_a_tool_call_with_thinking_awaits_its_result(open_again):
+    store = open_again()
     thinks = [{"type": "thinking", "thinking": "hm", "signature": ""}, CALL]
     failure = Failure(400, message=f"messages.0.content.0.{TOO_LARGE}")
     api = FakeMessagesAPI(["a cat", thinks, failure, "done", "fine"])
@@ -338,9 +338,9 @@ def test_an_old_image_is_left_out_while_a_tool_call_with_thinking_awaits_its_res
     assert engine.send("a", "Go on").text == "fine"
 
 
-def test_an_omission_survives_going_back_and_repair(opened):
+def test_an_omission_survives_going_back_and_repair(open_again):
     case = next(case for case in CASES if case.text.startswith("messages.2.content.0.image"))
-    api, store = refused(case), opened()
+    api, store = refused(case), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
     spoken(engine)
     with pytest.raises(anthropic.BadRequestError):
@@ -367,8 +367,8 @@ def test_an_omission_survives_going_back_and_repair(opened):
         ({"position": 1, "block": 3}, "block: must be between 0 and 0"),
     ],
 )
-def test_what_cannot_be_left_out_is_said(opened, arguments, words):
-    engine = ChatEngine(FakeMessagesAPI().client(), opened(), model=MODEL)
+def test_what_cannot_be_left_out_is_said(open_again, arguments, words):
+    engine = ChatEngine(FakeMessagesAPI().client(), open_again(), model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(errors.InvalidInput, match=words):
         engine.history.conversation("a").leave_out(**arguments)
@@ -376,9 +376,9 @@ def test_what_cannot_be_left_out_is_said(opened, arguments, words):
         engine.history.conversation("nothing").leave_out(1)
 
 
-def test_a_message_that_is_too_large_can_be_left_out_by_hand(opened):
+def test_a_message_that_is_too_large_can_be_left_out_by_hand(open_again):
     api = FakeMessagesAPI(["hello", Failure(400, message="prompt is too long: 209582 tokens > 200000 maximum"), "fine"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.send("a", "a whole book")
@@ -393,9 +393,9 @@ THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
 
 
 @pytest.mark.parametrize("what", [{"thinking": True}, {"position": 2, "block": 0}])
-def test_thinking_that_a_result_needs_cannot_be_left_out_by_hand(opened, what):
+def test_thinking_that_a_result_needs_cannot_be_left_out_by_hand(open_again, what):
     api = FakeMessagesAPI([[THOUGHT, CALL], "fine", "well"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL])
     reply = engine.send("a", "Take a look")
     chat = engine.history.conversation("a")
     with pytest.raises(errors.InvalidInput, match=r"position 2 until its turn is complete; leave it out after"):
@@ -407,9 +407,9 @@ def test_thinking_that_a_result_needs_cannot_be_left_out_by_hand(opened, what):
     assert "thinking" not in str(sent(api)[1:])
 
 
-def test_a_reply_that_awaits_results_can_be_left_out_as_a_whole(opened):
+def test_a_reply_that_awaits_results_can_be_left_out_as_a_whole(open_again):
     api = FakeMessagesAPI([[THOUGHT, CALL], "fine"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL])
     engine.send("a", "Take a look")
     engine.history.conversation("a").leave_out(2)
     assert engine.send("a", "Never mind").text == "fine"
@@ -417,10 +417,10 @@ def test_a_reply_that_awaits_results_can_be_left_out_as_a_whole(opened):
 
 
 @pytest.mark.parametrize("block", [None, 0])
-def test_words_in_place_of_a_result_can_be_left_out(opened, block):
+def test_words_in_place_of_a_result_can_be_left_out(open_again, block):
     thought = {"type": "thinking", "thinking": "hm", "signature": ""}
     api = FakeMessagesAPI([[thought, text("I look."), CALL, CALL_2], "as you like", "fine"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL])
     engine.send("a", "Take a look")
     engine.send("a", "No, wait")
     engine.history.conversation("a").leave_out(3, block=block)
@@ -439,9 +439,9 @@ def test_words_in_place_of_a_result_can_be_left_out(opened, block):
 # The other ways to send.
 
 
-def test_a_streamed_turn_is_refused_as_well(opened):
+def test_a_streamed_turn_is_refused_as_well(open_again):
     api = FakeMessagesAPI(["hello", LARGE.failure, "fine", "forced"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError) as caught, engine.stream("a", TURN_BLOCKS) as stream:
         list(stream)
@@ -453,9 +453,9 @@ def test_a_streamed_turn_is_refused_as_well(opened):
     assert sent(api)[-1]["content"] == TURN_BLOCKS
 
 
-def test_the_asynchronous_engine_sorts_alike(opened):
+def test_the_asynchronous_engine_sorts_alike(open_again):
     earlier = Case(f"messages.0.content.0.{TOO_LARGE}", "earlier")
-    api, store = FakeMessagesAPI(["hello", LARGE.failure, "fine", earlier.failure, "then"]), opened()
+    api, store = FakeMessagesAPI(["hello", LARGE.failure, "fine", earlier.failure, "then"]), open_again()
 
     async def main():
         async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
@@ -477,16 +477,16 @@ def test_the_asynchronous_engine_sorts_alike(opened):
     assert [message["content"] for message in sent(api)[::2]] == [[text("Hi")], "Never mind.", "And?"]
 
 
-def test_a_turn_that_somebody_abandoned_meanwhile_is_not_marked(opened):
+def test_a_turn_that_somebody_abandoned_meanwhile_is_not_marked(open_again):
     def reply(_):
-        ChatEngine(api.client(), opened(), model=MODEL).abandon("a")
+        ChatEngine(api.client(), open_again(), model=MODEL).abandon("a")
         return Case(f"messages.0.content.1.{TOO_LARGE}", TURN).failure
 
     api = FakeMessagesAPI(reply)
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", TURN_BLOCKS)
-    assert "turn_refused" not in kinds(History(opened()).conversation("a"))
+    assert "turn_refused" not in list_kinds(History(open_again()).conversation("a"))
 
 
 # Containers.
@@ -496,9 +496,9 @@ def code_run(id):
     return Reply(content="ran", extra={"container": {"id": id, "expires_at": "2020-01-01T00:00:00Z"}})
 
 
-def test_a_container_is_kept_for_thirty_days_from_when_it_was_made(opened):
+def test_a_container_is_kept_for_thirty_days_from_when_it_was_made(open_again):
     api = FakeMessagesAPI([code_run("container_1"), code_run("container_1"), "c", "d"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     for words in ("one", "two", "three"):
         engine.send("a", words)
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", "container_1"]
@@ -511,8 +511,8 @@ def test_a_container_is_kept_for_thirty_days_from_when_it_was_made(opened):
 
 
 @pytest.mark.parametrize("way", ["send", "stream", "run_tools"])
-def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_on(opened, way):
-    api, store = FakeMessagesAPI([code_run("container_1"), "on", "then"]), opened()
+def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_on(open_again, way):
+    api, store = FakeMessagesAPI([code_run("container_1"), "on", "then"]), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
     engine.send("a", "one")
     api.gone.add("container_1")
@@ -528,11 +528,11 @@ def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_o
     assert History(store).conversation("a").state().engine.container is None
 
 
-def test_a_container_is_forgotten_by_the_asynchronous_engine_too(opened):
+def test_a_container_is_forgotten_by_the_asynchronous_engine_too(open_again):
     api = FakeMessagesAPI([code_run("container_1"), "on", "then", "last"])
 
     async def main():
-        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL) as engine:
             await engine.send("a", "one")
             api.gone.add("container_1")
             assert (await engine.send("a", "two")).text == "on"
@@ -556,8 +556,8 @@ def of_container(id):
 
 
 @pytest.mark.parametrize("id", [5, None, True, "", " ", "\ud800", ["x"], {"a": 1}])
-def test_a_container_whose_id_cannot_be_sent_is_not_taken_up(opened, id):
-    store, api = opened(), FakeMessagesAPI("fine")
+def test_a_container_whose_id_cannot_be_sent_is_not_taken_up(open_again, id):
+    store, api = open_again(), FakeMessagesAPI("fine")
     chat = History(store).conversation("a")
     chat.append([{"role": "user", "content": "one"}, of_container(id)])
     assert chat.state().engine.container is None
@@ -571,25 +571,25 @@ def test_a_container_that_an_earlier_version_took_up_is_not_sent(container):
     assert made is None or not made.is_usable(1)
 
 
-def test_a_container_that_the_api_finds_malformed_is_forgotten(opened):
-    store = opened()
+def test_a_container_that_the_api_finds_malformed_is_forgotten(open_again):
+    store = open_again()
     api = FakeMessagesAPI([Failure(400, message="container: String should have at most 64 characters"), "fine"])
     History(store).conversation("a").append([{"role": "user", "content": "one"}, of_container("x" * 999)])
     assert ChatEngine(api.client(), store, model=MODEL).send("a", "two").text == "fine"
     assert [request.body.get("container") for request in api.requests] == ["x" * 999, None]
 
 
-def test_a_container_of_the_callers_own_is_not_taken_away(opened):
+def test_a_container_of_the_callers_own_is_not_taken_away(open_again):
     api = FakeMessagesAPI("hi", gone=["mine"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL, options={"container": "mine"})
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, options={"container": "mine"})
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", "one")
     assert len(api.requests) == 1
 
 
-def test_a_fork_starts_without_the_container_of_the_first_one(opened):
+def test_a_fork_starts_without_the_container_of_the_first_one(open_again):
     api = FakeMessagesAPI([code_run("container_1"), "b", "c"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "one")
     engine.history.conversation("a").fork("b", scope="other")
     engine.send("b", "two", scope="other")
@@ -618,8 +618,8 @@ BROKEN = Failure(400, message="Something in this request cannot be read")
 
 
 @pytest.mark.parametrize("faulty", [{0}, {5}, {11}, {3, 8}])
-def test_the_place_is_found_by_bisection_and_left_out(opened, faulty):
-    api, engine = long_talk(opened(), faulty)
+def test_the_place_is_found_by_bisection_and_left_out(open_again, faulty):
+    api, engine = long_talk(open_again(), faulty)
     chat = engine.history.conversation("a")
     before = len(api.requests)
     for _ in faulty:
@@ -634,9 +634,9 @@ def test_the_place_is_found_by_bisection_and_left_out(opened, faulty):
     assert engine.send("a", "Go on").text == "fine"
 
 
-def test_a_place_that_the_api_names_needs_one_question(opened):
+def test_a_place_that_the_api_names_needs_one_question(open_again):
     api = FakeMessagesAPI(lambda _: "fine")
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", [{"type": "document", "source": {"type": "file", "file_id": "file_1"}}, text("Read")])
     api.gone.add("file_1")
     count = len(api.requests)
@@ -646,21 +646,21 @@ def test_a_place_that_the_api_names_needs_one_question(opened):
     assert [(place.position, place.block) for place in refusal.locations] == [(1, 0)]
 
 
-def test_what_is_wrong_with_the_request_itself_is_raised_and_nothing_is_marked(opened):
+def test_what_is_wrong_with_the_request_itself_is_raised_and_nothing_is_marked(open_again):
     api = FakeMessagesAPI(lambda _: "fine")
-    store = opened()
+    store = open_again()
     ChatEngine(api.client(), store, model=MODEL).send("a", "Hi")
     binding = {"thinking": {"type": "adaptive", "block_binding": {}}}
     with pytest.raises(anthropic.BadRequestError, match="thinking"):
         ChatEngine(api.client(), store, model=MODEL, options=binding).check("a")
     with pytest.raises(anthropic.NotFoundError):
         ChatEngine(api.client(), store, model="claude-0").check("a")
-    assert kinds(History(store).conversation("a")) == ["message", "message"]
+    assert list_kinds(History(store).conversation("a")) == ["message", "message"]
 
 
-def test_a_sound_conversation_costs_one_question(opened):
+def test_a_sound_conversation_costs_one_question(open_again):
     api = FakeMessagesAPI(lambda _: "fine")
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     assert engine.check("a") is None
     assert api.requests == []
     engine.send("a", "Hi")
@@ -668,8 +668,8 @@ def test_a_sound_conversation_costs_one_question(opened):
     assert [request.path for request in api.requests] == ["/v1/messages", "/v1/messages/count_tokens"]
 
 
-def test_the_asynchronous_engine_asks_alike(opened):
-    store = opened()
+def test_the_asynchronous_engine_asks_alike(open_again):
+    store = open_again()
     api, _ = long_talk(store, {4})
 
     async def main():
@@ -683,9 +683,9 @@ def test_the_asynchronous_engine_asks_alike(opened):
     asyncio.run(main())
 
 
-def test_repair_tells_of_what_was_refused_and_leaves_it_out(opened):
+def test_repair_tells_of_what_was_refused_and_leaves_it_out(open_again):
     case = next(case for case in CASES if case.text.startswith("messages.2.content.0.image"))
-    api, store = refused(case), opened()
+    api, store = refused(case), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
     spoken(engine)
     with pytest.raises(anthropic.BadRequestError):

@@ -1,7 +1,7 @@
 """Whatever a reply is, and whenever the store fails: what was paid for or done is in the store or on the error.
 
 Made are replies that no API was ever seen to give, and stores that fail at any append, for good or for a while.
-`python tests/engine/test_engine_stored_random.py 2000` runs more cases.
+`python tests/engine/test_engine_nothing_lost_random.py 2000` runs more cases.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class World:
         self.api = FakeMessagesAPI(self.reply)
         self.given = []
         self.way = SEND
-        self.engine = self.opened()
+        self.engine = self.open_store()
 
     def mark(self, kind):
         return f"{kind}{next(self.numbers):06d}"
 
-    def opened(self):
+    def open_store(self):
         return ChatEngine(self.api.client(), self.store, model=MODEL, tools=[self.pay().to_dict()])
 
     # What comes.
@@ -167,7 +167,7 @@ def played(seed):
             check_kept(world, None, world.given[before:], world.results[ran:])
     world.store.healed()
     world.api = FakeMessagesAPI("fine")
-    engine = world.opened()
+    engine = world.open_store()
     engine.abandon("a")
     assert engine.send("a", "And now?").text == "fine"
     return len(troubles)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import anthropic
 import pytest
-from engine_looks import kinds, told
+from stored_entries import list_entries, list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, errors
 from chathistory.engine import request
@@ -94,11 +94,11 @@ def test_a_message_of_which_nothing_can_be_sent_is_refused(engine_on, chat_of, n
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_the_asynchronous_engine_refuses_it_too(opened, chat_of, name):
+def test_the_asynchronous_engine_refuses_it_too(open_again, chat_of, name):
     api = FakeMessagesAPI()
 
     async def main():
-        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL) as engine:
             with pytest.raises(errors.InvalidInput):
                 await engine.send("a", EMPTY[name])
             with pytest.raises(errors.InvalidInput):
@@ -109,7 +109,7 @@ def test_the_asynchronous_engine_refuses_it_too(opened, chat_of, name):
 
     asyncio.run(main())
     assert api.requests == []
-    assert kinds(chat_of("a")) == []
+    assert list_kinds(chat_of("a")) == []
 
 
 def test_one_block_that_can_be_sent_is_enough(engine_on):
@@ -131,7 +131,7 @@ def test_nothing_is_resumed_behind_a_message_of_which_nothing_can_be_sent(held, 
 
 
 @pytest.mark.parametrize("messages", [[], [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]])
-def test_no_request_leaves_without_a_message_to_answer(opened, messages):
+def test_no_request_leaves_without_a_message_to_answer(open_again, messages):
     """The one place where requests leave says no by itself, whatever led there."""
 
     def sent(stop_reason):
@@ -209,7 +209,7 @@ def test_results_to_a_deleted_conversation_are_refused_by_send_too(engine_on, ch
     api = FakeMessagesAPI()
     with pytest.raises(errors.TurnError):
         engine_on(api).send("a", [result("toolu_1")])
-    assert kinds(chat_of("a")) == []
+    assert list_kinds(chat_of("a")) == []
     assert api.requests == []
 
 
@@ -229,7 +229,7 @@ def test_the_same_results_submitted_twice_are_sent_once(held, chat_of, engine_on
         again = elsewhere.submit("a", reply, results(reply), partial=resubmit == "partial")
     assert (again.message, again.position) == (first.message, first.position)
     assert other.requests == []
-    assert len(told(chat_of("a"))) == 6
+    assert len(list_entries(chat_of("a"))) == 6
     with pytest.raises(errors.TurnMismatch):
         elsewhere.submit("a", reply, results(reply, toolu_2="rain"))
 
@@ -250,7 +250,7 @@ def test_results_whose_request_failed_are_sent_again_without_being_stored_twice(
     with pytest.raises(anthropic.InternalServerError):
         engine.submit("a", reply, results(reply))
     assert engine.submit("a", reply, results(reply)).text == "sunny"
-    assert kinds(chat_of("a"))[4:] == ["message", "turn_abandoned", "turn_opened", "message"]
+    assert list_kinds(chat_of("a"))[4:] == ["message", "turn_abandoned", "turn_opened", "message"]
     api.assert_extends()
 
 
@@ -268,9 +268,9 @@ def test_ids_that_come_again_are_told_apart_by_the_reply(held):
     assert len(api.requests) == 4
 
 
-def test_results_that_were_cut_off_are_known_again(opened):
+def test_results_that_were_cut_off_are_known_again(open_again):
     api = FakeMessagesAPI([CALLS, "sunny", *["more"] * 6])
-    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL], trimming=LastTurns(high=3, low=1))
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL], trimming=LastTurns(high=3, low=1))
     reply = engine.send("a", "the weather?")
     first = engine.submit("a", reply, results(reply))
     for number in range(6):
@@ -296,15 +296,15 @@ def test_results_may_come_one_by_one(held, chat_of):
     assert len(api.requests) == 3
     blocks = [block for message in api.requests[-1].body["messages"][4:] for block in message["content"]]
     assert sorted(block["tool_use_id"] for block in blocks) == ["toolu_1", "toolu_2", "toolu_3"]
-    assert kinds(chat_of("a")) == ["message"] * 8
+    assert list_kinds(chat_of("a")) == ["message"] * 8
     assert engine.submit("a", reply, {"toolu_3": "rain"}, partial=True).position == done.position
     api.assert_extends()
 
 
-def test_of_two_last_results_from_two_processes_one_sends(opened, chat_of):
+def test_of_two_last_results_from_two_processes_one_sends(open_again, chat_of):
     gate = Paused("sunny")
     api = FakeMessagesAPI([CALLS, gate])
-    engines = [ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL]) for _ in range(2)]
+    engines = [ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL]) for _ in range(2)]
     reply = engines[0].send("a", "the weather?")
     assert engines[1].submit("a", reply, {"toolu_1": "sun"}, partial=True) == ["toolu_2", "toolu_3"]
     with ThreadPoolExecutor(2) as pool:
@@ -317,13 +317,13 @@ def test_of_two_last_results_from_two_processes_one_sends(opened, chat_of):
         done = [each.result(30) for each in both]
     assert sorted(type(each).__name__ for each in done) == ["Reply", "list"]
     assert len(api.requests) == 2
-    assert kinds(chat_of("a")) == ["message"] * 6
+    assert list_kinds(chat_of("a")) == ["message"] * 6
 
 
-def test_the_same_last_result_from_two_processes_is_sent_once(opened, chat_of):
+def test_the_same_last_result_from_two_processes_is_sent_once(open_again, chat_of):
     gate = Paused("sunny")
     api = FakeMessagesAPI([CALLS[:1], gate])
-    engines = [ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL]) for _ in range(2)]
+    engines = [ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL]) for _ in range(2)]
     reply = engines[0].send("a", "the weather?")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(engines[0].submit, "a", reply, {"toolu_1": "sun"}, partial=True)
@@ -356,11 +356,11 @@ def test_no_results_are_no_submission(held):
     assert len(api.requests) == 2
 
 
-def test_the_asynchronous_engine_takes_results_one_by_one_too(opened):
+def test_the_asynchronous_engine_takes_results_one_by_one_too(open_again):
     api = FakeMessagesAPI([CALLS[:2], "sunny"])
 
     async def main():
-        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, tools=[TOOL]) as engine:
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL, tools=[TOOL]) as engine:
             reply = await engine.send("a", "the weather?")
             assert await engine.submit("a", reply, {"toolu_1": "sun"}, partial=True) == ["toolu_2"]
             done = await engine.submit("a", reply, {"toolu_2": "sun"}, partial=True)
@@ -384,7 +384,7 @@ def test_a_question_without_a_reply_is_not_stored_twice(engine_on, chat_of, turn
     reply = engine_on(api).send("a", "hello", turn_id=turn_ids[1])
     assert reply.text == "at last"
     assert api.requests[-1].body["messages"] == [{"role": "user", "content": "hello"}]
-    assert kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
+    assert list_kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
     for turn_id in filter(None, turn_ids):
         assert engine_on(api).send("a", "hello", turn_id=turn_id).position == reply.position
     assert engine_on(api).send("a", "hello").text == "once more"  # that is another question, with the same words
@@ -429,19 +429,19 @@ SEARCH_TOOL = {"type": "web_search_20250305", "name": "web_search"}
 
 
 @pytest.mark.parametrize("way", ["send", "stream", "async send", "async stream"])
-def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
+def test_a_turn_that_only_pauses_is_closed(open_again, chat_of, monkeypatch, way):
     monkeypatch.setattr("chathistory.engine.flows.MAX_PAUSES", 3)
     paused = Reply(content=[{"type": "text", "text": "Let me look."}, SEARCH], stop_reason="pause_turn")
     api = FakeMessagesAPI([*[paused] * 3, "something else"])
 
     async def asked():
-        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, tools=[SEARCH_TOOL]) as engine:
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL, tools=[SEARCH_TOOL]) as engine:
             if way == "async send":
                 return await engine.send("a", "look")
             async with engine.stream("a", "look") as stream:
                 return await stream.get_final_reply()
 
-    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[SEARCH_TOOL])
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[SEARCH_TOOL])
     if way == "send":
         reply = engine.send("a", "look")
     elif way == "stream":
@@ -451,7 +451,7 @@ def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
         reply = asyncio.run(asked())
     assert reply.stop_reason == "pause_turn"
     assert chat_of("a").state().engine.open_turn is None
-    assert kinds(chat_of("a")) == ["message"] * 4 + ["turn_abandoned"]
+    assert list_kinds(chat_of("a")) == ["message"] * 4 + ["turn_abandoned"]
     assert chat_of("a").messages()[-1] == reply.message
     assert engine.send("a", "never mind").text == "something else"
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import pytest
-from engine_looks import kinds
+from stored_entries import list_kinds
 
 from chathistory import AsyncChatEngine, AsyncHistory, ChatEngine, History, errors
 from chathistory.testing import FakeMessagesAPI
@@ -36,12 +36,12 @@ def replies(chat, position) -> list[tuple[str, bool]]:
 
 
 @pytest.fixture
-def talk(opened):
+def talk(open_again):
     """An engine with a stand-in, in a conversation of two turns: questions at 1 and 3, replies at 2 and 4."""
 
     def made(*more, **options):
         api = FakeMessagesAPI(["one", "two", *more])
-        engine = ChatEngine(api.client(), opened(), model=MODEL, **options)
+        engine = ChatEngine(api.client(), open_again(), model=MODEL, **options)
         for words in ("first", "second"):
             engine.send("a", words)
         return engine, api
@@ -54,18 +54,18 @@ def test_another_reply_to_the_same_question_keeps_the_first_one(talk, chat_of):
     assert engine.regenerate("a").text == "two again"
     assert asked(api) == ["first", "one", "second"]
     assert texts(chat_of("a").messages()) == ["first", "one", "second", "two again"]
-    assert kinds(chat_of("a")) == ["message"] * 4 + ["rewind", "turn_opened", "message"]
+    assert list_kinds(chat_of("a")) == ["message"] * 4 + ["rewind", "turn_opened", "message"]
     assert chat_of("a").state().totals.messages == 4
     assert engine.send("a", "third").text == "three"
     assert asked(api) == ["first", "one", "second", "two again", "third"]
 
 
 @pytest.mark.parametrize("way", ["stream", "async", "async stream"])
-def test_the_other_forms(talk, opened, chat_of, way):
+def test_the_other_forms(talk, open_again, chat_of, way):
     engine, api = talk("two again")
 
     async def main():
-        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as other:
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL) as other:
             if way == "async":
                 return await other.regenerate("a")
             async with other.stream_regenerated("a") as stream:
@@ -130,9 +130,9 @@ def test_what_is_chosen_already_is_written_nowhere(talk, chat_of):
     assert texts(chat.messages()) == ["first", "one"]
 
 
-def test_a_turn_with_tools_is_one_reply(opened, chat_of):
+def test_a_turn_with_tools_is_one_reply(open_again, chat_of):
     api = FakeMessagesAPI([[CALL], "sunny", [CALL | {"id": "toolu_2"}], "rainy", "fine"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL])
     engine.submit("a", engine.send("a", "the weather?"), {"toolu_1": "sun"})
     again = engine.regenerate("a")
     assert again.tool_calls[0]["id"] == "toolu_2"
@@ -149,9 +149,9 @@ def test_a_turn_with_tools_is_one_reply(opened, chat_of):
     assert len(api.requests[-1].body["messages"]) == 5
 
 
-def test_a_reply_within_a_turn_can_be_made_anew_too(opened, chat_of):
+def test_a_reply_within_a_turn_can_be_made_anew_too(open_again, chat_of):
     api = FakeMessagesAPI([[CALL], "sunny", "very sunny"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL])
     engine.submit("a", engine.send("a", "the weather?"), {"toolu_1": "sun"})
     chat = chat_of("a")
     chat.rewind(to=chat.last_entries(1)[0].position)
@@ -159,10 +159,10 @@ def test_a_reply_within_a_turn_can_be_made_anew_too(opened, chat_of):
     assert replies(chat_of("a"), 1) == [("sunny", False), ("very sunny", True)]
 
 
-def test_thinking_of_each_reply_stays_valid(opened, chat_of):
+def test_thinking_of_each_reply_stays_valid(open_again, chat_of):
     thought = [[THOUGHT, {"type": "text", "text": text}] for text in ("one", "one b", "two")]
     api = FakeMessagesAPI([*thought, "three"])  # it verifies the signatures
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "first")
     engine.regenerate("a")
     chat = chat_of("a")
@@ -177,10 +177,10 @@ def test_thinking_of_each_reply_stays_valid(opened, chat_of):
 
 
 @pytest.mark.parametrize("cut", [True, False])
-def test_cuts_stay_in_force_where_they_can(opened, chat_of, cut):
+def test_cuts_stay_in_force_where_they_can(open_again, chat_of, cut):
     api = FakeMessagesAPI()
     trimming = LastTurns(high=3, low=2)
-    engine = ChatEngine(api.client(), opened(), model=MODEL, trimming=trimming)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL, trimming=trimming)
     for number in range(4 if cut else 3):
         engine.send("a", f"question {number}")
     chat = chat_of("a")
@@ -213,10 +213,10 @@ def test_what_is_remembered_of_sizes_follows_the_choice(talk, chat_of):
 # When it cannot be done.
 
 
-def test_an_open_turn_is_left_alone(talk, opened, chat_of):
+def test_an_open_turn_is_left_alone(talk, open_again, chat_of):
     held = Paused("slow")
     engine, _ = talk(held)
-    other = ChatEngine(FakeMessagesAPI().client(), opened(), model=MODEL)
+    other = ChatEngine(FakeMessagesAPI().client(), open_again(), model=MODEL)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "third")
         assert held.reached.wait(60)
@@ -241,7 +241,7 @@ def test_a_conversation_without_a_question_has_no_reply_to_make_anew(engine_on, 
     chat_of("a").append({"role": "assistant", "content": "Welcome!"})
     with pytest.raises(errors.TurnError, match="no question"):
         engine.regenerate("a")
-    assert kinds(chat_of("a")) == ["message"]
+    assert list_kinds(chat_of("a")) == ["message"]
 
 
 def test_a_question_without_a_reply_is_sent_again(engine_on, chat_of):
@@ -249,7 +249,7 @@ def test_a_question_without_a_reply_is_sent_again(engine_on, chat_of):
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "hello")
     assert engine_on(api).regenerate("a").text == "at last"
-    assert kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
+    assert list_kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
 
 
 def test_a_request_that_fails_leaves_the_question_and_the_first_reply_in_the_log(talk, chat_of):
@@ -282,7 +282,7 @@ def test_an_absent_conversation_has_none(chat_of):
         chat_of("a").choose(0)
 
 
-def test_both_are_guarded(talk, opened, chat_of):
+def test_both_are_guarded(talk, open_again, chat_of):
     engine, api = talk("two b")
     page, others = chat_of("a"), chat_of("a")
     assert page.messages()
@@ -299,12 +299,12 @@ def test_both_are_guarded(talk, opened, chat_of):
     assert engine.regenerate("a", expected=others.version).text == "two b"
 
 
-def test_a_turn_id_is_regenerated_once(talk, opened, chat_of):
+def test_a_turn_id_is_regenerated_once(talk, open_again, chat_of):
     engine, api = talk("two b", "two c", "three")
     first = engine.regenerate("a", turn_id="R")
     assert engine.regenerate("a", turn_id="R").position == first.position
     second = engine.regenerate("a", turn_id="S")
-    for elsewhere in (engine, ChatEngine(api.client(), opened(), model=MODEL)):
+    for elsewhere in (engine, ChatEngine(api.client(), open_again(), model=MODEL)):
         assert elsewhere.regenerate("a", turn_id="S").position == second.position
         assert elsewhere.regenerate("a", turn_id="R").position == first.position  # not the current one any longer
     engine.send("a", "third")
@@ -313,22 +313,22 @@ def test_a_turn_id_is_regenerated_once(talk, opened, chat_of):
     assert [text for text, _ in replies(chat_of("a"), 3)] == ["two", "two b", "two c"]
 
 
-def test_the_questions_own_turn_id_leads_to_the_reply_that_counts_now(opened):
+def test_the_questions_own_turn_id_leads_to_the_reply_that_counts_now(open_again):
     api = FakeMessagesAPI(["one", "one b"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "first", turn_id="T")
     again = engine.regenerate("a")
     assert engine.send("a", "first", turn_id="T").position == again.position
     assert len(api.requests) == 2
 
 
-def test_a_late_reply_to_a_turn_that_was_taken_over_is_no_variant(talk, opened, chat_of):
+def test_a_late_reply_to_a_turn_that_was_taken_over_is_no_variant(talk, open_again, chat_of):
     held = Paused("late")
     engine, _ = talk(held)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.regenerate, "a")
         assert held.reached.wait(60)
-        other = ChatEngine(FakeMessagesAPI("taken over").client(), opened(), model=MODEL)
+        other = ChatEngine(FakeMessagesAPI("taken over").client(), open_again(), model=MODEL)
         other.resume("a", takeover=True)
         held.gate.set()
         with pytest.raises(errors.OrphanedReply):
@@ -336,7 +336,7 @@ def test_a_late_reply_to_a_turn_that_was_taken_over_is_no_variant(talk, opened, 
     assert replies(chat_of("a"), 3) == [("two", False), ("taken over", True)]
 
 
-def test_variants_after_a_repair_and_after_forgetting(talk, opened, chat_of):
+def test_variants_after_a_repair_and_after_forgetting(talk, open_again, chat_of):
     engine, _ = talk("two b", "three")
     engine.regenerate("a")
     chat = chat_of("a")
@@ -352,11 +352,11 @@ def test_variants_after_a_repair_and_after_forgetting(talk, opened, chat_of):
     assert chat.state().totals.messages == 2
 
 
-def test_the_same_for_asyncio(talk, opened):
+def test_the_same_for_asyncio(talk, open_again):
     talk("two b")[0].regenerate("a")
 
     async def main():
-        async with AsyncHistory(opened()) as history:
+        async with AsyncHistory(open_again()) as history:
             chat = history.conversation("a")
             [two, two_b] = await chat.variants(3)
             assert two_b.is_current

@@ -6,7 +6,7 @@ import asyncio
 
 import anthropic
 import pytest
-from engine_looks import kinds
+from stored_entries import list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, errors
 from chathistory.testing import FakeMessagesAPI
@@ -39,10 +39,10 @@ async def say(engine, way, reply, expected):
 @pytest.mark.parametrize("awaited", [False, True])
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_turn_begins_only_where_the_caller_has_seen_it(opened, chat_of, way, warm, awaited):
+def test_a_turn_begins_only_where_the_caller_has_seen_it(open_again, chat_of, way, warm, awaited):
     """warm: the engine remembers the conversation."""
     api = FakeMessagesAPI([CALL if way.startswith("submit") else "first", "second reply"])
-    store = opened()
+    store = open_again()
 
     async def main():
         first = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
@@ -50,7 +50,7 @@ def test_a_turn_begins_only_where_the_caller_has_seen_it(opened, chat_of, way, w
         if awaited:
             engine = AsyncChatEngine(api.async_client(), store, model=MODEL, tools=[TOOL])
         else:
-            engine = first if warm else ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+            engine = first if warm else ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL])
         assert reply.version == chat_of("a").info().version
         before = list(chat_of("a").entries())
         for stale in ("no such version", "", chat_of("a").log.load(0, 1)[1][0].id):
@@ -74,12 +74,12 @@ def test_a_turn_begins_only_where_the_caller_has_seen_it(opened, chat_of, way, w
 
 
 @pytest.mark.parametrize("warm", [False, True])
-def test_what_somebody_said_meanwhile_is_not_answered_unseen(opened, chat_of, warm):
+def test_what_somebody_said_meanwhile_is_not_answered_unseen(open_again, chat_of, warm):
     api = FakeMessagesAPI("hi")
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     page = engine.send("a", "hello").version
     if not warm:
-        engine = ChatEngine(api.client(), opened(), model=MODEL)
+        engine = ChatEngine(api.client(), open_again(), model=MODEL)
     others = chat_of("a")
     others.state()
     others.append({"role": "user", "content": "from elsewhere"})
@@ -118,13 +118,13 @@ def test_the_same_words_again_are_guarded_as_well(engine_on, chat_of):
     with pytest.raises(errors.Conflict):  # without a turn id nobody can tell that it is the same one
         engine_on(api).send("a", "second", expected=page)
     assert engine_on(api).send("a", "second", expected=chat_of("a").info().version).text == "second reply"
-    assert kinds(chat_of("a")) == ["message"] * 3 + ["turn_abandoned", "turn_opened", "message"]
+    assert list_kinds(chat_of("a")) == ["message"] * 3 + ["turn_abandoned", "turn_opened", "message"]
 
 
-def test_an_engine_that_remembers_less_than_the_caller_reads_again(opened, chat_of):
+def test_an_engine_that_remembers_less_than_the_caller_reads_again(open_again, chat_of):
     """The version is newer than what the engine holds: what came in between is sent as well."""
     api = FakeMessagesAPI("hi")
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "hello")
     others = chat_of("a")
     others.state()

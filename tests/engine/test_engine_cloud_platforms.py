@@ -71,8 +71,8 @@ def check(api, store):
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_any_client_of_the_sdk_holds_a_conversation(opened, kind):
-    api, store = FakeMessagesAPI(thoughtful), opened()
+def test_any_client_of_the_sdk_holds_a_conversation(open_again, kind):
+    api, store = FakeMessagesAPI(thoughtful), open_again()
     with client_of(kind, api) as client:
         engine = ChatEngine(client, store, model=MODEL)
         assert [engine.send("a", words).text for words in ("one", "two")] == ["answer 1", "answer 3"]
@@ -80,8 +80,8 @@ def test_any_client_of_the_sdk_holds_a_conversation(opened, kind):
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_any_asynchronous_client_of_the_sdk_holds_a_conversation(opened, kind):
-    api, store = FakeMessagesAPI(thoughtful), opened()
+def test_any_asynchronous_client_of_the_sdk_holds_a_conversation(open_again, kind):
+    api, store = FakeMessagesAPI(thoughtful), open_again()
 
     async def main():
         async with async_client_of(kind, api) as client, AsyncChatEngine(client, store, model=MODEL) as engine:
@@ -91,8 +91,8 @@ def test_any_asynchronous_client_of_the_sdk_holds_a_conversation(opened, kind):
     check(api, store)
 
 
-def test_the_namespace_of_the_betas_takes_their_options_and_streams(opened):
-    api, store = FakeMessagesAPI(thoughtful), opened()
+def test_the_namespace_of_the_betas_takes_their_options_and_streams(open_again):
+    api, store = FakeMessagesAPI(thoughtful), open_again()
     drop = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
     options = {"betas": ["thinking-binding-controls-2026-08-01"], "thinking": drop}
     with api.client() as client:
@@ -104,8 +104,8 @@ def test_the_namespace_of_the_betas_takes_their_options_and_streams(opened):
     check(api, store)
 
 
-def test_the_asynchronous_namespace_of_the_betas_too(opened):
-    api, store = FakeMessagesAPI(thoughtful), opened()
+def test_the_asynchronous_namespace_of_the_betas_too(open_again):
+    api, store = FakeMessagesAPI(thoughtful), open_again()
 
     async def main():
         client = api.async_client()
@@ -118,11 +118,11 @@ def test_the_asynchronous_namespace_of_the_betas_too(opened):
     check(api, store)
 
 
-def test_no_client_of_the_engines_own_is_built(opened, monkeypatch):
+def test_no_client_of_the_engines_own_is_built(open_again, monkeypatch):
     def built(*_, **__):
         raise AssertionError
 
-    api, store = FakeMessagesAPI("hi"), opened()
+    api, store = FakeMessagesAPI("hi"), open_again()
     client = api.client()
     for name in ("Anthropic", "AsyncAnthropic"):
         monkeypatch.setattr(anthropic, name, built)

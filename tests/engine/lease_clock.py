@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it: for leases, and for those who renew them."""
+"""A clock for leases and their renewal, which does not move until a test moves it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECOND = 1_000_000
 
 
 class Clock:
-    """The time of this machine, as leases and their keeper see it; `skew` is what others' clocks are ahead."""
+    """The time of this machine, as leases and their keeper see it."""
 
     def __init__(self, monkeypatch) -> None:
         self.wall = time.time_ns() // 1000
@@ -28,19 +28,19 @@ class Clock:
         self.keeper = LeaseKeeper()
         monkeypatch.setattr(turn, "KEEPER", self.keeper)
 
-    # What `Ticker` does.
+    # The methods of `Ticker`.
 
     def time(self) -> float:
         return self.ticks
 
     def wait(self, condition: threading.Condition, seconds: float) -> None:
         self.waiting.append(condition)
-        condition.wait(0.05)  # then the keeper looks again: time may have passed before this condition was known
+        condition.wait(0.05)  # then the keeper checks again, as the clock may have moved before this was registered
 
-    # What tests do.
+    # Called by tests.
 
     def go(self, seconds: float) -> None:
-        """Let time pass, on the wall and for the keeper."""
+        """Move both clocks forward: the wall clock and the keeper's."""
         self.wall += int(seconds * SECOND)
         self.ticks += seconds
         for condition in dict.fromkeys(self.waiting):
@@ -48,14 +48,14 @@ class Clock:
                 condition.notify_all()
 
     def set_wall(self, seconds: float) -> None:
-        """Set the wall's clock ahead or back; no time passes."""
+        """Change the wall clock, forward or back, without time passing."""
         self.wall += int(seconds * SECOND)
 
 
-def wait_until(seen: Callable[[], object], what: str) -> None:
-    """Wait until something can be seen; what: for the message if that does not come within a minute."""
+def wait_until(condition: Callable[[], object], message: str) -> None:
+    """Wait until a condition is true, for a minute at most; then fail with the message."""
     for _ in range(6000):
-        if seen():
+        if condition():
             return
         threading.Event().wait(0.01)
-    raise AssertionError(what)
+    raise AssertionError(message)

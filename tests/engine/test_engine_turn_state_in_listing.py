@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import anthropic
 import pytest
-from engine_clock import SECOND
+from lease_clock import SECOND
 from made_entries import make_entry
 
 from chathistory import AsyncHistory, ChatEngine, History, errors
@@ -23,37 +23,37 @@ from chathistory.testing.fake_api import Cut, Failure, Paused
 MODEL = "claude-sonnet-5-5"
 
 
-def row(opened, name="a"):
-    return next(row for row in History(opened()).list().items if row.id == name)
+def row(open_again, name="a"):
+    return next(row for row in History(open_again()).list().items if row.id == name)
 
 
 def mine(turn) -> bool:
     return (turn.host, turn.pid) == (this_process().host, os.getpid())
 
 
-def test_a_turn_that_is_open(clock, opened):
+def test_a_turn_that_is_open(clock, open_again):
     held = Paused("slow")
-    engine = ChatEngine(FakeMessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI(held).client(), open_again(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "hello", turn_id="T")
         assert held.reached.wait(60)
-        turn = row(opened).turn
+        turn = row(open_again).turn
         assert (turn.id, turn.state, mine(turn)) == ("T", "open", True)
         assert datetime.now(UTC) - turn.since < timedelta(minutes=5)
         assert turn.until == datetime.fromtimestamp(clock.wall // SECOND + 60, UTC).replace(
             microsecond=turn.until.microsecond
         )
-        assert [each.id for each in History(opened()).list(unanswered=True).items] == ["a"]
-        assert History(opened()).conversation("a").info().turn == turn
+        assert [each.id for each in History(open_again()).list(unanswered=True).items] == ["a"]
+        assert History(open_again()).conversation("a").info().turn == turn
         held.gate.set()
         under_way.result(60)
-    assert row(opened).turn is None
-    assert History(opened()).list(unanswered=True).items == []
+    assert row(open_again).turn is None
+    assert History(open_again()).list(unanswered=True).items == []
 
 
 @pytest.mark.parametrize("how", ["failed", "broken off", "given up", "timed out", "process gone"])
-def test_a_turn_that_was_interrupted(clock, opened, how):
-    store = opened()
+def test_a_turn_that_was_interrupted(clock, open_again, how):
+    store = open_again()
     engine = ChatEngine(
         FakeMessagesAPI([Failure(500) if how == "failed" else Cut("x" * 50, 5), "at last"]).client(), store, model=MODEL
     )
@@ -72,15 +72,15 @@ def test_a_turn_that_was_interrupted(clock, opened, how):
         if how == "given up":
             engine.abandon("a")
         clock.go(61 if how == "timed out" else 0)
-    turn = row(opened).turn
+    turn = row(open_again).turn
     assert (turn.state, turn.until) == ("interrupted", None)
     assert mine(turn) == (how in ("failed", "broken off", "process gone"))
-    assert [each.id for each in History(opened()).list(unanswered=True).items] == ["a"]
-    History(opened()).conversation("a").set_title("A title changes nothing of that")
-    assert row(opened).turn == turn
+    assert [each.id for each in History(open_again()).list(unanswered=True).items] == ["a"]
+    History(open_again()).conversation("a").set_title("A title changes nothing of that")
+    assert row(open_again).turn == turn
     if how in ("failed", "broken off"):
         engine.resume("a") if how == "failed" else engine.send("a", "never mind")
-        assert row(opened).turn is None
+        assert row(open_again).turn is None
 
 
 def this_process_but_gone() -> Process:
@@ -91,13 +91,13 @@ def this_process_but_gone() -> Process:
 
 
 @pytest.mark.parametrize("step", ["message", "rewind", "choose"])
-def test_what_is_said_or_done_since_ends_it(opened, step):
+def test_what_is_said_or_done_since_ends_it(open_again, step):
     api = FakeMessagesAPI(["one", Failure(500)])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
     reply = engine.send("a", "hello")
     with pytest.raises(anthropic.InternalServerError):
         engine.send("a", "second")
-    chat = History(opened()).conversation("a")
+    chat = History(open_again()).conversation("a")
     if step == "message":
         chat.state()
         chat.append({"role": "assistant", "content": "by hand"})
@@ -105,11 +105,11 @@ def test_what_is_said_or_done_since_ends_it(opened, step):
         chat.rewind(to=reply.position + 1)
     else:
         chat.choose(reply.position)
-    assert row(opened).turn is None
+    assert row(open_again).turn is None
 
 
-def test_the_filter_goes_on_over_pages(opened):
-    store = opened()
+def test_the_filter_goes_on_over_pages(open_again):
+    store = open_again()
     for number in range(12):
         api = FakeMessagesAPI("hi" if number % 3 else Failure(500))
         engine = ChatEngine(api.client(), store, model=MODEL)
@@ -134,10 +134,10 @@ def test_the_filter_goes_on_over_pages(opened):
 
 
 @pytest.mark.parametrize("ends", ["replies", "fails"])
-def test_the_end_of_who_lost_a_turn_does_not_end_it(clock, opened, ends):
+def test_the_end_of_who_lost_a_turn_does_not_end_it(clock, open_again, ends):
     late, slow = Paused("late" if ends == "replies" else Failure(500)), Paused("taken over")
-    first = ChatEngine(FakeMessagesAPI(late).client(), opened(), model=MODEL)
-    second = ChatEngine(FakeMessagesAPI(slow).client(), opened(), model=MODEL)
+    first = ChatEngine(FakeMessagesAPI(late).client(), open_again(), model=MODEL)
+    second = ChatEngine(FakeMessagesAPI(slow).client(), open_again(), model=MODEL)
     with ThreadPoolExecutor(2) as pool:
         lost = pool.submit(first.send, "a", "hello", turn_id="T")
         assert late.reached.wait(60)
@@ -146,7 +146,7 @@ def test_the_end_of_who_lost_a_turn_does_not_end_it(clock, opened, ends):
         late.gate.set()
         with pytest.raises(errors.OrphanedReply if ends == "replies" else anthropic.InternalServerError):
             lost.result(60)
-        assert row(opened).turn.state == "open"
+        assert row(open_again).turn.state == "open"
         slow.gate.set()
         assert taken.result(60).text == "taken over"
-    assert row(opened).turn is None
+    assert row(open_again).turn is None

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from chathistory_memory import MemoryStore
-from engine_world import World
+from random_engine_run import World
 
 pytestmark = pytest.mark.repeated
 
