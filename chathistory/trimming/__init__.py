@@ -1,17 +1,18 @@
-"""What Claude is sent of a long conversation: policies that say when to cut, and how far.
+"""Policies that decide when a long conversation is trimmed, and how far.
 
-    LastTurns(high=40, low=20)                 over 40 turns: the newest 20 go on being sent
+    LastTurns(high=40, low=20)                 over 40 turns: only the newest 20 are sent from then on
     TokenBudget(high=100_000, low=50_000)      over 100,000 tokens: as many turns as fit into 50,000
-    MaxAge(high="7d", low="24h")               once the oldest message is a week old: what was said in the last day
-    AnyOf(LastTurns(...), TokenBudget(...))    whichever asks for more
-    Summarize(policy, by=function)             what the policy cuts off is sent as a summary instead
+    MaxAge(high="7d", low="24h")               once the oldest message is a week old: the turns of the last day
+    AnyOf(LastTurns(...), TokenBudget(...))    whichever cuts furthest
+    Summarize(policy, by=function)             a summary is sent in place of the messages that the policy cuts off
     Compaction(policy)                         the same, made and signed by the API, so that thinking stays valid
 
-A cut is a record of the log: the log stays whole, and every process sends the same from then on. Each policy has a mark
-that triggers and a lower one that it cuts down to, because a cut is dear: the prompt cache begins anew, and thinking
-before it can no longer be sent. A window that slides with each turn would pay that on each turn.
+A cut is an entry of the log. The log keeps all messages, and every process sends the same ones from then on. Each
+policy has a threshold that triggers a cut, and a lower one down to which it cuts, because a cut is expensive: it
+invalidates the prompt cache, and thinking from before it can no longer be sent. A window that slides with each turn
+would pay this price at each turn.
 
-A policy of your own is any object with the two methods of `Policy`.
+Your own policy is any object with the two methods of `Policy`.
 """
 
 from chathistory.trimming.context_editing import ContextEditing

@@ -1,4 +1,4 @@
-"""Policies and context editing from named values: the tables of a configuration file, variables, and flags.
+"""Build policies and context editing from named values: tables of a configuration file, variables, and flags.
 
     [trimming]                  AnyOf(TokenBudget(high=100_000, low=50_000), LastTurns(high=40, low=20))
     trigger_tokens = 100000
@@ -6,8 +6,7 @@
     trigger_turns = 40
     keep_turns = 20
 
-Errors name the key and what is expected, and do not quote the value: it may come from a variable that holds something
-else.
+Errors give the name and what is expected. They do not quote the value, because a variable may hold something secret.
 """
 
 from __future__ import annotations
@@ -25,14 +24,21 @@ __all__ = ["EDITING_OPTIONS", "TRIMMING_OPTIONS", "build_editing", "build_policy
 
 
 def parse_count(value: object) -> int:
-    """Return a whole number above 0, given as a number or as text. Raises `ConfigError`."""
+    """Convert a value to an int above 0.
+
+    Args:
+        value: An int, or its decimal digits as text, with "_" between them if you like.
+
+    Raises:
+        ConfigError: It is something else.
+    """
     text = str(value).replace("_", "")
-    if isinstance(value, str | int) and text.isdecimal() and len(text) <= _DIGITS and int(text) > 0:
+    if isinstance(value, str | int) and text.isdecimal() and len(text) <= _MAX_DIGITS and int(text) > 0:
         return int(text)
     raise ConfigError("must be an integer above 0")
 
 
-_DIGITS = 15
+_MAX_DIGITS = 15
 
 
 def _parse_edit(value: object) -> bool | Mapping[str, Any]:
@@ -55,14 +61,14 @@ TRIMMING_OPTIONS: Mapping[str, Option] = {
     "keep_age": Option(parse_duration, None, "then keep the turns of this last period, such as 12h"),
     "compaction": Option(parse_boolean, default=False, help="have the API summarize what is trimmed"),
 }
-"""The keys of the table `trimming`. `trigger_...` and `keep_...` of one unit are given together."""
+"""The keys of the table `trimming`. `trigger_...` and `keep_...` of one unit must be set together."""
 
 EDITING_OPTIONS: Mapping[str, Option] = {
     "clear_thinking": Option(_parse_edit, default=False, help="have the API leave out thinking of older turns"),
     "clear_tool_uses": Option(_parse_edit, default=False, help="have the API leave out results of older tool calls"),
     "compact": Option(_parse_compact, default=False, help="have the API summarize; true, or above how many tokens"),
 }
-"""The keys of the table `context_editing`. Each takes a table of the API's own settings of that edit as well."""
+"""The keys of the table `context_editing`. Each may also be a table with the API's settings of that edit."""
 
 _POLICIES: Mapping[str, type[TokenBudget | LastTurns | MaxAge]] = {
     "tokens": TokenBudget,
@@ -75,13 +81,13 @@ def build_policy(values: Mapping[str, Any]) -> Policy | None:
     """Return the policy that the values of `TRIMMING_OPTIONS` describe.
 
     Args:
-        values: The keys that are set, as their options parse them.
+        values: The values that are set, by key, as their options parse them.
 
     Returns:
-        The policy; None: nothing is set, or trimming is not enabled.
+        The policy; None if nothing is set, or trimming is not enabled.
 
     Raises:
-        ConfigError: One of two that belong together is missing, or more is kept than triggers a cut.
+        ConfigError: One key of a pair is missing, or more is kept than triggers a cut.
     """
     if not values or not values.get("enabled", True):
         return None
@@ -91,20 +97,33 @@ def build_policy(values: Mapping[str, Any]) -> Policy | None:
         if trigger is None and keep is None:
             continue
         if trigger is None or keep is None:
-            raise ConfigError(f"trigger_{unit} and keep_{unit} must be set together")
+            missing = f"trigger_{unit}" if trigger is None else f"keep_{unit}"
+            raise ConfigError(f"trigger_{unit} and keep_{unit} must be set together; {missing} is missing")
         if keep > trigger:
             raise ConfigError(f"keep_{unit} must not be more than trigger_{unit}")
         policies.append(make_policy(trigger, keep))
     if not policies:
         if values.get("compaction"):
-            raise ConfigError("compaction needs trigger_tokens and keep_tokens, or those of turns or age")
+            raise ConfigError(
+                "compaction needs a threshold: set trigger_tokens and keep_tokens, or the two keys of turns or age"
+            )
         return None
     policy: Policy = policies[0] if len(policies) == 1 else AnyOf(*policies)
     return Compaction(policy) if values.get("compaction") else policy
 
 
 def build_editing(values: Mapping[str, Any]) -> ContextEditing | None:
-    """Return what the values of `EDITING_OPTIONS` ask the API to do; None: nothing. Raises `ConfigError`."""
+    """Return the context editing that the values of `EDITING_OPTIONS` describe.
+
+    Args:
+        values: The values that are set, by key, as their options parse them.
+
+    Returns:
+        The edits; None if nothing is set.
+
+    Raises:
+        ConfigError: A setting of an edit is not allowed.
+    """
     if not any(values.values()):
         return None
     try:

@@ -1,7 +1,7 @@
-"""From a policy to a cut: when there may be one, where, the event that says so, and the cut asked for by hand.
+"""From a policy to a cut: whether a cut is allowed, its position, its entry, and `trim` on request of the caller.
 
-There is no cut while something is open: a tool call that awaits its result, a reply that paused. The API wants the
-thinking of the last turn back then, unchanged, and a cut changes what that thinking is bound to.
+There is no cut while a tool call waits for its result or a reply is paused. In that state the API requires the thinking
+of the last turn unchanged, and a cut would change the messages that this thinking is bound to.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from chathistory.log.active_path import ActiveEntries, load_active
 from chathistory.log.clock import now, to_datetime, to_microseconds
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, message_entry, messages_among
-from chathistory.log.events import CompactionByAPI as CompactionEvent
-from chathistory.log.events import Cut, MessageAdded
+from chathistory.log.events import CompactionByAPI, Cut, MessageAdded
 from chathistory.log.field_types import NO_RESPONSE
 from chathistory.log.lease import check_free
 from chathistory.log.message_sizes import estimated
@@ -42,20 +41,20 @@ __all__ = [
     "trim",
 ]
 
-_FRESH = re.compile("[0-9a-f]{28}")  # a turn id that was not the caller's
-_CRC = 8  # characters that are kept of a turn id
+_GENERATED_ID = re.compile("[0-9a-f]{28}")  # a turn id that chathistory made
+_CRC_LENGTH = 8  # characters for each turn id
 
 
 @dataclass(frozen=True, slots=True)
 class TrimResult:
-    """What a cut leaves out.
+    """The effect of a cut.
 
     Attributes:
-        position: From which on messages are sent.
-        turns: How many are left out.
-        messages: How many are left out.
-        tokens_before: About how many were sent; see `TrimContext`.
-        tokens_after: About how many are sent from now on.
+        position: The position from which on messages are sent.
+        turns: The number of turns that are left out.
+        messages: The number of messages that are left out.
+        tokens_before: The estimated tokens that were sent before the cut; see `TrimContext.tokens`.
+        tokens_after: The estimated tokens that are sent from now on.
     """
 
     position: int
@@ -67,12 +66,12 @@ class TrimResult:
 
 @dataclass(frozen=True, slots=True)
 class CutPlan:
-    """A cut that a policy asks for.
+    """A cut that a policy wants, before it is stored.
 
     Attributes:
-        policy: Which one.
-        trimmed: What it leaves out.
-        cut: The event. Its message is what opens the turn within which it falls; None: it falls between turns.
+        policy: The policy.
+        trimmed: The effect of the cut.
+        cut: The event to store. Its message opens the turn within which the cut falls; None if it falls between turns.
     """
 
     policy: Policy
@@ -81,46 +80,64 @@ class CutPlan:
 
     @property
     def new_tokens(self) -> int:
-        """The tokens of the message that opens the turn for which it was planned; 0: it was planned for none."""
+        """The tokens of the new message that the cut was planned for; 0 if there is no new message."""
         return self.trimmed.tokens_after - self.cut.tokens
 
     def to_entry(self, summary: str | None = None) -> Entry[Cut]:
-        """Return the entry of the cut; summary: a text that stands for what it leaves out."""
+        """Return the entry to store.
+
+        Args:
+            summary: A text to send in place of the messages that are left out; None for a cut without summary.
+        """
         if summary is None:
             return Entry(self.cut)
-        words = [{"type": "text", "text": f"What was said before, in summary:\n\n{summary}"}]
-        lead = {"role": "user", "content": [*words, *(blocks_of(self.cut.message) if self.cut.message else ())]}
-        return Entry(replace(self.cut, message=lead, tokens=self.cut.tokens + estimated(lead)))
+        blocks = [{"type": "text", "text": f"What was said before, in summary:\n\n{summary}"}]
+        message = {"role": "user", "content": [*blocks, *(blocks_of(self.cut.message) if self.cut.message else ())]}
+        return Entry(replace(self.cut, message=message, tokens=self.cut.tokens + estimated(message)))
 
-    def to_compaction_entry(self, response: Any) -> Entry[CompactionEvent]:
-        """Return the entry of the cut whose message is the API's own, which stands for what it leaves out.
+    def to_compaction_entry(self, response: Any) -> Entry[CompactionByAPI]:
+        """Return the entry to store, with the API's summary in place of the messages that are left out.
 
-        Raises `IncompleteReply` if the API answered without a summary, as it does where it cannot make one.
+        Args:
+            response: The response of the API with the compaction block.
+
+        Raises:
+            IncompleteReply: The response has no summary. The API answers like this if it cannot make one.
         """
-        made, cut = message_entry(response).event, self.cut
-        if not any(block["type"] == "compaction" and block.get("content") for block in blocks_of(made.message)):
+        added, cut = message_entry(response).event, self.cut
+        if not any(block["type"] == "compaction" and block.get("content") for block in blocks_of(added.message)):
             raise IncompleteReply("the API answered without a summary")
-        event = CompactionEvent(
-            message=made.message,
+        event = CompactionByAPI(
+            message=added.message,
             view_start=cut.view_start,
             hidden_turns=cut.hidden_turns,
             view_since=cut.view_since,
-            tokens=cut.tokens + estimated(made.message),
+            tokens=cut.tokens + estimated(added.message),
             preamble_tokens=cut.preamble_tokens,
             trimmed_turn_ids=cut.trimmed_turn_ids,
             renamed_calls=cut.renamed_calls,
-            response=made.response,
-            request_id=made.request_id,
+            response=added.response,
+            request_id=added.request_id,
         )
         return Entry(event)
 
     def select_left_out(self, sent: ActiveEntries) -> ActiveEntries:
-        """Return the part of what is sent that the cut leaves out."""
+        """Return the entries that the cut leaves out.
+
+        Args:
+            sent: The entries that are sent at present.
+        """
         return _select_before(sent, self.trimmed.position)
 
 
 def is_cut_wanted(policy: Policy, state: ConversationState, new: Message | None = None) -> bool:
-    """Whether the policy wants a cut, by what is known without reading; new: the message that is about to be sent."""
+    """Return True if the policy wants a cut; nothing is read.
+
+    Args:
+        policy: The policy.
+        state: The state of the conversation.
+        new: The message that is about to be sent; None without a new message.
+    """
     return policy.should_cut(_measure_context(state, new))
 
 
@@ -132,34 +149,34 @@ def _measure_context(state: ConversationState, new: Message | None) -> TrimConte
 
 
 def plan_cut(policy: Policy, sent: ActiveEntries, new: Message | None = None) -> CutPlan | None:
-    """Return the cut that the policy asks for.
+    """Return the cut that a policy wants.
 
     Args:
         policy: Decides whether to cut, and where.
-        sent: What is sent now.
-        new: The message that is about to be sent, which opens a turn; None: there is none.
+        sent: The entries that are sent at present.
+        new: The message that is about to be sent; None without a new message.
 
     Returns:
-        None if no cut is wanted, or none is possible.
+        The plan; None if the policy wants no cut, or no cut is possible.
 
     Raises:
-        InvalidInput: The policy names a position at which neither a turn nor a round begins.
-        Exception: What the policy raises.
+        InvalidInput: The policy returned a position at which neither a turn nor a round begins.
+        Exception: Any error that the policy raises.
     """
-    load = _measure_context(sent.state, new)
-    if not policy.should_cut(load) or find_open_reply(reversed(sent.entries)) or (new and not opens_turn(new)):
+    context = _measure_context(sent.state, new)
+    if not policy.should_cut(context) or find_open_reply(reversed(sent.entries)) or (new and not opens_turn(new)):
         return None
-    outline = split_into_turns(_list_messages_with_cut_message(sent), cache_valid_from=sent.state.view.cache_valid_from)
-    turns, before = outline.turns, outline.preamble_tokens
-    if before is None:
-        before = sent.cut.event.preamble_tokens if sent.cut else 0
+    sized = split_into_turns(_list_messages_with_cut_message(sent), cache_valid_from=sent.state.view.cache_valid_from)
+    turns, preamble_tokens = sized.turns, sized.preamble_tokens
+    if preamble_tokens is None:
+        preamble_tokens = sent.cut.event.preamble_tokens if sent.cut else 0
     if new:
-        turns.append(SentTurn(sent.head.end, load.now, estimated(new), estimated(new)))
-    candidates = _CutCandidates(sent, turns, replace(load, preamble_tokens=before), new)
+        turns.append(SentTurn(sent.head.end, context.now, estimated(new), estimated(new)))
+    candidates = _CutCandidates(sent, turns, replace(context, preamble_tokens=preamble_tokens), new)
     position = policy.find_start(turns, candidates.context) if turns else None
-    # nothing is left out between a turn's beginning and its first reply
-    firsts = {turn.rounds[0].position: turn.position for turn in turns if turn.rounds}
-    position = firsts.get(position, position) if position is not None else None
+    # a cut before the first reply of a turn would leave out nothing of it, so it falls before the turn
+    first_rounds = {turn.rounds[0].position: turn.position for turn in turns if turn.rounds}
+    position = first_rounds.get(position, position) if position is not None else None
     if position is not None and isinstance(policy, Compaction):
         position = _next_closed_boundary(candidates, position)
     if position is None or position <= max(turns[0].position, sent.state.view.view_start):
@@ -169,7 +186,14 @@ def plan_cut(policy: Policy, sent: ActiveEntries, new: Message | None = None) ->
 
 @dataclass(frozen=True, slots=True)
 class _CutCandidates:
-    """What a policy decides on: what is sent, its turns (the last is that of `new`, if given), and how much it is."""
+    """The input of a policy.
+
+    Attributes:
+        sent: The entries that are sent at present.
+        turns: Their turns, and the one that `new` opens.
+        context: Their size.
+        new: The message that is about to be sent; None without a new message.
+    """
 
     sent: ActiveEntries
     turns: list[SentTurn]
@@ -178,53 +202,72 @@ class _CutCandidates:
 
 
 def _list_messages_with_cut_message(sent: ActiveEntries) -> list[Entry[MessageAdded]]:
-    """Return the messages behind what a cut put before them, which opens their first turn."""
+    """Return the messages that are sent; the first one is the message that the last cut put before them, if any."""
     messages = messages_among(sent.entries)
     if sent.cut is None or sent.cut.event.message is None:
         return messages
-    response = sent.cut.event.response if isinstance(sent.cut.event, CompactionEvent) else NO_RESPONSE
-    lead = MessageAdded(sent.cut.event.message, response)
-    return [Entry(lead, time_us=sent.cut.time_us, position=sent.state.view.view_start - 1), *messages]
+    response = sent.cut.event.response if isinstance(sent.cut.event, CompactionByAPI) else NO_RESPONSE
+    added = MessageAdded(sent.cut.event.message, response)
+    return [Entry(added, time_us=sent.cut.time_us, position=sent.state.view.view_start - 1), *messages]
 
 
 def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> CutPlan:
     """Return the cut at a position. Raises `InvalidInput` if neither a turn nor a round begins there."""
-    turns, sent, load = candidates.turns, candidates.sent, candidates.context
+    turns, sent, context = candidates.turns, candidates.sent, candidates.context
     split = next((turn for turn in turns if any(each.position == position for each in turn.rounds)), None)
     if split is None and not any(turn.position == position for turn in turns):
-        raise InvalidInput(f"the policy names position {position}, at which neither a turn nor a round begins")
-    left = [turn for turn in turns if turn.position >= position]
-    size = load.preamble_tokens + sum(turn.tokens for turn in left)
-    opening: Message | None = None
+        raise InvalidInput(
+            f"the policy returned position {position}, at which neither a turn nor a round begins; find_start must "
+            "return the position of one of `turns`, or of one of their rounds"
+        )
+    kept = [turn for turn in turns if turn.position >= position]
+    size = context.preamble_tokens + sum(turn.tokens for turn in kept)
+    first_message: Message | None = None
     if split:
-        size += split.opening_tokens + sum(each.tokens for each in split.rounds if each.position >= position)
-        left.insert(0, split)
+        size += split.first_message_tokens + sum(each.tokens for each in split.rounds if each.position >= position)
+        kept.insert(0, split)
         messages = _list_messages_with_cut_message(sent)
-        opening = next(entry.event.message for entry in messages if entry.position == split.position)
-    gone = [entry for entry in messages_among(sent.entries) if entry.position < position]
-    hidden_turns = sent.state.totals.turns - len(left) + (candidates.new is not None)
+        first_message = next(entry.event.message for entry in messages if entry.position == split.position)
+    left_out = [entry for entry in messages_among(sent.entries) if entry.position < position]
+    hidden_turns = sent.state.totals.turns - len(kept) + (candidates.new is not None)
     cut = Cut(
-        message=opening,
+        message=first_message,
         view_start=position,
         hidden_turns=hidden_turns,
-        view_since=to_microseconds(left[0].at),
+        view_since=to_microseconds(kept[0].at),
         tokens=size - (estimated(candidates.new) if candidates.new else 0),
-        preamble_tokens=load.preamble_tokens,
-        trimmed_turn_ids=_list_trimmed_ids(sent, gone),
+        preamble_tokens=context.preamble_tokens,
+        trimmed_turn_ids=_list_trimmed_ids(sent, left_out),
         renamed_calls=find_doubled_calls(sent.entries, sent.state.view.renamed_calls, start=position),
     )
-    hidden_now = hidden_turns - sent.state.view.hidden_turns
-    return CutPlan(policy, TrimResult(position, hidden_now, len(gone), load.tokens, size), cut)
+    newly_hidden = hidden_turns - sent.state.view.hidden_turns
+    return CutPlan(policy, TrimResult(position, newly_hidden, len(left_out), context.tokens, size), cut)
 
 
-# A cut asked for by hand.
+# A cut that the caller requests.
 
 
 def trim(log: ConversationLog, policy: Policy, *, dry_run: bool = False) -> TrimResult | None:
-    """Store the cut that a policy asks for, and return what it leaves out; None: there is no cut."""
+    """Store the cut that a policy wants.
+
+    Args:
+        log: The log of the conversation.
+        policy: Decides whether to cut, and where.
+        dry_run: Return the effect of the cut, and store nothing.
+
+    Returns:
+        The effect of the cut; None if there is no cut.
+
+    Raises:
+        InvalidInput: `policy` is not a policy, or is a `Compaction`, or its summary is not text.
+        TurnInProgress: A turn of the conversation is open.
+        Conflict: Another writer changed the conversation meanwhile; nothing was stored.
+    """
     check_policy("policy", policy)
     if isinstance(policy, Compaction):
-        raise InvalidInput("a Compaction is made by the API: use ChatEngine.compact, or ChatEngine(..., trimming=...)")
+        raise InvalidInput(
+            "policy: a Compaction needs a request to the API; use ChatEngine.compact() or ChatEngine(..., trimming=...)"
+        )
     sent = load_active(log)
     plan = plan_cut(policy, sent) if sent else None
     if sent is None or plan is None:
@@ -233,7 +276,7 @@ def trim(log: ConversationLog, policy: Policy, *, dry_run: bool = False) -> Trim
         return plan.trimmed
     check_free(log.key, sent.state)
     summary = None
-    if isinstance(policy, Summarize):  # it may take long: nobody waits for it
+    if isinstance(policy, Summarize):  # made without the lock, because it may take long
         summary = check_summary(policy.by(view_of(plan.select_left_out(sent)).messages))
     with log.lock:
         head = log.seen()
@@ -244,20 +287,27 @@ def trim(log: ConversationLog, policy: Policy, *, dry_run: bool = False) -> Trim
 
 
 def check_summary(summary: str | Awaitable[str]) -> str:
-    """Return what a writer of summaries made. Raises `InvalidInput` if it is no text."""
+    """Check the result of `Summarize.by`, and return it.
+
+    Args:
+        summary: The result.
+
+    Raises:
+        InvalidInput: It is not text, or it is blank.
+    """
     if isinstance(summary, str) and summary.strip():
         return summary
     if isinstance(summary, Coroutine):
-        summary.close()  # else Python would complain that nobody awaited it
-    raise InvalidInput("Summarize: `by` must return text; a coroutine function works in an AsyncChatEngine only")
+        summary.close()  # else Python warns that the coroutine was never awaited
+    raise InvalidInput("Summarize: `by` must return text; only an AsyncChatEngine accepts a coroutine function")
 
 
-# A compaction of all that was said.
+# A compaction of the whole conversation.
 
 
 @dataclass(frozen=True, slots=True)
 class _CutAll:
-    """All that was said so far is cut off."""
+    """A policy that cuts off all finished turns."""
 
     def should_cut(self, context: TrimContext) -> bool:
         return context.turns > 1
@@ -267,43 +317,48 @@ class _CutAll:
 
 
 def plan_cut_of_all(sent: ActiveEntries) -> CutPlan | None:
-    """Return the cut before which everything is left to a compaction by the API; None: there is nothing to compact."""
+    """Return a cut that replaces the whole conversation by a compaction of the API; None if nothing can be compacted.
+
+    Args:
+        sent: The entries that are sent at present.
+    """
     return plan_cut(Compaction(_CutAll()), sent, {"role": "user", "content": ""})
 
 
 def _next_closed_boundary(candidates: _CutCandidates, position: int) -> int | None:
-    """Return the first turn from a position on before which nothing is left open: the API sums up to there.
+    """Return the position of the first turn, from a position on, before which no tool call is open.
 
-    What it is shown has to be what was sent, message for message: it signs for that, and binds thinking to it.
+    The API summarizes the messages before it. They must be the same as those that were sent, because the API signs the
+    summary of them, and binds thinking to it.
     """
     sent = candidates.sent
-    spoken = Entry(MessageAdded({"role": "user", "content": "."}), position=sent.head.end)
-    whole = view_of(replace(sent, entries=[*sent.entries, spoken])).messages
+    new_message = Entry(MessageAdded({"role": "user", "content": "."}), position=sent.head.end)
+    all_messages = view_of(replace(sent, entries=[*sent.entries, new_message])).messages
     for turn in candidates.turns:
         if turn.position >= position:
-            shown = view_of(_select_before(sent, turn.position)).messages
-            if shown and shown[-1]["role"] == "assistant" and whole[: len(shown)] == shown:
+            before = view_of(_select_before(sent, turn.position)).messages
+            if before and before[-1]["role"] == "assistant" and all_messages[: len(before)] == before:
                 return turn.position
     return None
 
 
 def _select_before(sent: ActiveEntries, position: int) -> ActiveEntries:
-    """Return the part of what is sent that stands before a position."""
+    """Return only the entries before a position."""
     return replace(sent, entries=[entry for entry in sent.entries if entry.position < position])
 
 
-def _list_trimmed_ids(sent: ActiveEntries, gone: Sequence[Entry]) -> str | None:
-    """Return CRCs of all turn ids of callers that are no longer sent, so that one that comes again is recognised.
+def _list_trimmed_ids(sent: ActiveEntries, left_out: Sequence[Entry]) -> str | None:
+    """Return the CRCs of all turn ids of callers that are no longer sent, so that a repeated turn id is recognised.
 
-    None: it is not known which those are.
+    None if they are not known.
     """
-    before = _read_trimmed_ids(sent) if sent.state.view.view_start else ""
-    ids = dict.fromkeys(entry.turn for entry in gone if entry.turn and is_callers_turn_id(entry.turn))
-    return None if before is None else before + "".join(map(_turn_id_crc, ids))
+    earlier = _read_trimmed_ids(sent) if sent.state.view.view_start else ""
+    ids = dict.fromkeys(entry.turn for entry in left_out if entry.turn and is_callers_turn_id(entry.turn))
+    return None if earlier is None else earlier + "".join(map(_turn_id_crc, ids))
 
 
 def _read_trimmed_ids(sent: ActiveEntries) -> str | None:
-    """Return the CRCs that the cut has; None: the API itself summed up, or the cut is damaged or forgotten."""
+    """Return the CRCs in the last cut; None if the API compacted by itself, or the cut is damaged or forgotten."""
     return sent.cut.event.trimmed_turn_ids if sent.cut else None
 
 
@@ -312,13 +367,24 @@ def _turn_id_crc(turn: str) -> str:
 
 
 def is_callers_turn_id(turn: str) -> bool:
-    """Whether a turn id is one that a caller gave, so that it may come again."""
-    return not _FRESH.fullmatch(turn)
+    """Return True if a caller chose this turn id, so that it may be used again.
+
+    Args:
+        turn: The turn id.
+    """
+    return not _GENERATED_ID.fullmatch(turn)
 
 
 def may_be_trimmed(sent: ActiveEntries, turn: str) -> bool:
-    """Whether a turn of this id may stand before what is sent; False is certain."""
+    """Return True if a turn with this id may be among the messages that are no longer sent; False is certain.
+
+    Args:
+        sent: The entries that are sent at present.
+        turn: The turn id.
+    """
     if not sent.state.view.view_start or not is_callers_turn_id(turn):
         return False
     known = _read_trimmed_ids(sent)
-    return known is None or _turn_id_crc(turn) in {known[at : at + _CRC] for at in range(0, len(known), _CRC)}
+    return known is None or _turn_id_crc(turn) in {
+        known[at : at + _CRC_LENGTH] for at in range(0, len(known), _CRC_LENGTH)
+    }

@@ -1,4 +1,4 @@
-"""When to cut, and how far: small values that look at numbers and name a position."""
+"""Policies: values that decide from a few numbers when to cut, and return the position of the cut."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class TrimContext:
-    """How much would be sent, with the message that is about to be sent: known without reading any message.
+    """The size of what would be sent, with the message that is about to be sent; known without reading any message.
 
     Attributes:
-        tokens: About how many.
-        turns: How many.
-        since: The time of the first message that is sent, in UTC.
+        tokens: The estimated number of tokens.
+        turns: The number of turns.
+        oldest_at: The time of the first message that is sent, in UTC.
         now: The present time, in UTC.
-        before: Tokens of system prompt and tools, as far as they are known; 0 while `should_cut` asks.
+        preamble_tokens: The tokens of system prompt and tools, as far as known; 0 in a call of `should_cut`.
     """
 
     tokens: int
@@ -47,26 +47,39 @@ class TrimContext:
 
 
 class Policy(Protocol):
-    """What decides on a cut. Two methods, so that a turn which needs none reads nothing."""
+    """Decides on a cut. There are two methods, so that nothing is read for a turn that needs no cut."""
 
     def should_cut(self, context: TrimContext) -> bool:
-        """Whether there is to be a cut."""
+        """Return True if the conversation must be cut.
+
+        Args:
+            context: The size of what would be sent.
+        """
         ...
 
     def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:
-        """Return the position from which on messages are sent: that of a turn or of a round of `turns`; None: no cut.
+        """Return the position from which on messages are sent.
 
-        The last of the turns is the one that is about to begin, if there is one: without rounds, and never cut off.
+        Args:
+            turns: The turns that would be sent, in order. If a message is about to be sent, the last turn is the one
+                that it opens: it has no rounds, and is never cut off.
+            context: The size of what would be sent.
+
+        Returns:
+            The position of one of `turns`, or of one of their rounds; None for no cut.
         """
         ...
 
 
 def check_policy(name: str, policy: object) -> None:
-    """Raise `InvalidInput` for what cannot decide on a cut.
+    """Check that an object can be a policy.
 
     Args:
         name: The name of the argument, for the error.
-        policy: What the caller handed in.
+        policy: The value of the argument.
+
+    Raises:
+        InvalidInput: It is a class, or has no `should_cut` and `find_start`.
     """
     if isinstance(policy, type) or not (hasattr(policy, "should_cut") and hasattr(policy, "find_start")):
         raise InvalidInput(
@@ -76,16 +89,16 @@ def check_policy(name: str, policy: object) -> None:
 
 
 def _check_thresholds(name: str, high: float, low: float) -> None:
-    for mark, value in (("high", high), ("low", low)):
+    for threshold, value in (("high", high), ("low", low)):
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidInput(f"{name}: {mark} must be a number, not {class_name(value)}")
+            raise InvalidInput(f"{name}: {threshold} must be a number, not {class_name(value)}")
     if not 1 <= low <= high:
         raise InvalidInput(f"{name}: low must be at least 1 and at most high, not low={low}, high={high}")
 
 
 @dataclass(frozen=True, slots=True)
 class KeepAll:
-    """Never cut."""
+    """Never cut; the same as no policy."""
 
     def should_cut(self, context: TrimContext) -> bool:  # noqa: ARG002
         return False
@@ -96,7 +109,15 @@ class KeepAll:
 
 @dataclass(frozen=True, slots=True)
 class LastTurns:
-    """Over `high` turns, cut down to the newest `low`, the one that is about to begin included."""
+    """Above `high` turns, cut down to the newest `low` turns, including the one that is about to begin.
+
+    Attributes:
+        high: The number of turns above which to cut.
+        low: The number of turns to keep; from 1 to `high`.
+
+    Raises:
+        InvalidInput: The numbers are not in this order.
+    """
 
     high: int
     low: int
@@ -114,16 +135,28 @@ class LastTurns:
 
 @dataclass(frozen=True, slots=True)
 class MaxAge:
-    """Once the oldest message sent is older than `high`, cut down to the turns of the last `low`.
+    """Once the oldest message that is sent is older than `high`, cut down to the turns of the last `low`.
 
-    The last turn stays, however old: the one that is about to begin, if there is one. Both are durations: a
-    `timedelta`, text such as "7d", or a number of seconds.
+    The last turn stays, however old it is: the one that is about to begin, if there is one.
+
+    Attributes:
+        high: The age above which to cut.
+        low: The age up to which turns are kept; at most `high`.
     """
 
     high: timedelta
     low: timedelta
 
     def __init__(self, high: timedelta | float | str, low: timedelta | float | str) -> None:
+        """Create the policy.
+
+        Args:
+            high: The age above which to cut: a `timedelta`, text such as "7d", or a number of seconds.
+            low: The age up to which turns are kept, in the same forms.
+
+        Raises:
+            InvalidInput: One of them is not a duration, or `low` is more than `high`.
+        """
         object.__setattr__(self, "high", check_duration("MaxAge: high", high))
         object.__setattr__(self, "low", check_duration("MaxAge: low", low))
         if self.low > self.high:
@@ -138,10 +171,18 @@ class MaxAge:
 
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
-    """Over `high` tokens, cut down to as many of the newest turns as fit into `low`, system prompt and tools included.
+    """Above `high` tokens, cut down to as many of the newest turns as fit into `low`, with system prompt and tools.
 
-    The last finished turn stays, as long as it fits into `high`. If it does not, it is cut between its tool rounds, and
-    what opens it stays; with `oversized="raise"` nothing is sent, and `TurnTooLarge` is raised.
+    The last finished turn stays if it fits into `high`. If it does not, `oversized` decides.
+
+    Attributes:
+        high: The number of tokens above which to cut.
+        low: The number of tokens to cut down to; from 1 to `high`.
+        oversized: For a last turn that does not fit into `high`. "rounds": cut between its rounds of tool calls, and
+            keep the message that opens it. "raise": send nothing, and raise `TurnTooLarge`.
+
+    Raises:
+        InvalidInput: The numbers are not in this order, or `oversized` is something else.
     """
 
     high: int
@@ -157,38 +198,50 @@ class TokenBudget:
         return context.tokens > self.high
 
     def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:
-        used, place = context.preamble_tokens, turns[-1].position
+        used, position = context.preamble_tokens, turns[-1].position
         for index in range(len(turns) - 1, -1, -1):
             turn = turns[index]
             if used + turn.tokens > self.low:
-                is_last = all(not later.rounds for later in turns[index + 1 :])  # all that Claude would know of before
-                return self._find_start_in_last_turn(turn, used) if is_last else place
-            used, place = used + turn.tokens, turn.position
-        return place
+                is_last = all(not later.rounds for later in turns[index + 1 :])  # no later turn has a reply
+                return self._find_start_in_last_turn(turn, used) if is_last else position
+            used, position = used + turn.tokens, turn.position
+        return position
 
     def _find_start_in_last_turn(self, turn: SentTurn, used: int) -> int:
-        """Return where to begin if nothing but a turn that does not fit into `low` would be left."""
+        """Return where to cut if only this turn, which does not fit into `low`, would remain."""
         if used + turn.tokens <= self.high:
             return turn.position
         if self.oversized == "raise":
             raise TurnTooLarge(turn.tokens, self.high)
-        used += turn.opening_tokens
-        place = turn.position
-        for each in reversed(turn.rounds[1:]):  # before the first there is nothing to cut
+        used += turn.first_message_tokens
+        position = turn.position
+        for each in reversed(turn.rounds[1:]):  # there is nothing to cut before the first round
             used += each.tokens
-            if used > self.low and place != turn.position:
+            if used > self.low and position != turn.position:
                 break
-            place = each.position
-        return place
+            position = each.position
+        return position
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Cut when any of the policies would, and as far as the one that cuts furthest."""
+    """Cut when one of several policies would cut, as far as the one that cuts furthest.
+
+    Attributes:
+        policies: The policies.
+    """
 
     policies: tuple[Policy, ...]
 
     def __init__(self, *policies: Policy) -> None:
+        """Create the policy.
+
+        Args:
+            *policies: The policies, without `Summarize` and `Compaction`, which must wrap this one.
+
+        Raises:
+            InvalidInput: One of them is not such a policy.
+        """
         for policy in policies:
             _check_inner_policy("AnyOf", policy)
         object.__setattr__(self, "policies", policies)
@@ -197,29 +250,36 @@ class AnyOf:
         return any(policy.should_cut(context) for policy in self.policies)
 
     def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:
-        places = [policy.find_start(turns, context) for policy in self.policies if policy.should_cut(context)]
-        return max((place for place in places if place is not None), default=None)
+        starts = [policy.find_start(turns, context) for policy in self.policies if policy.should_cut(context)]
+        return max((start for start in starts if start is not None), default=None)
 
 
 def _check_inner_policy(name: str, policy: Policy) -> None:
-    """Refuse a policy within another that would not hear of it: what stands for the rest is made for the outermost."""
+    """Refuse `Summarize` and `Compaction` within another policy: a summary is made only for the outermost policy."""
     check_policy(name, policy)
     if isinstance(policy, Summarize | Compaction):
         raise InvalidInput(
-            f"{name}: {type(policy).__name__} is the outermost, as in {type(policy).__name__}(AnyOf(...))"
+            f"{name}: {type(policy).__name__} must wrap the other policies, as in {type(policy).__name__}(AnyOf(...))"
         )
 
 
 SummaryWriter: TypeAlias = Callable[[list[dict[str, Any]]], str | Awaitable[str]]
-"""From messages to a text that stands for them."""
+"""A function that gets messages and returns a summary of them; it may be a coroutine function."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summarize:
-    """Cut where `policy` says, and send what `by` makes of the messages that are cut off in their place.
+    """Cut where a policy says, and send a summary in place of the messages that are cut off.
 
-    by: gets those messages, ready to be sent, and returns text; it may call a model. In an `AsyncChatEngine` it may be
-    a coroutine function. For models without compaction of their own; else `Compaction` keeps thinking valid.
+    Use it for models without compaction; with the others, `Compaction` keeps thinking valid.
+
+    Attributes:
+        policy: Decides when and where to cut.
+        by: Gets the messages that are cut off, ready to be sent, and returns a summary as text. It may call a model. In
+            an `AsyncChatEngine` it may be a coroutine function.
+
+    Raises:
+        InvalidInput: `policy` is not a policy, or is itself a `Summarize` or `Compaction`.
     """
 
     policy: Policy
@@ -237,10 +297,16 @@ class Summarize:
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """Cut where `policy` says, and let the API sum up what is cut off, in a block that it signs.
+    """Cut where a policy says, and let the API summarize the messages that are cut off, in a block that it signs.
 
-    Thinking behind it stays valid. A beta of the API (`compact-2026-09-04`); the request for it is a call of its own,
-    with the model, system prompt and tools of the conversation.
+    Thinking after the cut stays valid. This needs a beta of the API (`compact-2026-09-04`). The summary is made by a
+    separate request, with the model, system prompt and tools of the conversation.
+
+    Attributes:
+        policy: Decides when and where to cut.
+
+    Raises:
+        InvalidInput: `policy` is not a policy, or is itself a `Summarize` or `Compaction`.
     """
 
     policy: Policy

@@ -1,7 +1,7 @@
-"""A conversation as a policy sees it: turns, the rounds within them, and how large each is.
+"""Split a conversation into the turns and rounds that a policy decides on, with the size of each.
 
-A turn begins with the user's own message. Within it, Claude may call tools: a round is a reply with the results that
-answer it. Both are places where a cut leaves whole pairs on either side.
+A turn begins with a message of the user. Within it, Claude may call tools: a round is a reply with the tool results
+that answer it. A cut at the beginning of a turn or of a round separates no tool call from its result.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Round:
     """A reply and the tool results that answer it.
 
     Attributes:
-        position: Of the reply.
-        tokens: Of both.
+        position: The position of the reply.
+        tokens: The tokens of the reply and the results.
     """
 
     position: int
@@ -34,94 +34,100 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class SentTurn:
-    """A turn that is sent so far.
+    """A turn that is sent at present.
 
     Attributes:
-        position: Of the message that opens it.
-        at: When that message was stored, in UTC.
-        tokens: Of all its messages, as far as usage tells, else estimated.
-        opening: Tokens of the message that opens it.
-        rounds: At which a cut may fall within it, the first reply included; what opens the turn is then sent all the
-            same.
+        position: The position of the message that opens it.
+        at: The time at which that message was stored, in UTC.
+        tokens: The tokens of all its messages: reported by the API where a reply has its usage, else estimated.
+        first_message_tokens: The tokens of the message that opens it.
+        rounds: The rounds at which a cut may fall within the turn; the first one begins with the first reply. After
+            such a cut, the message that opens the turn is still sent.
     """
 
     position: int
     at: datetime
     tokens: int
-    opening_tokens: int
+    first_message_tokens: int
     rounds: tuple[Round, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SizedTurns:
-    """The turns that are sent, and the tokens that stand before all of them: system prompt and tools; None: unknown."""
+    """The turns that are sent, with their sizes.
+
+    Attributes:
+        turns: The turns, in order.
+        preamble_tokens: The tokens before all messages, which are system prompt and tools; None if unknown.
+    """
 
     turns: list[SentTurn]
     preamble_tokens: int | None
 
 
 def split_into_turns(messages: Sequence[Entry[MessageAdded]], *, cache_valid_from: int = 0) -> SizedTurns:
-    """Return the turns in some messages.
+    """Split messages into turns.
 
     Args:
-        messages: In order.
-        cache_valid_from: The position at which what stands before others was changed last. What replies before it tell
-            includes what is no longer sent: the tokens before all are unknown until the first reply behind it.
+        messages: The messages that are sent, in order.
+        cache_valid_from: The position at which the beginning of the request last changed, for example by a cut. The
+            usage of replies before it includes messages that are no longer sent, so only replies after it show how many
+            tokens system prompt and tools have.
     """
-    sizes, before = _token_sizes(messages, cache_valid_from)
+    sizes, preamble_tokens = _token_sizes(messages, cache_valid_from)
     turns: list[SentTurn] = []
-    for entry, size, fits in zip(messages, sizes, _find_round_starts(messages), strict=True):
+    for entry, size, starts_round in zip(messages, sizes, _find_round_starts(messages), strict=True):
         if opens_turn(entry.event.message):
             turns.append(SentTurn(entry.position, to_datetime(entry.time_us), size, size))
         elif turns:
             turn, rounds = turns[-1], turns[-1].rounds
-            if fits:
+            if starts_round:
                 rounds = (*rounds, Round(entry.position, size))
             elif rounds:
                 rounds = (*rounds[:-1], replace(rounds[-1], tokens=rounds[-1].tokens + size))
             turns[-1] = replace(turn, tokens=turn.tokens + size, rounds=rounds)
-    return SizedTurns(turns, before)
+    return SizedTurns(turns, preamble_tokens)
 
 
 def _find_round_starts(messages: Sequence[Entry[MessageAdded]]) -> Iterator[bool]:
-    """Yield of each message whether it is a reply before which a turn may be cut: nothing is open at that point.
+    """Yield for each message whether a turn may be cut before it: it is a reply, and no call is open at that point.
 
-    A reply that paused is gone on with by the next one, and a server's tool may answer there.
+    A paused reply is continued by the next one, and the result of a server's tool may be in that one.
     """
-    uses: set[str] = set()
+    open_calls: set[str] = set()
     previous = ""
     for entry in messages:
         message = entry.event.message
-        yield message["role"] == "assistant" and previous == "user" and not uses
+        yield message["role"] == "assistant" and previous == "user" and not open_calls
         previous = message["role"]
         for block in message["content"] if isinstance(message["content"], list) else ():
             if block["type"] in ("server_tool_use", "mcp_tool_use"):
-                uses.add(block["id"])
+                open_calls.add(block["id"])
             else:
-                uses.discard(block.get("tool_use_id", ""))
+                open_calls.discard(block.get("tool_use_id", ""))
 
 
 def _token_sizes(messages: Sequence[Entry[MessageAdded]], cache_valid_from: int) -> tuple[list[int], int | None]:
-    """Return the tokens of each message, and those of what stands before the first.
+    """Return the tokens of each message, and the tokens before the first one (None if unknown).
 
-    The usage of a reply tells the size of all up to it, so what lies between two replies is known, too.
+    The usage of a reply gives the size of everything up to it. So the size of messages between two replies is known.
     """
     sizes = [estimated(entry.event.message) for entry in messages]
-    before: int | None = None
-    last, told = -1, None  # the last message whose context was told, and how much that was
+    preamble_tokens: int | None = None
+    last, last_total = -1, None  # the last reply with a usage, and the size of everything up to it
     for index, entry in enumerate(messages):
         usage = entry.event.response.usage
         total = context_of(usage)
         if total is None:
             continue
         sizes[index] = usage.get("output_tokens", 0)
-        is_new = entry.position > cache_valid_from
-        if is_new and before is None:
-            before = max(0, total - sum(sizes[: index + 1]))
-        elif told is not None and total - sizes[index] >= told:
-            told_between, between = total - sizes[index] - told, sizes[last + 1 : index]
-            if between:  # scaled, so that their sum is what was told
-                scaled = [size * told_between // sum(between) for size in between[:-1]]
-                sizes[last + 1 : index] = [*scaled, told_between - sum(scaled)]
-        last, told = index, total
-    return sizes, before
+        is_after_change = entry.position > cache_valid_from
+        if is_after_change and preamble_tokens is None:
+            preamble_tokens = max(0, total - sum(sizes[: index + 1]))
+        elif last_total is not None and total - sizes[index] >= last_total:
+            total_between, between = total - sizes[index] - last_total, sizes[last + 1 : index]
+            if between:  # scale the estimates, so that their sum is the reported size
+                scaled = [size * total_between // sum(between) for size in between[:-1]]
+                sizes[last + 1 : index] = [*scaled, total_between - sum(scaled)]
+        last, last_total = index, total
+    return sizes, preamble_tokens

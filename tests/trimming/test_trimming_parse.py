@@ -45,15 +45,15 @@ def test_a_policy_from_named_values(given, policy):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"trigger_tokens": 9}, "trigger_tokens and keep_tokens must be set together"),
-        ({"keep_turns": 9}, "trigger_turns and keep_turns must be set together"),
+        ({"trigger_tokens": 9}, "trigger_tokens and keep_tokens must be set together; keep_tokens is missing"),
+        ({"keep_turns": 9}, "trigger_turns and keep_turns must be set together; trigger_turns is missing"),
         ({"trigger_tokens": 9, "keep_tokens": "secret"}, "must be an integer above 0"),
         ({"trigger_tokens": 0, "keep_tokens": 0}, "must be an integer above 0"),
         ({"trigger_tokens": True, "keep_tokens": 5}, "must be an integer above 0"),
         ({"trigger_tokens": 1.5, "keep_tokens": 1}, "must be an integer above 0"),
         ({"trigger_tokens": 5, "keep_tokens": 9}, "keep_tokens must not be more than trigger_tokens"),
         ({"trigger_age": "7x", "keep_age": "1d"}, "must be a duration, such as 90s"),
-        ({"compaction": True}, "compaction needs trigger_tokens"),
+        ({"compaction": True}, "compaction needs a threshold: set trigger_tokens"),
         ({"compaction": "secret"}, "must be true or false"),
     ],
 )

@@ -167,7 +167,7 @@ def test_turns_and_rounds_and_what_usage_tells_of_them():
     )
     assert before == 187  # all but the first message, estimated, and the reply
     assert [each.position for each in turns] == [0, 5, 7]
-    assert [each.opening_tokens for each in turns[::2]] == [13, 13]
+    assert [each.first_message_tokens for each in turns[::2]] == [13, 13]
     assert turns[0].rounds == (Round(1, 50 + 120), Round(3, 30 + 250))  # and half of what lies between
     assert sum(each.tokens for each in turns) == 1000 - 187 + 13
     assert [each.at for each in turns] == [moment(number / 1_000_000) for number in (0, 5, 7)]
@@ -208,7 +208,7 @@ def test_nothing_is_nothing():
 
 def test_a_system_message_before_the_first_reply_counts_and_opens_no_round():
     [turn], _ = outlined([entry(0, "user"), entry(1, "system"), entry(2, "assistant"), entry(3, "assistant")])
-    assert (turn.tokens, turn.opening_tokens, turn.rounds) == (52, 13, ())
+    assert (turn.tokens, turn.first_message_tokens, turn.rounds) == (52, 13, ())
 
 
 def test_two_replies_in_a_row_leave_nothing_between_them():
