@@ -235,7 +235,7 @@ class TurnStarter:
 
         Args:
             takeover: Open it even while another process holds it. A reply that the other process still gets is saved as
-                an `orphaned` entry.
+                a `reply_orphaned` entry.
             force: Open it even if the API refused it.
 
         Returns:

@@ -4,8 +4,8 @@ The user's message is durable first, so no message is ever lost. Its entry opens
 which the turn counts as open. Until then, another engine raises `TurnInProgress` before it pays for tokens; later, the
 turn counts as abandoned. While a reply takes long, the lease is renewed (`engine.lease_renewal`). A reply is stored as
 a message only if it is complete, and if nobody wrote in between. A partial reply is saved with the conversation as an
-`interrupted` entry, and one that came too late as an `orphaned` entry; both are for people to read, and are never sent
-to Claude.
+`reply_interrupted` entry, and one that came too late as a `reply_orphaned` entry; both are for people to read, and are
+never sent to Claude.
 """
 
 from __future__ import annotations
@@ -236,8 +236,8 @@ class Turn:
 
         Raises:
             IncompleteReply: The response is not a complete message.
-            OrphanedReply: Another writer changed the conversation meanwhile; the reply is saved as an `orphaned` entry.
-            InvalidInput: The response cannot be stored as a message; an `orphaned` entry has it as JSON text.
+            OrphanedReply: Another writer changed the conversation meanwhile; a `reply_orphaned` entry has the reply.
+            InvalidInput: The response cannot be stored as a message; a `reply_orphaned` entry has it as JSON text.
             ChatHistoryError: Any other error that an append raises; the error's `reply` has what was paid for.
         """
         if stop_reason_of(response) is None:
@@ -266,7 +266,7 @@ class Turn:
         return Reply.of(replace(entry, position=head.end - 1))
 
     def store_as_text(self, response: Any, error: Exception) -> InvalidInput:
-        """Save a reply that cannot be stored as a message as JSON text, in an `orphaned` entry, and close the turn.
+        """Save a reply that cannot be a message as JSON text in a `reply_orphaned` entry, and close the turn.
 
         Args:
             response: What the API answered.
