@@ -1,8 +1,9 @@
-"""The same for asyncio: one facade over a bounded pool of threads, so that no event loop waits for a disk or a network.
+"""`AsyncHistory` and `AsyncConversation`: the same API for asyncio, over a bounded pool of threads.
 
-Every call runs the synchronous one in a thread. A cancelled await does not stop a call under way: it lands, and the
-next call on that conversation waits for it. The methods are made from those of `History` and `Conversation`, so they
-have the same parameters; a callback such as `progress` is called from a thread of the pool.
+Every method runs the synchronous one in a thread, so the event loop never waits for a disk or a network. The methods
+are made from the methods of `History` and `Conversation`, so they have the same parameters and raise the same errors. A
+callback such as `progress` is called in a thread of the pool. Cancelling an await does not stop a call that is running:
+it completes, and the next call on that conversation waits for it.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ _PORTION = 100
 
 
 class _Threaded(Generic[S]):
-    """An object for asyncio whose methods run those of a synchronous one in the threads of a pool."""
+    """An object for asyncio. Its methods run the methods of a synchronous object in the threads of a pool."""
 
     _sync: S
     _pool: _Pool
 
 
 class _Pool:
-    """A bounded pool of threads. A forked child has none of them, so it cannot use the pool."""
+    """A bounded pool of threads. A forked child process has none of the threads, so it cannot use the pool."""
 
     def __init__(self, threads: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="chathistory")
@@ -63,7 +64,7 @@ class _Pool:
 def _in_thread(
     method: Callable[Concatenate[S, P], R],
 ) -> Callable[Concatenate[_Threaded[S], P], Coroutine[Any, Any, R]]:
-    """Return the method for asyncio that runs a synchronous one in a thread."""
+    """Return a method for asyncio that runs a synchronous method in a thread."""
 
     async def call(self: _Threaded[S], /, *args: P.args, **kwargs: P.kwargs) -> R:
         return await self._pool.run(method, self._sync, *args, **kwargs)
@@ -75,11 +76,11 @@ def _in_thread(
 def _iterated_in_thread(
     method: Callable[Concatenate[S, P], Iterator[R]],
 ) -> Callable[Concatenate[_Threaded[S], P], AsyncIterator[R]]:
-    """Return the method for asyncio that yields what a synchronous one yields, got in a thread portion by portion."""
+    """Return a method for asyncio that yields what a synchronous method yields, portion by portion in a thread."""
 
     async def iterate(self: _Threaded[S], /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[R]:
-        found = method(self._sync, *args, **kwargs)
-        while portion := await self._pool.run(list, itertools.islice(found, _PORTION)):
+        iterator = method(self._sync, *args, **kwargs)
+        while portion := await self._pool.run(list, itertools.islice(iterator, _PORTION)):
             for each in portion:
                 yield each
 
@@ -88,7 +89,10 @@ def _iterated_in_thread(
 
 
 class AsyncHistory(_Threaded[History]):
-    """The conversations of one store, for asyncio: see `History`. Use it with `async with`, or call `close`."""
+    """The conversations of one store, for asyncio. Use it with `async with`, or call `close`.
+
+    The methods have the parameters, results and errors of the methods of `History` with the same names.
+    """
 
     def __init__(
         self,
@@ -97,16 +101,18 @@ class AsyncHistory(_Threaded[History]):
         scope: str = OWN_SCOPE,
         threads: int = THREADS,
     ) -> None:
-        """Use a store; at most `threads` calls are under way at once, the others wait.
+        """Create the history of a store.
 
         Args:
-            store: A store or a history, which stay the caller's to close, or the URL of a store.
-            scope: See `History`.
-            threads: How many threads the pool has, at most.
+            store: The URL of a store, such as "file:./history"; `close` closes the store that is opened for it. Or a
+                store, or a history with such a store, which the caller closes.
+            scope: The scope of calls that name no scope. If it is not given, it is the scope of the given history, or
+                "default".
+            threads: How many threads the pool has, at most. So many calls run at the same time; others wait.
 
         Raises:
-            InvalidInput: `store` is none of these, or `threads` is not a number above 0.
-            ConfigError: The URL is wrong, or its backend cannot be used.
+            InvalidInput: `store` has another type, or `threads` is not an integer above 0.
+            ConfigError: The URL is not valid, or its backend cannot be used.
         """
         check_count("threads", threads, least=1)
         self._sync = History(store, scope=scope)
@@ -114,7 +120,7 @@ class AsyncHistory(_Threaded[History]):
 
     @property
     def sync(self) -> History:
-        """The same history for synchronous code."""
+        """The `History` with the same store and scope, for synchronous code."""
         return self._sync
 
     @property
@@ -124,19 +130,45 @@ class AsyncHistory(_Threaded[History]):
 
     @property
     def scope(self) -> str:
-        """The scope of calls that name none."""
+        """The scope of calls that name no scope."""
         return self._sync.scope
 
     def key(self, id: str, scope: str = OWN_SCOPE) -> Key:
-        """See `History.key`."""
+        """Return the key of a conversation, which names it in the store.
+
+        Args:
+            id: The id of the conversation.
+            scope: Its scope; the scope of the history if it is not given.
+
+        Raises:
+            InvalidInput: The id or the scope is not valid.
+        """
         return self._sync.key(id, scope)
 
     def conversation(self, id: str, *, scope: str = OWN_SCOPE) -> AsyncConversation:
-        """Return the conversation of that name, whether it exists yet or not; does no input or output."""
+        """Return the conversation with an id, whether it exists yet or not, without input or output.
+
+        Args:
+            id: The id of the conversation.
+            scope: Its scope; the scope of the history if it is not given.
+
+        Raises:
+            InvalidInput: The id or the scope is not valid.
+        """
         return AsyncConversation(self._pool, self._sync.conversation(id, scope=scope))
 
     async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a synchronous function in the pool and return what it returns."""
+        """Run a synchronous function in a thread of the pool, and return its result.
+
+        Args:
+            function: The function.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
+
+        Raises:
+            StoreClosed: This history is closed.
+            Exception: The function raised it.
+        """
         return await self._pool.run(function, *args, **kwargs)
 
     exists = _in_thread(History.exists)
@@ -152,7 +184,7 @@ class AsyncHistory(_Threaded[History]):
     erase = _in_thread(History.erase)
 
     async def close(self) -> None:
-        """Wait for what is under way, end the threads, and close the store if it was opened from a URL here."""
+        """Wait for running calls, end the threads, and close the store if this history opened it from a URL."""
         await self._pool.close()
         await asyncio.get_running_loop().run_in_executor(None, self._sync.close)
 
@@ -167,7 +199,10 @@ class AsyncHistory(_Threaded[History]):
 
 
 class AsyncConversation(_Threaded[Conversation]):
-    """A conversation, for asyncio; each method is that of `Conversation` by the same name."""
+    """One conversation of a store, for asyncio. `AsyncHistory.conversation` returns it without any input or output.
+
+    The methods have the parameters, results and errors of the methods of `Conversation` with the same names.
+    """
 
     def __init__(self, pool: _Pool, conversation: Conversation) -> None:
         self._pool = pool
@@ -181,17 +216,17 @@ class AsyncConversation(_Threaded[Conversation]):
 
     @property
     def id(self) -> str:
-        """See `Conversation.id`."""
+        """The id of the conversation, as the caller chose it."""
         return self._sync.id
 
     @property
     def scope(self) -> str:
-        """See `Conversation.scope`."""
+        """The scope that the conversation belongs to, such as a user or a tenant."""
         return self._sync.scope
 
     @property
     def version(self) -> str | None:
-        """See `Conversation.version`."""
+        """The version of the state that this object returned last; see `Conversation.version`."""
         return self._sync.version
 
     append = _in_thread(Conversation.append)
@@ -220,5 +255,16 @@ class AsyncConversation(_Threaded[Conversation]):
     forget = _in_thread(Conversation.forget)
 
     async def fork(self, new_id: str, *, at: int | None = None, scope: str = OWN_SCOPE) -> AsyncConversation:
-        """See `Conversation.fork`."""
+        """Create a new conversation that begins with the records of this one, and return it; see `Conversation.fork`.
+
+        Args:
+            new_id: The id of the new conversation.
+            at: Copy only records below this position; None: all.
+            scope: The scope of the new conversation; the scope of this one if it is not given.
+
+        Raises:
+            ConversationExists: There is a conversation with the new id already; nothing was stored.
+            ConversationNotFound: This conversation does not exist.
+            InvalidInput: `at` is not a position at which it can be forked.
+        """
         return AsyncConversation(self._pool, await self._pool.run(self._sync.fork, new_id, at=at, scope=scope))

@@ -1,4 +1,4 @@
-"""A conversation: what a program that talks to Claude keeps instead of a list of messages."""
+"""The `Conversation` class, which a program uses instead of a list of messages."""
 
 from __future__ import annotations
 
@@ -32,20 +32,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversation"]
 
-_SLACK = 8  # records that are no messages, read along so that one round trip is usually enough
+_SLACK = 8  # how many more records are read than messages are wanted, because some records are not messages
 
 
 class Conversation:
-    """One conversation of a store; made by `History.conversation`, without input or output.
+    """One conversation of a store. `History.conversation` returns it without any input or output.
 
-    It exists from its first append on. Until then there is nothing to read: no messages, no title, position 0.
+    A conversation exists from its first append on. Before that, it has no messages, no title, and ends at position 0.
 
-    Appends are guarded by what this process has seen of the conversation. If another process has written a message
-    since, they raise `Conflict` and store nothing: look at what came (`messages()`, or just `state()`) and append
-    again. Threads of one process queue. `rewind` and `forget`, which take messages away, are guarded by what *this
-    object* returned last (`version`), so that they never take away what its user has not seen; in a new object, which
-    has returned nothing yet, by the present state. A version that was carried elsewhere, such as through a web page, is
-    given as `expected`, and counts in place of both. All methods raise the errors of `chathistory.errors.StoreError`.
+    Writes never overwrite what their caller has not seen:
+
+    - `append` raises `Conflict`, and stores nothing, if another process has written a message since this process read
+      the conversation last. Read it (`messages()`, or just `state()`) and append again. Threads of one process wait for
+      each other.
+    - `rewind`, `choose` and `forget`, which take messages away, compare the state with the one that *this object*
+      returned last (`version`). A new object, which has returned nothing yet, uses the present state.
+    - A version that was kept elsewhere, for example in a web page, can be given as `expected`. It replaces both rules.
+
+    All methods raise subclasses of `chathistory.errors.StoreError` if the store cannot be used.
     """
 
     def __init__(self, store: HistoryStore, key: Key) -> None:
@@ -61,189 +65,203 @@ class Conversation:
 
     @property
     def id(self) -> str:
-        """The caller's name for it."""
+        """The id of the conversation, as the caller chose it."""
         return self._log.key.id
 
     @property
     def scope(self) -> str:
-        """Whose it is."""
+        """The scope that the conversation belongs to, such as a user or a tenant."""
         return self._log.key.scope
 
     @property
     def log(self) -> ConversationLog:
-        """Internal: the log beneath, for what the engine and the commands do with single entries."""
+        """Internal: the log of the conversation, for the engine and the commands, which work with single entries."""
         return self._log
 
     @property
     def version(self) -> str | None:
-        """The version of the state that this object returned last; "": there was no conversation; None: it was none.
+        """The version of the state that this object returned last.
 
-        Give it to a later call as `expected`, here or in another process, and that call raises `Conflict` if somebody
-        else has changed the conversation since. `info()` and the rows of `History.list` have it as well, and so has
-        each reply of an engine.
+        It is "" if there was no conversation, and None if this object has returned nothing yet. Give it to a later call
+        as `expected`, here or in another process: that call raises `Conflict` if another writer has changed the
+        conversation since. `info()`, the rows of `History.list` and the replies of an engine have a version, too.
         """
         return self._log.version
 
-    # What was said.
+    # Messages.
 
     def append(
         self, messages: MessageInput | Sequence[MessageInput], *, key: str | None = None, expected: str | None = None
     ) -> ConversationInfo:
-        """Store a message, or a list or tuple of them as one atomic batch; durable on return.
+        """Store a message, or several as one atomic batch. They are durable when the call returns.
 
-        What comes again is not stored again: with a `key`, messages are found among the newest 1,000 entries, also by
-        another process and after a restart; so is a reply that was stored before, by the id that the API gave it.
+        Repeated appends are recognized and not stored twice: messages by their `key`, and replies by the id that the
+        API gave them. This works among the newest 1,000 entries, also in another process and after a restart.
 
         Args:
-            messages: Each is a dict with role and content, or an object of the Anthropic SDK such as the `Message` that
-                `messages.create` returns: of that, the exact content is stored, and id, usage, stop reason and request
-                id beside it.
-            key: A name of the caller's for these messages.
-            expected: A version in place of what this process has seen; see `version`.
+            messages: A message, or a list or tuple of messages. Each is a dict with `role` and `content`, or an object
+                of the Anthropic SDK, such as the `Message` that `messages.create` returns. Of such an object, the exact
+                content is stored, together with its id, usage, stop reason and request id.
+            key: An idempotency key for these messages, chosen by the caller; None: they are always stored.
+            expected: The version that the conversation must have; None: the one that this process has seen last.
 
         Returns:
-            What `info` returns then, without another round trip. If the messages were stored before, `end` and
-            `version` are those of the first time.
+            The same as `info`, without another round trip. If the messages were stored before, `end` and `version` are
+            the ones from after that append.
 
         Raises:
-            InvalidInput: Something is no message or cannot be stored exactly (NaN, a key that is not text); the text
-                names the field. Or `key` stands for other messages, or a stored reply comes again together with other
-                messages.
-            Conflict: Somebody else has changed the conversation since; nothing was stored.
+            InvalidInput: A value is not a message or cannot be stored exactly (such as NaN, or a key that is not text);
+                the error names the field. Or `key` was used for other messages, or a stored reply is appended again
+                together with other messages.
+            Conflict: Another process has changed the conversation since; nothing was stored.
         """
-        given = list(messages) if isinstance(messages, list | tuple) else [messages]
-        if not given:
-            raise InvalidInput("there is nothing to append: an empty list")
+        batch = list(messages) if isinstance(messages, list | tuple) else [messages]
+        if not batch:
+            raise InvalidInput("messages: must hold at least one message, and the list is empty")
         if key is not None:
             check_key(key)
-        entries = [message_entry(message, key=key) for message in given]
+        entries = [message_entry(message, key=key) for message in batch]
         if key is None and not any(entry.event.response.id for entry in entries):
             return describe(self._log.append(entries, expected=expected))
         return describe(self._log.append_once(entries, key=key, expected=expected))
 
     def messages(self, *, tools: Iterable[Any] | None = None) -> list[Message]:
-        """Return the messages to send to Claude: plain dicts, the caller's own; [] if there are none.
+        """Return the messages to send to Claude, as new plain dicts; [] if there are no messages.
 
-        It is what was appended, as far as the API accepts it: see `view`.
+        They are the appended messages, as far as the API accepts them; `view` also reports what was changed.
 
         Args:
-            tools: See `view`.
+            tools: The tools of the request, or their names; see `view`.
+
+        Raises:
+            CorruptRecord: A record that is sent is damaged; see `repair`.
+            UnsupportedRecord: A later version of chathistory wrote such a record.
         """
         return self.view(tools=tools).messages
 
     def view(self, *, tools: Iterable[Any] | None = None) -> MessageView:
-        """Return the messages to send and a report of what was left out, put in order or added to make them valid.
+        """Return the messages to send, and a report of what was left out, reordered or added to make them valid.
 
         Args:
-            tools: The tools of the request, or their names: a `tool_reference` to any other is left out, for the API
-                refuses it. None: references are sent as they are.
+            tools: The tools of the request, or their names. A `tool_reference` to any other tool is left out, because
+                the API refuses it. None: all references are sent.
+
+        Raises:
+            InvalidInput: `tools` is not a list of tools or names.
+            CorruptRecord: A record that is sent is damaged; see `repair`.
+            UnsupportedRecord: A later version of chathistory wrote such a record.
         """
         if tools is not None:
             check_type("tools", tools, Iterable, "a list of tools or of their names")
         return view_of(load_active(self._log), tools=tools)
 
     def last_messages(self, count: int) -> list[Message]:
-        """Return the newest messages as stored, oldest first; fewer if there are no more, [] if there are none.
+        """Return the newest messages as they are stored, oldest first; [] if there are no messages.
 
-        The cost does not depend on how long the conversation is. To show, not to send: it may begin anywhere.
+        Use them to show a conversation, not to send it: they may begin in the middle of a turn. The cost does not
+        depend on the length of the conversation.
 
         Args:
-            count: How many at most.
+            count: How many messages to return, at most.
 
         Raises:
             InvalidInput: `count` is negative.
+            CorruptRecord: One of the records is damaged; see `repair`.
         """
         return [entry.message for entry in self.last_entries(count) if entry.message is not None]
 
     def last_entries(self, count: int, *, before: int | None = None) -> list[Entry]:
-        """Return the entries of the newest `count` messages, oldest first, with what their responses told.
+        """Return the entries of the newest messages, oldest first, with their positions, times and usage.
 
-        A page costs the same anywhere in a conversation of any length: `last_entries(50)`, then
-        `last_entries(50, before=page[0].position)` and so on go backward page by page, until an empty one.
+        To page backward, call `last_entries(50)`, then `last_entries(50, before=page[0].position)`, and so on until the
+        page is []. A page costs the same anywhere in a conversation of any length.
 
         Args:
-            count: How many messages at most.
-            before: Only those below this position; None: from the end.
+            count: How many messages to return, at most.
+            before: Only messages below this position; None: the newest ones.
 
         Raises:
             InvalidInput: A number is negative.
+            CorruptRecord: One of the records is damaged; see `repair`.
         """
         check_count("count", count)
         if before is not None:
             check_count("before", before)
         entries = iter_newest_first(self._log, min(count + _SLACK, LARGEST_NUMBER), before=before)
         messages = (entry for entry in entries if is_message_entry(entry))
-        found: list[Entry] = list(itertools.islice(messages, count))
-        return found[::-1]
+        newest_first: list[Entry] = list(itertools.islice(messages, count))
+        return newest_first[::-1]
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
-        """Yield the log's entries of all kinds at positions [start, stop), in order, without loading all at once.
+        """Yield the entries of all kinds at positions [start, stop), in order, a portion at a time.
 
-        Nothing if the conversation is absent.
+        Yields nothing if there is no conversation. Entries that a rewind took back are included.
 
         Args:
-            start: The first position; a negative one counts from the end.
-            stop: One above the last; None: the end.
+            start: The first position; a negative number counts from the end.
+            stop: The position after the last one; None: the end.
 
         Raises:
-            CorruptRecord: A record is damaged.
+            InvalidInput: One of them is not an integer.
+            CorruptRecord: A record is damaged; `salvage` reads the others.
             Conflict: The range was forgotten meanwhile.
         """
         check_range(start, stop)
         return (entry for part in self._log.slices(start, stop) for entry in self._log.entries(part))
 
     def repair(self, *, dry_run: bool = True, force: bool = False) -> tuple[ViewRepair, ...]:
-        """Return what has to be changed so that all of it can be sent; without `dry_run`, change it in the log.
+        """Find what cannot be read or sent and, without `dry_run`, repair it in the log.
 
-        Unlike `view`, this finds its way around records that are damaged, or that a later version wrote, wherever they
-        stand. Written are a record that leads the view around what cannot be read or sent, and the messages behind the
-        first that cannot be sent, as they are sent; the log keeps what it had. The conversation is read in portions;
-        what is written is held in memory.
+        Unlike `view`, this also works if records are damaged or were written by a later version of chathistory. A
+        repair appends an entry that takes those records off the active path. If messages have to be changed, the first
+        of these and all after it are appended again, as they are sent. The old records stay in the log. The
+        conversation is read in portions; the records to append are held in memory.
 
         Args:
-            dry_run: Only report what would be changed.
+            dry_run: Store nothing; only report what would be changed.
             force: Repair it even while a turn is open.
 
         Returns:
-            What is left out or changed, in the order of the log.
+            What is left out or changed, in the order of the log; () if nothing is, or if there is no conversation.
 
         Raises:
-            CorruptRecord: The head itself is damaged: see `restore`.
+            CorruptRecord: The head itself is damaged; call `restore`.
             TurnInProgress: A turn is open, and `force` was not given (without `dry_run`).
-            Conflict: Somebody else wrote meanwhile.
+            Conflict: Another writer changed the conversation meanwhile.
         """
         from chathistory.operations.repair import repair
 
         return repair(self._log, dry_run=dry_run, force=force)
 
     def restore(self, *, dry_run: bool = True, force: bool = False) -> Restoration | None:
-        """Give the conversation a new head if its own is damaged, folded from the records that can be read.
+        """Store a new head if the present one is damaged, rebuilt from the records that can be read.
 
-        Works for a head in which there is no summary on every store, and for one that the store itself cannot read on
-        stores that have the ability `HeadRecovery`. The time to live begins anew if the store has one. Records that
-        cannot be read are led around, as `repair` does.
+        If only the state in the head is damaged, this works on every store. If the store cannot read the head at all,
+        it needs a store with the ability `HeadRecovery`. Records that cannot be read are left out, as `repair` does.
+        If the store has a time to live, it starts again.
 
         Args:
-            dry_run: Only report what the conversation would become.
-            force: Do it even while a turn is open.
+            dry_run: Store nothing; only report what would be the result.
+            force: Restore it even while a turn is open.
 
         Returns:
-            What was, or would be, done; None: the head is not damaged, or there is no such conversation.
+            What was, or would be, done; None if the head is not damaged, or if there is no conversation.
 
         Raises:
-            CorruptRecord: No record can be read.
+            CorruptRecord: No record can be read, or the store cannot read records without their head.
             UnsupportedRecord: A later version of chathistory wrote the head.
             TurnInProgress: A turn is open, and `force` was not given (without `dry_run`).
-            Conflict: Somebody else wrote meanwhile; nothing was changed.
+            Conflict: Another writer changed the conversation meanwhile; nothing was stored.
         """
         from chathistory.operations.restore_head import restore_head
 
         return restore_head(self._log, dry_run=dry_run, force=force)
 
     def salvage(self) -> Iterator[Entry | ViewRepair]:
-        """Yield all that can be read, of all kinds and in order, and a `ViewRepair` for each position that cannot.
+        """Yield all entries that can be read, in order, and a `ViewRepair` for each position that cannot be read.
 
-        Also if the head is damaged, where the store can read records without it. Nothing is written.
+        This also works if the head is damaged, on stores that can read records without it. Nothing is stored. It yields
+        nothing if there is no conversation.
 
         Raises:
             CorruptRecord: The head is damaged, and the store cannot read records without it.
@@ -253,47 +271,83 @@ class Conversation:
 
         return read_around_damage(self._log)
 
-    # What is known of it.
+    # State, title, tags and metadata.
 
     def state(self) -> ConversationState | None:
-        """Look up the present state in one round trip; what others wrote counts as seen. None: absent.
+        """Return the present state, in one round trip; None if there is no conversation.
 
-        `info` has what people are shown of it.
+        What other processes have written counts as seen then. `info` returns what an application shows of it.
+
+        Raises:
+            CorruptRecord: The head is damaged; see `restore`.
         """
         head = self._log.refresh()
         return read_state(head.stored) if head else None
 
     def info(self) -> ConversationInfo | None:
-        """Look up the row that the listing has for it, in one round trip; None: absent."""
+        """Return the same as the row of the listing, in one round trip; None if there is no conversation.
+
+        What other processes have written counts as seen then.
+
+        Raises:
+            CorruptRecord: The head is damaged; see `restore`.
+        """
         head = self._log.refresh()
         return describe(head) if head else None
 
     def set_title(self, title: str | None) -> ConversationInfo:
-        """Set the title, in one round trip; None removes it. See `annotate`."""
+        """Set the title, and return the same as `info`. It takes one round trip.
+
+        Args:
+            title: The title, of at most 1,000 characters; None removes it.
+
+        Raises:
+            InvalidInput: The title is not text, or too long.
+        """
         return self.annotate(title=title)
 
     def set_tags(self, tags: Iterable[str]) -> ConversationInfo:
-        """Set the tags in place of those that it has, in one round trip. See `annotate`."""
+        """Replace the tags, and return the same as `info`. It takes one round trip.
+
+        Args:
+            tags: The new tags; [] removes all. As JSON, they may have at most 4 KiB.
+
+        Raises:
+            InvalidInput: They are not a list of texts that are not empty, or too large.
+        """
         return self.annotate(tags=tags)
 
     def set_metadata(self, metadata: Mapping[str, Any]) -> ConversationInfo:
-        """Set the caller's own JSON values in place of those that it has, in one round trip. See `annotate`."""
+        """Replace the metadata, the caller's own JSON values, and return the same as `info`. It takes one round trip.
+
+        Args:
+            metadata: The new values; {} removes all. As JSON, they may have at most 32 KiB.
+
+        Raises:
+            InvalidInput: It is not a dict of JSON values, or too large.
+        """
         return self.annotate(metadata=metadata)
 
     def setup(self) -> dict[str, Any] | None:
-        """Return what an engine held it with last: its model, system and tools; None: no engine did.
+        """Return a dict with the `model`, `system` and `tools` that an engine used last, in one round trip.
 
-        One round trip. `system` and `tools` are as they were sent, None if there were none.
+        `system` and `tools` are as they were sent, or None. The result is None if no engine used this conversation.
+
+        Raises:
+            CorruptRecord: The head, or the record with the setup, is damaged.
         """
         head = self._log.seen()
         setup = load_setup(self._log, head) if head else None
         return {"model": setup.model, "system": setup.system, "tools": setup.tools} if setup else None
 
     def usage(self) -> Usage:
-        """Return what its replies cost in tokens: in all, by model, by turn; from what is stored, reading all of it.
+        """Return the tokens that its replies used: in total, by model and by turn. The whole log is read.
 
-        The sums alone are in `state().totals.usage`, without reading. What a damaged reply cost is in the total alone
-        once the conversation is repaired; until then it is a `CorruptRecord`.
+        The totals alone are in `state().totals.usage`, without reading the log. All counts are 0 if there is no
+        conversation. After a repair, a damaged reply counts in the total only.
+
+        Raises:
+            CorruptRecord: A record is damaged and not repaired.
         """
         from chathistory.log.read_damaged import read_repaired
         from chathistory.operations.usage import Usage, sum_usage
@@ -310,63 +364,60 @@ class Conversation:
         tags: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> ConversationInfo:
-        """Set several of title, tags and metadata at once; return what `info` returns then.
+        """Set several of title, tags and metadata at once, and return the same as `info`.
 
-        Never in conflict with messages that others append meanwhile. Begins the conversation if it was absent.
+        It never conflicts with messages that others append meanwhile. It creates the conversation if necessary.
 
         Args:
-            title: The title, of at most 1,000 characters; None removes it. Not given: it stays.
-            tags: The tags in place of those that it has; None: they stay.
-            metadata: A JSON object in place of the present one; None: it stays.
+            title: The title, of at most 1,000 characters; None removes it. If it is not given, it stays.
+            tags: The new tags, of at most 4 KiB as JSON; None: they stay.
+            metadata: The new JSON values, of at most 32 KiB; None: they stay.
 
         Raises:
-            InvalidInput: Nothing was given, or something is of a wrong type or too large.
+            InvalidInput: No argument was given, or one has the wrong type or is too large.
         """
-        given = {"tags": tags, "metadata": metadata}
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        optional = {"tags": tags, "metadata": metadata}
+        changes: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
         event = make_annotation(changes if title is UNCHANGED else {"title": title, **changes})
-        if self._log.version is None:  # what others write from here on was not returned
+        if self._log.version is None:  # what others write from here on has not been returned by this object
             head = self._log.seen()
             self._log.note(head.stored if head else None)
         return describe(self._log.append([Entry(event)]))
 
-    # What is sent, going back, branching off, and forgetting.
+    # Trim, rewind, choose, leave out, fork and forget.
 
     def trim(self, policy: Policy, *, dry_run: bool = False) -> TrimResult | None:
-        """Cut what is sent, if the policy asks for it; the log stays whole.
+        """Cut what is sent to Claude, if the policy says so; return what is left out, or None if nothing is cut.
 
-        The cut is a record of the log, so that every process sends the same from now on. There is no cut while a tool
-        call awaits its result.
+        No message is removed from the log. The cut is stored in it, so that every process sends the same from then on.
+        While a tool call waits for its result, nothing is cut.
 
         Args:
-            policy: Decides whether to cut, and where.
-            dry_run: Store nothing, and only return what would be left out.
-
-        Returns:
-            What the cut leaves out; None: there is no cut.
+            policy: Decides whether to cut, and where; see `chathistory.trimming`.
+            dry_run: Store nothing; only return what would be left out.
 
         Raises:
             TurnInProgress: A turn is open.
-            Conflict: Somebody wrote meanwhile; nothing was stored.
-            InvalidInput: The policy is a `Compaction` (see `ChatEngine.compact`).
-            Exception: What the policy raises.
+            Conflict: Another writer changed the conversation meanwhile; nothing was stored.
+            InvalidInput: The policy is a `Compaction`, which needs `ChatEngine.compact`.
+            Exception: The policy raised it.
         """
         from chathistory.trimming.plan_cut import trim
 
         return trim(self._log, policy, dry_run=dry_run)
 
     def set_drop_stale_thinking(self, *, drop: bool) -> None:
-        """Say who leaves out thinking that is bound to what is no longer sent: the API, or the view.
+        """Choose who drops thinking that is bound to messages that are no longer sent: the API, or this library.
 
-        The choice is stored: with `drop` every engine asks the API to drop such thinking from then on (its
-        `prefix_mismatch_behavior`, a beta), and cuts leave thinking to it. Once the choice is taken back, thinking from
-        before is not sent.
+        The choice is stored. With `drop=True`, every engine asks the API from then on to drop such thinking (its beta
+        option `prefix_mismatch_behavior`), and cuts keep thinking in the view. After it is set back to False, thinking
+        from before is not sent.
 
         Args:
-            drop: Whether the API drops it; False, as in a new conversation: the view leaves it out.
+            drop: True: the API drops it. False, as in a new conversation: the view leaves it out.
 
         Raises:
-            InvalidInput: The choice cannot be taken back while a tool call waits for its result.
+            InvalidInput: `drop` cannot be set to False while a tool call waits for its result.
             TurnInProgress: A turn is open.
         """
         from chathistory.operations.rewind import is_waiting_for_result
@@ -376,26 +427,25 @@ class Conversation:
             check_free(self._log.key, head.state if head else None)
             if head and head.state.view.drop_stale_thinking and not drop and is_waiting_for_result(self._log, head):
                 raise InvalidInput(
-                    "drop: cannot be turned off while a tool call waits for its result, which needs the thinking "
-                    "before it; turn it off when the reply is complete"
+                    "drop: cannot be turned off while a tool call waits for its result, because the API requires the "
+                    "thinking before it; turn it off when the reply is complete"
                 )
             self._log.append([Entry(ThinkingPolicy(drop_stale_thinking=bool(drop)))])
 
     def rewind(self, *, to: int, expected: str | None = None) -> ConversationInfo:
-        """Go on from position `to`: what stands from there on is not sent again; the log keeps it.
-
-        For undo, or for an edit. Returns what `info` returns then.
+        """Take back the messages from a position on, and return the same as `info`. The log keeps the messages.
 
         Args:
-            to: A position that the conversation goes through, or its end.
-            expected: A version in place of that which this object returned last; see `version`.
+            to: The position of the first message to take back (`Entry.position`; `chathistory show` prints it after the
+                `#`), or the end of the conversation.
+            expected: The version that the conversation must have; None: the one that this object returned last.
 
         Raises:
-            Conflict: Somebody else has changed the conversation since.
-            TurnInProgress: A turn is open; its reply would be paid for and find another conversation.
+            Conflict: Another writer has changed the conversation since.
+            TurnInProgress: A turn is open; its reply would be paid for, and would no longer fit the conversation.
             ConversationNotFound: There is no such conversation.
-            InvalidInput: `to` is no such position, or within a turn that waits for the results of tools and whose
-                thinking can no longer be sent, for a cut came since.
+            InvalidInput: `to` is not a position of the current conversation, or it is within a turn that waits for tool
+                results and whose thinking can no longer be sent because of a later cut.
         """
         from chathistory.operations.rewind import make_rewind
 
@@ -408,16 +458,15 @@ class Conversation:
             return describe(self._log.append([Entry(make_rewind(self._log, head, to))]))
 
     def variants(self, position: int) -> list[Variant]:
-        """Return the replies to one question, in the order in which they came; [] if there is none yet.
+        """Return all replies to one question, in the order in which they were stored; [] if there is no reply yet.
 
-        Replies that a rewind, or `ChatEngine.regenerate`, has taken back are among them. Reads the log from the
-        question on.
+        This includes replies that a rewind or `ChatEngine.regenerate` took back. It reads the log from the question on.
 
         Args:
-            position: Of the question, or of a reply to it.
+            position: The position of the question, or of any reply to it.
 
         Raises:
-            InvalidInput: Neither is at this position.
+            InvalidInput: There is neither a question nor a reply at this position.
         """
         from chathistory.operations.reply_variants import list_variants
 
@@ -425,20 +474,20 @@ class Conversation:
         return list_variants(self._log, position)
 
     def choose(self, position: int, *, expected: str | None = None) -> ConversationInfo:
-        """Go back to one of the replies to a question; what was said after another one of them is taken back.
+        """Make one of the replies to a question the current one, and return the same as `info`.
 
-        The conversation ends with that reply then, and goes on from there. The log keeps everything, so any of them can
-        be chosen later. Returns what `info` returns then.
+        The conversation then ends with that reply, and continues from there. Messages after another reply are taken
+        back. The log keeps everything, so another reply can be chosen later.
 
         Args:
-            position: Of the reply: `Variant.position`.
-            expected: A version in place of that which this object returned last; see `version`.
+            position: The position of the reply: `Variant.position`.
+            expected: The version that the conversation must have; None: the one that this object returned last.
 
         Raises:
-            Conflict: Somebody else has changed the conversation since.
+            Conflict: Another writer has changed the conversation since.
             TurnInProgress: A turn is open.
             ConversationNotFound: There is no such conversation.
-            InvalidInput: No reply is at this position, or its thinking must be sent and no longer can.
+            InvalidInput: There is no reply at this position, or its thinking must be sent and no longer can.
         """
         from chathistory.operations.reply_variants import make_rewind_to_variant
 
@@ -457,22 +506,24 @@ class Conversation:
     def leave_out(
         self, position: int | None = None, *, block: int | None = None, thinking: bool = False
     ) -> ConversationInfo:
-        """Go on without something that the API refuses; it stays in the log.
+        """Stop sending something, such as content that the API refuses; return the same as `info`. The log keeps it.
 
-        Without arguments: what the API refused when a turn was sent last (`error.refusal` of that error); `resume` of
-        an engine sends that turn then. What stands behind it keeps its thinking only where the API allows that.
-        Returns what `info` returns then.
+        Without arguments, it leaves out what the API refused when a turn was sent last (`error.refusal` of that error);
+        `resume` of an engine then sends that turn again. Thinking after what is left out is sent only where the API
+        allows it.
 
         Args:
-            position: The position of the message of which something, or all, is no longer sent.
-            block: The index of its content block; None: the whole message. An error is sent in place of a tool result.
-            thinking: Leave out all thinking so far: of another account, or changed on the way.
+            position: The position of the message of which a block, or all, is left out.
+            block: The index of the content block; None: the whole message. If the block is a tool result, an error is
+                sent in its place.
+            thinking: Leave out all thinking so far, for example because it is from another account, or was changed.
 
         Raises:
-            InvalidInput: There is no such message or block, or without arguments nothing that was refused for certain.
-                Or it is thinking of a reply that awaits the results of its tools, which the API wants back with them.
+            ConversationNotFound: There is no such conversation.
+            InvalidInput: There is no such message or block. Or no argument is given, and it is not certain what the API
+                refused. Or it is thinking of a reply that waits for tool results, which the API requires with them.
             TurnInProgress: A turn is open.
-            Conflict: Somebody wrote meanwhile.
+            Conflict: Another writer changed the conversation meanwhile.
         """
         from chathistory.operations.leave_out import leave_out
 
@@ -482,23 +533,22 @@ class Conversation:
         return describe(leave_out(self._log, position, block=block, thinking=bool(thinking)))
 
     def fork(self, new_id: str, *, at: int | None = None, scope: str = OWN_SCOPE) -> Conversation:
-        """Begin a new conversation with what this one holds.
+        """Create a new conversation that begins with the records of this one, and return it.
 
-        What Claude is sent of the fork is what it was sent here at that point, so
-        thinking in it stays valid. Title, tags and metadata come along as they are now; `History.list` shows where
-        it came from (`origin`). This conversation is not changed, and others may write to it meanwhile: the fork has
-        what was there at one moment.
+        Claude is sent the same messages for the fork as for this conversation at that point, so thinking stays valid.
+        Title, tags and metadata are copied as they are now; `History.list` shows the origin. This conversation is not
+        changed. Others may write to it meanwhile: the fork has its records of one moment.
 
         Args:
             new_id: The id of the new conversation.
-            at: Take only what is below this position; None: all.
-            scope: The scope of the new conversation; without it that of this one.
+            at: Copy only records below this position; None: all.
+            scope: The scope of the new conversation; the scope of this one if it is not given.
 
         Raises:
-            ConversationExists: There is a conversation of that name; nothing was stored.
-            ConversationNotFound: This one does not exist.
-            InvalidInput: There is nothing below `at`, or no such position, or it is within a tool call's turn whose
-                thinking is no longer sent (what was before it is forgotten or cut).
+            ConversationExists: There is a conversation with the new id already; nothing was stored.
+            ConversationNotFound: This conversation does not exist.
+            InvalidInput: There is no record below `at`, or `at` is above the end. Or it is within a tool turn whose
+                thinking is no longer sent, because messages before it were forgotten or cut.
         """
         from chathistory.transfer.fork import fork_conversation
 
@@ -509,23 +559,21 @@ class Conversation:
         return forked
 
     def forget(self, *, before: int, expected: str | None = None, dry_run: bool = False) -> ConversationInfo | None:
-        """Remove the records below a position for good.
+        """Remove the records below a position permanently; return the same as `info`, or None without a conversation.
 
-        What is left stays sendable; if any of what is gone was sent so far, thinking in the rest is not sent from then
-        on, for it is bound to that.
+        The rest can still be sent. If removed messages were sent until now, thinking in the rest is no longer sent,
+        because it is bound to them.
 
         Args:
-            before: The position; a record at it stays.
-            expected: A version in place of that which this object returned last; see `version`.
-            dry_run: Only check whether it can be done; nothing is removed.
-
-        Returns:
-            What `info` returns then; None: there is no such conversation.
+            before: The position of the first record that is kept.
+            expected: The version that the conversation must have; None: the one that this object returned last.
+            dry_run: Remove nothing; only check whether it can be done.
 
         Raises:
-            Conflict: Somebody else has changed the conversation since.
+            Conflict: Another writer has changed the conversation since.
             TurnInProgress: A turn is open.
-            InvalidInput: A tool call waits for its result, and the API wants the thinking before it.
+            InvalidInput: A tool call waits for its result, so that the API requires the thinking before it.
+            CorruptRecord: A record that the head names is damaged; see `repair`.
         """
         from chathistory.operations.rewind import is_waiting_for_result, make_snapshot_entries
 
@@ -538,7 +586,10 @@ class Conversation:
             if before > head.start:
                 check_free(self._log.key, head.state)
                 if is_waiting_for_result(self._log, head):
-                    raise InvalidInput("before: a turn is under way; forget when its reply is complete")
+                    raise InvalidInput(
+                        "before: cannot forget while a tool call waits for its result or a paused reply for its rest, "
+                        "because the API requires the thinking before it; forget when the reply is complete"
+                    )
                 if not dry_run:
                     before = min(before, head.end)
                     self._log.append(make_snapshot_entries(self._log, head, before))

@@ -1,4 +1,4 @@
-"""A history: all conversations of a store."""
+"""The `History` class: all conversations of a store."""
 
 from __future__ import annotations
 
@@ -30,45 +30,64 @@ __all__ = ["ConversationInfo", "History"]
 
 
 class History:
-    """The conversations of one store. Opening it, or a conversation of it, does no input or output.
+    """The conversations of one store. Creating it, or getting a conversation from it, does no input or output.
 
-    A call that names no scope means the history's own. `"support/42" in history` is `history.exists("support/42")`.
+    A call without a scope uses the scope of the history. `"support/42" in history` is the same as
+    `history.exists("support/42")`. All methods raise subclasses of `chathistory.errors.StoreError` if the store cannot
+    be used, and `InvalidInput` for an id or a scope that is not valid.
     """
 
     def __init__(
         self, store: HistoryStore | History | AsyncHistory | StoreURL | str, *, scope: str = OWN_SCOPE
     ) -> None:
-        """Use a store.
+        """Create the history of a store.
 
         Args:
-            store: A store, or a history whose store to use: they stay the caller's to close. Or the URL of a store,
-                such as "file:./history", which `close` closes.
-            scope: The scope that calls mean which name none; without it that of the history given, else "default".
+            store: The URL of a store, such as "file:./history"; `close` closes the store that is opened for it. Or a
+                store, or a history with such a store, which the caller closes.
+            scope: The scope of calls that name no scope. If it is not given, it is the scope of the given history, or
+                "default".
 
         Raises:
-            InvalidInput: `store` is none of these, such as a database client.
-            ConfigError: The URL is wrong, or its backend cannot be used.
+            InvalidInput: `store` has another type, such as a database client.
+            ConfigError: The URL is not valid, or its backend cannot be used.
         """
         self._closes_store = isinstance(store, str | StoreURL)
         own = "default"
         if isinstance(store, str | StoreURL):
-            from chathistory.storage.plugins import open_store  # brings pluggy
+            from chathistory.storage.plugins import open_store  # it imports pluggy
 
             self.store: HistoryStore = open_store(store)
         else:
             history = store if isinstance(store, History) else getattr(store, "sync", None)
-            found: Any = history.store if isinstance(history, History) else store
-            check_store(found)
-            self.store = found
+            given_store: Any = history.store if isinstance(history, History) else store
+            check_store(given_store)
+            self.store = given_store
             own = history.scope if isinstance(history, History) else own
         self.scope: str = resolve_scope(scope, own)
 
     def key(self, id: str, scope: str = OWN_SCOPE) -> Key:
-        """Return the key of a conversation, in the history's own scope unless one is named."""
+        """Return the key of a conversation, which names it in the store.
+
+        Args:
+            id: The id of the conversation.
+            scope: Its scope; the scope of the history if it is not given.
+
+        Raises:
+            InvalidInput: The id or the scope is not valid.
+        """
         return Key(resolve_scope(scope, self.scope), id)
 
     def conversation(self, id: str, *, scope: str = OWN_SCOPE) -> Conversation:
-        """Return the conversation of that name, whether it exists yet or not. Raises `InvalidInput` for a bad name."""
+        """Return the conversation with an id, whether it exists yet or not, without input or output.
+
+        Args:
+            id: The id of the conversation.
+            scope: Its scope; the scope of the history if it is not given.
+
+        Raises:
+            InvalidInput: The id or the scope is not valid.
+        """
         return Conversation(self.store, self.key(id, scope))
 
     def list(
@@ -85,53 +104,55 @@ class History:
         until: datetime | None = None,
         unanswered: bool = False,
     ) -> Page[ConversationInfo]:
-        """Return the conversations of a scope, those with the newest activity first, a page at a time.
+        """Return a page of the conversations of a scope, those with the newest activity first.
 
-        With a filter one call looks at 1,000 conversations at most, so a page may be short, or empty, with more to
-        come: continue while there is a `next`. Without one a page is short only at the end.
+        Several filters must all match. With a filter, one call looks at 1,000 conversations at most, so a page may be
+        short, or even empty, and still have a `next`: continue until `next` is None. Without a filter, only the last
+        page is short.
 
         Args:
-            scope: The scope to list.
-            limit: How many rows a page has, at most.
-            after: The `next` of the page before; None: the first page.
-            title: Part of the title, or of the preview where there is no title, in upper or lower case.
-            tag: A tag, or several that must all be there.
-            metadata: Values that must be there, by their names.
+            scope: The scope to list; the scope of the history if it is not given.
+            limit: How many rows the page has, at most.
+            after: The `next` of the previous page; None: the first page.
+            title: Text that the title contains, or the preview if there is no title; case is ignored.
+            tag: A tag, or several tags that must all be set.
+            metadata: Metadata values that must be set, by name.
             model: The model of the last reply.
-            since: The newest activity was at this time or later; an aware datetime.
-            until: The newest activity was before this time; an aware datetime.
-            unanswered: Only those whose last turn has no reply: it is open, was interrupted or refused
+            since: Only conversations with activity at this time or later; a datetime with a time zone.
+            until: Only conversations with their newest activity before this time; a datetime with a time zone.
+            unanswered: Only conversations whose last turn has no reply: it is open, or was interrupted or refused
                 (`ConversationInfo.turn`).
 
         Returns:
-            The rows as `.items`, [] for an unknown scope, and the cursor of the following page as `.next`, None at the
-            end. A conversation that cannot be read is in `.damaged`, whatever the filter, and does not count towards
-            `limit`; `repair` and `restore` may help.
+            A page. `items` has the rows, [] if the scope has no conversations. `next` is the cursor of the next page,
+            None at the end. `damaged` has the conversations that cannot be read, whatever the filter; they do not
+            count towards `limit`, and `repair` or `restore` may help.
 
         Raises:
-            InvalidInput: `limit` is below 1, a time has no zone, or `after` is a cursor of another listing.
+            InvalidInput: `limit` is below 1, a filter has the wrong type, a time has no zone, or `after` is a cursor of
+                another listing.
         """
-        wanted = Filter.from_arguments(
+        row_filter = Filter.from_arguments(
             title=title, tag=tag, metadata=metadata, model=model, since=since, until=until, unanswered=unanswered
         )
-        return list_page(self.store, resolve_scope(scope, self.scope), limit=limit, after=after, row_filter=wanted)
+        return list_page(self.store, resolve_scope(scope, self.scope), limit=limit, after=after, row_filter=row_filter)
 
     def delete(
         self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None, dry_run: bool = False
     ) -> DeletedConversation | None:
-        """Remove a conversation for good. A damaged one goes as well.
+        """Delete a conversation permanently, also if it is damaged.
 
         Args:
-            id: The conversation.
-            scope: Whose it is.
-            expected: Its version as the caller has seen it; None: it goes whatever was written to it since.
-            dry_run: Only return what would go.
+            id: The id of the conversation.
+            scope: Its scope; the scope of the history if it is not given.
+            expected: The version that the caller has seen; None: delete it even if it was changed since.
+            dry_run: Delete nothing; only return what would be deleted.
 
         Returns:
-            What went; None: there was none.
+            What was deleted; None if there was no such conversation.
 
         Raises:
-            Conflict: The conversation has another version than `expected`; nothing was removed.
+            Conflict: The conversation has another version than `expected`; nothing was deleted.
         """
         from chathistory.operations.remove_conversations import delete_conversation
 
@@ -139,7 +160,12 @@ class History:
         return delete_conversation(log, expected, dry_run=dry_run)
 
     def exists(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
-        """Return whether there is a conversation of that name, in one round trip; also if it is damaged."""
+        """Return True if there is a conversation with an id, damaged or not; in one round trip.
+
+        Args:
+            id: The id of the conversation.
+            scope: Its scope; the scope of the history if it is not given.
+        """
         try:
             return ConversationLog(self.store, self.key(id, scope)).look() is not None
         except CorruptRecord:
@@ -149,31 +175,31 @@ class History:
         return isinstance(id, str) and self.exists(id)
 
     def scopes(self) -> tuple[str, ...]:
-        """Return the scopes that have conversations, in order; it walks over the names of all conversations."""
+        """Return the scopes that have conversations, sorted; it reads the keys of all conversations of the store."""
         return tuple(sorted({key.scope for key in self.store.keys(None)}))
 
     def rename(self, id: str, new_id: str, *, scope: str = OWN_SCOPE) -> None:
-        """Give a conversation another id; all else stays: its messages, positions, times and version.
+        """Give a conversation another id. Its messages, positions, times and version stay the same.
 
-        It is copied, and the old one is deleted when the copy is whole. A process that ends in between leaves the same
-        conversation under both ids, and the same call made again completes it.
+        The conversation is copied, and the old one is deleted when the copy is complete. If the process ends in
+        between, the conversation exists under both ids, and the same call, repeated, completes the renaming.
 
         Args:
-            id: The conversation.
-            new_id: Its new id.
-            scope: The scope of both.
+            id: The present id.
+            new_id: The new id.
+            scope: The scope of both; the scope of the history if it is not given.
 
         Raises:
-            ConversationNotFound: There is no such conversation.
-            ConversationExists: There is another conversation under the new id; nothing was changed.
+            ConversationNotFound: There is no conversation with this id.
+            ConversationExists: There is another conversation with the new id; nothing was changed.
             TurnInProgress: A turn is open.
-            Conflict: Others wrote to it all the time; it keeps its id.
+            Conflict: Other writers changed the conversation during each attempt; it keeps its id.
         """
         from chathistory.transfer.copy import rename_conversation
 
         rename_conversation(self.store, self.key(id, scope), self.key(new_id, scope))
 
-    # Moving.
+    # Copies, exports and imports.
 
     def copy_to(
         self,
@@ -188,54 +214,55 @@ class History:
         full_scan: bool = False,
         progress: Progress | None = None,
     ) -> CopyReport:
-        """Copy conversations into another store, to the character: positions, times, versions, and so their order.
+        """Copy conversations into another store exactly, with their positions, times and versions.
 
-        They have the same id and scope there, and are seen when they are whole. What is there already is skipped, and
-        what is an earlier state is continued, so a copy that broke off (or one that is to be brought up to date) is
-        just made again.
+        They get the same id and scope there. A conversation is visible there only when its copy is complete. One that
+        is there already is skipped, and an earlier state of it is brought up to date. So to finish an interrupted copy,
+        or to update a copy, call this again.
 
         Args:
-            other: A store, a history, or the URL of a store.
-            scope: The scope to copy.
+            other: The URL of the other store, or a store or history, which the caller closes.
+            scope: The scope to copy; the scope of the history if it is not given.
             all_scopes: Copy all scopes.
             ids: Only these conversations of the scope; None: all.
-            replace: Delete what stands under the same name and is something else; without it that stays, and the report
-                says so.
-            verify: Read each copy back and compare it.
-            threads: How many conversations are copied at once, at most.
-            full_scan: Find the conversations by a walk over the whole storage, where its index may lack some.
-            progress: Called after each conversation.
+            replace: If another conversation is stored under the same key, delete it. Otherwise it is kept, and the
+                report has the key in `different`.
+            verify: Read each copy back and compare it with the original.
+            threads: How many conversations are copied at the same time, at most.
+            full_scan: Find the conversations by a scan of the whole storage, because its index may have lost some.
+            progress: Called with the result for each conversation; None: not called.
 
         Returns:
-            What was done; what is wrong with one conversation (damaged, too large for the other store, or not there).
+            What was done, and which conversations could not be copied: damaged, too large for the other store, or not
+            found.
 
         Raises:
-            InvalidInput: `other` is no store, or `all_scopes` was given together with a scope or ids.
-            StoreError: Something is wrong with one of the stores.
+            InvalidInput: `other` is not a store, or `all_scopes` was given together with a scope or ids.
+            StoreError: One of the stores cannot be used.
         """
         from chathistory.transfer.copy import CopyReport, copy_all
 
-        chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
+        selection = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
         report = CopyReport()
         with History(other) as target:
-            for result in copy_all(chosen, target.store, replace=replace, verify=verify, threads=threads):
+            for result in copy_all(selection, target.store, replace=replace, verify=verify, threads=threads):
                 report.add(result)
                 if progress:
                     progress(result)
-        report.damaged += chosen.list_damaged()
-        report.all_found = chosen.has_found_all(report.damaged)
+        report.damaged += selection.list_damaged()
+        report.all_found = selection.has_found_all(report.damaged)
         return report
 
     def _select(self, scope: str, *, all_scopes: bool, ids: Iterable[str] | None, full_scan: bool) -> Selection:
-        """Return the conversations that a call means. Raises `InvalidInput` for what contradicts itself."""
+        """Return the selected conversations. Raise `InvalidInput` if its arguments contradict each other."""
         from chathistory.transfer.copy_sources import Selection
 
         if isinstance(ids, str):
             raise InvalidInput("ids: must be a list of ids, not text")
         if all_scopes and (ids is not None or scope is not OWN_SCOPE):
             raise InvalidInput("all_scopes: cannot be given together with a scope or ids")
-        meant = None if all_scopes else resolve_scope(scope, self.scope)
-        return Selection(self.store, meant, None if ids is None else tuple(ids), full_scan)
+        selected_scope = None if all_scopes else resolve_scope(scope, self.scope)
+        return Selection(self.store, selected_scope, None if ids is None else tuple(ids), full_scan)
 
     def export_to(
         self,
@@ -244,33 +271,33 @@ class History:
         scope: str = OWN_SCOPE,
         all_scopes: bool = False,
         ids: Iterable[str] | None = None,
-        format: Literal["jsonl", "markdown"] | None = None,  # noqa: A002 - the word that people look for
+        format: Literal["jsonl", "markdown"] | None = None,  # noqa: A002 - users expect this name
         salvage: bool = False,
         full_scan: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
         """Write conversations into a file.
 
-        No more than a part of one conversation (Markdown: one) is in memory.
+        Only a part of one conversation is in memory at a time; for Markdown, one whole conversation.
 
         Args:
-            file: A path, which is there or replaced only when all is written and which only its owner may read, or a
-                file open for bytes. A name that ends in `.gz` compresses.
-            scope: The scope to export.
+            file: A path, or a file open for bytes. A path is created, or replaced, only when everything is written, and
+                only its owner may read it. If its name ends in `.gz`, the file is gzipped.
+            scope: The scope to export; the scope of the history if it is not given.
             all_scopes: Export all scopes.
             ids: Only these conversations of the scope; None: all.
-            format: "jsonl", JSON lines that `import_from` reads back to the character, or "markdown", for people. None:
+            format: "jsonl": JSON lines, which `import_from` reads back exactly. "markdown": for people to read. None:
                 Markdown if the name ends in `.md`, else JSON lines.
-            salvage: Of a damaged conversation write what can be read, with an entry of kind `record_lost` in the place
-                of each record that cannot be read.
-            full_scan: Find the conversations by a walk over the whole storage, where its index may lack some.
-            progress: Called after each conversation.
+            salvage: Of damaged conversations, write what can be read, with a record of the kind `record_lost` in place
+                of each record that cannot be read. Otherwise they are left out.
+            full_scan: Find the conversations by a scan of the whole storage, because its index may have lost some.
+            progress: Called with the result for each conversation; None: not called.
 
         Returns:
-            What was written; damaged conversations, and `ids` that are not there.
+            What was written, and which conversations were not: damaged ones, and `ids` that do not exist.
 
         Raises:
-            InvalidInput: `all_scopes` was given together with a scope or ids, or `file` is no file.
+            InvalidInput: `all_scopes` was given together with a scope or ids, or `file` is neither a path nor a file.
             OSError: The file cannot be written.
         """
         from chathistory.transfer.import_export import ExportReport, write_jsonl
@@ -278,15 +305,15 @@ class History:
         from chathistory.transfer.open_files import get_suffix, open_to_write
 
         is_markdown = format == "markdown" or (format is None and get_suffix(file) == ".md")
-        chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
+        selection = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
         report = ExportReport()
         with open_to_write(file) as out:
-            for result in (write_markdown if is_markdown else write_jsonl)(chosen, out, salvage=salvage):
+            for result in (write_markdown if is_markdown else write_jsonl)(selection, out, salvage=salvage):
                 report.add(result)
                 if progress:
                     progress(result)
-        report.damaged += chosen.list_damaged()
-        report.all_found = chosen.has_found_all(report.damaged)
+        report.damaged += selection.list_damaged()
+        report.all_found = selection.has_found_all(report.damaged)
         return report
 
     def import_from(
@@ -299,26 +326,31 @@ class History:
         replace: bool = False,
         progress: Progress | None = None,
     ) -> CopyReport:
-        """Store what a file holds: an export (JSON lines), or a plain list of messages, under the name `id`.
+        """Store the conversations of an export (JSON lines), or a list of messages as one conversation.
 
-        A list of messages is JSON: a list, an object with `messages`, or one message on each line. Times and ids that
-        stand beside messages are kept, and the title of the object. The same list is known again: it is skipped, and
-        one that has grown is continued. What is there already is handled as `copy_to` does.
+        A list of messages is JSON: a list, an object with `messages`, or one message on each line. Times and ids in
+        other fields of the messages are stored, and the title of the object. If the same list is imported again, it is
+        skipped; if it has grown, the conversation is continued. Conversations that exist already are handled as in
+        `copy_to`. Exports can be concatenated.
 
         Args:
-            file: A path, or a file open for bytes; compressed or not.
-            id: The name for a list of messages.
-            scope: Store all conversations in this scope, whatever scope they were exported from.
-            all_scopes: Store each conversation of an export in the scope that it was exported from.
-            replace: See `copy_to`.
-            progress: Called after each conversation.
+            file: A path, or a file open for bytes; gzipped or not.
+            id: The id for a list of messages, which needs one; not for an export.
+            scope: The scope to store all conversations in, whatever their scope in the export; the scope of the history
+                if it is not given.
+            all_scopes: Store each conversation of an export in the scope from which it was exported.
+            replace: If another conversation is stored under the same key, delete it. Otherwise it is kept, and the
+                report has the key in `different`.
+            progress: Called with the result for each conversation; None: not called.
 
         Returns:
-            What was done. What belongs to no conversation is in `skipped`; files may be put behind each other.
+            What was done. Lines of the file that belong to no conversation are in `skipped`.
 
         Raises:
-            InvalidInput: The file was broken off; what came before is stored, whole, and skipped the next time. Or
-                `all_scopes` was given together with a scope.
+            InvalidInput: The file is incomplete; everything before is stored, and is skipped when it is imported again.
+                Or the file has another format, `id` is missing or was given for an export, or `all_scopes` was given
+                together with a scope.
+            OSError: The file cannot be read.
         """
         from chathistory.transfer.copy import CopyReport
         from chathistory.transfer.import_export import import_file
@@ -328,9 +360,9 @@ class History:
         if all_scopes and scope is not OWN_SCOPE:
             raise InvalidInput("all_scopes: cannot be given together with a scope")
         report = CopyReport()
-        meant = resolve_scope(scope, self.scope)
+        scope = resolve_scope(scope, self.scope)
         with open_to_read(file) as source:
-            for result in import_file(self.store, source, scope=meant, all_scopes=all_scopes, id=id, replace=replace):
+            for result in import_file(self.store, source, scope=scope, all_scopes=all_scopes, id=id, replace=replace):
                 if isinstance(result, SkippedLines):
                     report.skipped.append(str(result))
                     continue
@@ -339,7 +371,7 @@ class History:
                     progress(result)
         return report
 
-    # Keeping, and forgetting.
+    # Pruning, checking and erasing.
 
     def prune(
         self,
@@ -352,22 +384,27 @@ class History:
         full_scan: bool = False,
         progress: Callable[[DeletedConversation], object] | None = None,
     ) -> PruneReport:
-        """Remove conversations of a scope for good, and what has expired; `dry_run=False`, or it is only reported.
+        """Delete conversations of a scope that are too old or too many, and expired ones; by default only report them.
 
-        What is written meanwhile is kept, and so is what is damaged: the report names it.
+        A conversation that is changed meanwhile is kept, and so is a damaged one; the report names both.
 
         Args:
-            scope: The scope to look through.
-            age: Remove those that were begun longer ago: a `timedelta`, text such as "90d", or seconds.
-            ttl: Remove those without activity (messages and turns) for longer; as `age`.
-            count: Remove all but so many with the newest activity, as exactly as the store's `traits.recency`.
-            dry_run: Only return what would go.
-            full_scan: Find the conversations by a walk over the whole storage, where the listing may lack some.
-            progress: Called with each that goes.
+            scope: The scope to prune; the scope of the history if it is not given.
+            age: Delete conversations that were created longer ago than this: a `timedelta`, text such as "90d", or a
+                number of seconds.
+            ttl: Delete conversations without activity (messages and turns) for longer than this; types as for `age`.
+            count: Keep only this many conversations, the ones with the newest activity. The order is as exact as
+                `traits.recency` of the store.
+            dry_run: Delete nothing; only return what would be deleted. This is the default.
+            full_scan: Find the conversations by a scan of the whole storage, because the listing may have lost some.
+            progress: Called with each conversation that is deleted; None: not called.
+
+        Returns:
+            What was deleted, or would be, and what is kept.
 
         Raises:
-            InvalidInput: Something is negative, or no duration.
-            StoreRejected: The account may not walk over the storage (`full_scan`).
+            InvalidInput: A limit is negative or has the wrong type.
+            StoreRejected: The account may not scan the storage (`full_scan`).
         """
         from chathistory.operations.remove_conversations import PruneLimits, prune_scope
 
@@ -387,26 +424,27 @@ class History:
         ids: Iterable[str] | None = None,
         progress: Callable[[Diagnosis], object] | None = None,
     ) -> CheckReport:
-        """Look at conversations for what cannot be read or sent; nothing is changed.
+        """Check conversations for records that cannot be read or sent; nothing is changed.
 
-        What is there is found by a walk over the storage itself, and each conversation is read in portions.
+        The conversations are found by a scan of the storage itself, and each is read in portions.
 
         Args:
-            scope: The scope to look through.
-            all_scopes: Look through all scopes.
-            ids: Only these conversations of the scope; None: all.
-            progress: Called with what was found of each, sound ones included.
+            scope: The scope to check; the scope of the history if it is not given.
+            all_scopes: Check all scopes.
+            ids: Only these conversations of the scope; None: all. Ids that do not exist are skipped.
+            progress: Called with the diagnosis of each conversation, sound ones included; None: not called.
 
         Returns:
-            What is not sound, and what can be done about it: see `Conversation.repair` and `Conversation.restore`.
+            The conversations that are not sound, and what can be done about each: see `Conversation.repair` and
+            `Conversation.restore`.
 
         Raises:
             InvalidInput: `all_scopes` was given together with a scope or ids.
         """
         from chathistory.operations.check_conversations import check_conversations
 
-        chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=True)
-        return check_conversations(self.store, chosen.scope, chosen.ids, progress)
+        selection = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=True)
+        return check_conversations(self.store, selection.scope, selection.ids, progress)
 
     def erase(
         self,
@@ -415,27 +453,30 @@ class History:
         dry_run: bool = False,
         progress: Callable[[DeletedConversation], object] | None = None,
     ) -> EraseReport:
-        """Remove all that is stored in a scope for good, damaged or expired as well, and return what went.
+        """Delete everything that is stored in a scope permanently, damaged and expired conversations included.
 
-        For the request of somebody to be forgotten. What is there is found by a walk over the storage itself, never
-        through an index that can lose entries, and looked for once more in the end: the report is `complete` only if
-        nothing was found then. A scope without conversations gives an empty report. Forks into other scopes are
-        conversations of those.
+        Use it when a user asks to be forgotten, and each user has a scope. The conversations are found by a scan of the
+        storage itself, not through an index that can lose entries. In the end, the storage is scanned once more: the
+        report is `complete` only if nothing of the scope was found. A fork into another scope belongs to that scope,
+        and is not deleted.
 
         Args:
-            scope: The scope to erase.
-            dry_run: Only return what would go.
-            progress: Called with each conversation that went.
+            scope: The scope to erase; the scope of the history if it is not given.
+            dry_run: Delete nothing; only return what would be deleted.
+            progress: Called with each conversation that was deleted; None: not called.
+
+        Returns:
+            What was deleted and what is left; an empty report if the scope has no conversations.
 
         Raises:
-            InvalidInput: The scope is not text.
+            InvalidInput: The scope is not valid.
         """
         from chathistory.operations.remove_conversations import erase_scope
 
         return erase_scope(self.store, resolve_scope(scope, self.scope), progress, dry_run=dry_run)
 
     def close(self) -> None:
-        """Close the store if it was opened from a URL here; one that was handed in stays open."""
+        """Close the store if this history opened it from a URL; a store that was given stays open."""
         if self._closes_store:
             self.store.close()
 

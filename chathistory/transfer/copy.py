@@ -84,7 +84,7 @@ class CopyResult:
         error: Why it failed; `ConversationExists` if the outcome is "different"; else None.
         later: How many of the records have a later format than this version of chathistory knows. They are copied
             unchanged.
-        lost: How many positions could not be read; each has a record of the kind `lost` in what was written
+        lost: How many positions could not be read; each has a record of the kind `record_lost` in what was written
             (`salvage`).
     """
 

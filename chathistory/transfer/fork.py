@@ -75,7 +75,7 @@ def _fork_once(source: ConversationLog, target: ConversationLog, *, at: int | No
     head = alive(part.head if part else None)
 
     def read_marked(stop: int) -> Iterator[ReadResult]:
-        """Yield the records below a position, with a record of the kind `lost` for each that a repair has left out."""
+        """Yield the records below a position, with a `record_lost` for each one that a repair has left out."""
         if head is None:
             return
         time = 0
