@@ -11,9 +11,9 @@ from chathistory.defaults import OWN_SCOPE, UNCHANGED, resolve_scope
 from chathistory.errors import ConversationNotFound, InvalidInput
 from chathistory.log.active_path import iter_newest_first, load_active, load_setup
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_message_entry, message_entry
+from chathistory.log.entry import Entry, is_message_entry, make_message_entry
 from chathistory.log.events import ThinkingPolicy
-from chathistory.log.lease import check_free
+from chathistory.log.lease import check_no_open_turn
 from chathistory.log.recent_entries import check_key
 from chathistory.log.state import ConversationState, read_state
 from chathistory.messages.content import Message, MessageInput
@@ -21,7 +21,7 @@ from chathistory.operations.annotate import make_annotation
 from chathistory.operations.listing import ConversationInfo, describe
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import LARGEST_NUMBER, Key
-from chathistory.view import MessageView, ViewRepair, view_of
+from chathistory.view import MessageView, ViewRepair, build_active_view
 
 if TYPE_CHECKING:
     from chathistory.operations.reply_variants import Variant
@@ -120,7 +120,7 @@ class Conversation:
             raise InvalidInput("messages: must hold at least one message, and the list is empty")
         if key is not None:
             check_key(key)
-        entries = [message_entry(message, key=key) for message in batch]
+        entries = [make_message_entry(message, key=key) for message in batch]
         if key is None and not any(entry.event.response.id for entry in entries):
             return describe(self._log.append(entries, expected=expected))
         return describe(self._log.append_once(entries, key=key, expected=expected))
@@ -153,7 +153,7 @@ class Conversation:
         """
         if tools is not None:
             check_type("tools", tools, Iterable, "a list of tools or of their names")
-        return view_of(load_active(self._log), tools=tools)
+        return build_active_view(load_active(self._log), tools=tools)
 
     def last_messages(self, count: int) -> list[Message]:
         """Return the newest messages as they are stored, oldest first; [] if there are no messages.
@@ -207,7 +207,7 @@ class Conversation:
             Conflict: The range was forgotten meanwhile.
         """
         check_range(start, stop)
-        return (entry for part in self._log.slices(start, stop) for entry in self._log.entries(part))
+        return (entry for part in self._log.read_in_parts(start, stop) for entry in self._log.decode_part(part))
 
     def repair(self, *, dry_run: bool = True, force: bool = False) -> tuple[ViewRepair, ...]:
         """Find what cannot be read or sent and, without `dry_run`, repair it in the log.
@@ -336,7 +336,7 @@ class Conversation:
         Raises:
             CorruptRecord: The head, or the record with the setup, is damaged.
         """
-        head = self._log.seen()
+        head = self._log.known_head()
         setup = load_setup(self._log, head) if head else None
         return {"model": setup.model, "system": setup.system, "tools": setup.tools} if setup else None
 
@@ -380,8 +380,8 @@ class Conversation:
         changes: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
         event = make_annotation(changes if title is UNCHANGED else {"title": title, **changes})
         if self._log.version is None:  # what others write from here on has not been returned by this object
-            head = self._log.seen()
-            self._log.note(head.stored if head else None)
+            head = self._log.known_head()
+            self._log.note_returned(head.stored if head else None)
         return describe(self._log.append([Entry(event)]))
 
     # Trim, rewind, choose, leave out, fork and forget.
@@ -423,8 +423,8 @@ class Conversation:
         from chathistory.operations.rewind import is_waiting_for_result
 
         with self._log.lock:
-            head = self._log.seen()
-            check_free(self._log.key, head.state if head else None)
+            head = self._log.known_head()
+            check_no_open_turn(self._log.key, head.state if head else None)
             if head and head.state.view.drop_stale_thinking and not drop and is_waiting_for_result(self._log, head):
                 raise InvalidInput(
                     "drop: cannot be turned off while a tool call waits for its result, because the API requires the "
@@ -451,10 +451,10 @@ class Conversation:
 
         check_position("to", to)
         with self._log.lock:
-            head = self._log.confirm(expected)
+            head = self._log.confirm_version(expected)
             if head is None:
                 raise ConversationNotFound(self._log.key)
-            check_free(self._log.key, head.state)
+            check_no_open_turn(self._log.key, head.state)
             return describe(self._log.append([Entry(make_rewind(self._log, head, to))]))
 
     def variants(self, position: int) -> list[Variant]:
@@ -493,14 +493,14 @@ class Conversation:
 
         check_position("position", position)
         with self._log.lock:
-            head = self._log.confirm(expected)
+            head = self._log.confirm_version(expected)
             if head is None:
                 raise ConversationNotFound(self._log.key)
-            check_free(self._log.key, head.state)
+            check_no_open_turn(self._log.key, head.state)
             event = make_rewind_to_variant(self._log, head, position)
             if event:
                 return describe(self._log.append([Entry(event)]))
-            self._log.note(head.stored)
+            self._log.note_returned(head.stored)
             return describe(head)
 
     def leave_out(
@@ -555,7 +555,7 @@ class Conversation:
         if at is not None:
             check_position("at", at)
         forked = Conversation(self._log.store, Key(resolve_scope(scope, self.scope), new_id))
-        forked.log.note(fork_conversation(self._log, forked.log, at=at))
+        forked.log.note_returned(fork_conversation(self._log, forked.log, at=at))
         return forked
 
     def forget(self, *, before: int, expected: str | None = None, dry_run: bool = False) -> ConversationInfo | None:
@@ -579,12 +579,12 @@ class Conversation:
 
         check_position("before", before)
         with self._log.lock:
-            head = self._log.confirm(expected)
+            head = self._log.confirm_version(expected)
             if head is None:
-                self._log.note(None)
+                self._log.note_returned(None)
                 return None
             if before > head.start:
-                check_free(self._log.key, head.state)
+                check_no_open_turn(self._log.key, head.state)
                 if is_waiting_for_result(self._log, head):
                     raise InvalidInput(
                         "before: cannot forget while a tool call waits for its result or a paused reply for its rest, "
@@ -595,5 +595,5 @@ class Conversation:
                     self._log.append(make_snapshot_entries(self._log, head, before))
                     stored = self._log.forget(before)
                     return describe(self._log.with_state(stored)) if stored else None
-            self._log.note(head.stored)
+            self._log.note_returned(head.stored)
             return describe(head)

@@ -167,7 +167,7 @@ class History:
             scope: Its scope; the scope of the history if it is not given.
         """
         try:
-            return ConversationLog(self.store, self.key(id, scope)).look() is not None
+            return ConversationLog(self.store, self.key(id, scope)).fetch_head() is not None
         except CorruptRecord:
             return True
 

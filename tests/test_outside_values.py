@@ -339,7 +339,7 @@ def test_a_cursor_that_was_given_is_taken():
         for name in ("a", "Ж" * 255, "\U0001f600 \u00a0\u202e"):
             chat = chat_on(store, name)
             chat.append(user("x"))
-            head = chat.log.last
+            head = chat.log.last_head
             assert decode_cursor(encode_cursor(head)) == (head.revision.updated, name)
 
 

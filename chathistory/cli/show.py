@@ -18,7 +18,7 @@ from chathistory.log.clock import to_datetime
 from chathistory.log.entry import Entry
 from chathistory.log.events import MessageAdded, ReplyInterrupted, ReplyOrphaned
 from chathistory.view import ViewRepair
-from chathistory.view.leave_out import is_whole, list_omissions
+from chathistory.view.leave_out import list_omissions, omits_whole_message
 
 __all__ = ["SpokenEntry", "load_spoken", "show"]
 
@@ -166,7 +166,7 @@ def load_spoken(conversation: Conversation, last: int | None = None) -> list[Spo
             if len(spoken) == last:
                 break
         for each in list_omissions(entry):
-            if is_whole([each]):
+            if omits_whole_message([each]):
                 omitted[each.location.position] = "turn_refused" if each.turn else "content_omitted"
     return spoken[::-1]
 

@@ -23,11 +23,11 @@ from chathistory.engine.stream_message import StreamProgress
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, ConversationChanged, InvalidInput
 from chathistory.log.active_path import load_active
-from chathistory.log.entry import message_entry
-from chathistory.log.lease import check_free
+from chathistory.log.entry import make_message_entry
+from chathistory.log.lease import check_no_open_turn
 from chathistory.trimming.plan_cut import TrimResult, check_summary, plan_cut_of_all
 from chathistory.trimming.policies import Summarize
-from chathistory.view import view, view_of
+from chathistory.view import build_active_view, build_view
 
 __all__ = ["MAX_PAUSES", "Call", "CutFailedWarning", "Flow", "StreamedTurn"]
 
@@ -185,13 +185,13 @@ def compact(settings: EngineSettings, scope: str, id: str) -> Flow[TrimResult | 
         plan = plan_cut_of_all(active) if active else None
         if active is None or plan is None:
             return None
-        check_free(log.key, active.state, timeout=settings.timeout)
+        check_no_open_turn(log.key, active.state, timeout=settings.timeout)
     turn = Turn(log, "", settings.timeout, plan=plan, state=active.state)
     response = yield settings.prepare_call(
-        "create", settings.request.build_compaction_arguments(turn, view_of(active).messages)
+        "create", settings.request.build_compaction_arguments(turn, build_active_view(active).messages)
     )
     with log.lock:
-        head = log.seen()
+        head = log.known_head()
         if head is None or head.version != active.head.version:
             raise Conflict(log.key, head.stored if head else None)
         log.append([*settings.setup.list_changes(active.state), plan.to_compaction_entry(response)])
@@ -216,9 +216,9 @@ def count_tokens(settings: EngineSettings, scope: str, id: str, content: Any) ->
     """
     log = settings.open_log(scope, id)
     active = settings.apply_setup(load_active(log))
-    new = [] if content is None else [message_entry({"role": "user", "content": content})]
+    new = [] if content is None else [make_message_entry({"role": "user", "content": content})]
     added = [replace(entry, position=active.head.end if active else 0, surrogates=True) for entry in new]
-    sent = view_of(replace(active, entries=[*active.entries, *added])) if active else view(added)
+    sent = build_active_view(replace(active, entries=[*active.entries, *added])) if active else build_view(added)
     if not sent.messages or sent.messages[-1]["role"] == "assistant":
         raise InvalidInput(
             "content: must be given, because the conversation is empty or ends with a reply; the API only counts a "

@@ -14,10 +14,10 @@ from typing import Any, TypeAlias, TypeVar
 from chathistory.engine.api_errors import describe_cause, find_cause
 from chathistory.engine.refusals import ContentLocation, Refusal, find_refusal
 from chathistory.log.active_path import ActiveEntries
-from chathistory.log.entry import Entry, is_message_entry, messages_among
+from chathistory.log.entry import Entry, is_message_entry, select_messages
 from chathistory.log.events import ContentOmitted, MessageAdded
 from chathistory.messages.content import Message, blocks_of
-from chathistory.view import view_of
+from chathistory.view import build_active_view
 
 __all__ = ["find_refused_place"]
 
@@ -56,7 +56,7 @@ def find_refused_place(active: ActiveEntries, count: Callable[[list[Message]], C
 
     # a request must not end with a reply, so a short message is added
     whole = replace(active, entries=[*active.entries, Entry(MessageAdded(_DUMMY_MESSAGE), position=active.head.end)])
-    error = yield from ask(view_of(whole).messages)
+    error = yield from ask(build_active_view(whole).messages)
     if error is None:
         return None
     refusal = find_refusal(error, whole, "")
@@ -81,7 +81,7 @@ def _find_shortest_refused(active: ActiveEntries, ask: Ask) -> Flow[tuple[Active
     A beginning ends with a user's message before a reply. It has all messages up to there, and all entries that change
     how they are sent.
     """
-    messages = messages_among(active.entries)
+    messages = select_messages(active.entries)
     ends = [
         entry.position
         for entry, following in zip(messages, [*messages[1:], None], strict=True)
@@ -94,7 +94,7 @@ def _find_shortest_refused(active: ActiveEntries, ask: Ask) -> Flow[tuple[Active
     low, high = -1, len(beginnings) - 1  # the last one is refused; an empty one (-1) is accepted
     while high - low > 1:
         middle = (low + high) // 2
-        error = yield from ask(view_of(beginnings[middle]).messages)
+        error = yield from ask(build_active_view(beginnings[middle]).messages)
         low, high = (middle, high) if error is None else (low, middle)
     accepted = beginnings[low] if low >= 0 else replace(active, entries=[], cut=None)
     return accepted, beginnings[high]
@@ -106,10 +106,10 @@ def _is_reply(entry: Entry[MessageAdded]) -> bool:
 
 def _find_refused_blocks(accepted: ActiveEntries, refused: ActiveEntries, ask: Ask) -> Flow[list[ContentLocation]]:
     """Return the refused block among those that one beginning adds to another, by leaving out halves; [] if none."""
-    known = {entry.position for entry in messages_among(accepted.entries)}
+    known = {entry.position for entry in select_messages(accepted.entries)}
     places = [
         ContentLocation(entry.position, index)
-        for entry in messages_among(refused.entries)
+        for entry in select_messages(refused.entries)
         if entry.position not in known and entry.position < refused.head.end
         for index in range(len(blocks_of(entry.event.message)))
     ]
@@ -123,7 +123,7 @@ def _find_refused_blocks(accepted: ActiveEntries, refused: ActiveEntries, ask: A
             locations=(*dropped, *half), tokens=0, invalidates_thinking=False, omits_all_thinking=False
         )
         left_out: Entry = Entry(omitted, position=refused.head.end + 1)
-        messages = view_of(replace(refused, entries=[*refused.entries, left_out])).messages
+        messages = build_active_view(replace(refused, entries=[*refused.entries, left_out])).messages
         if not messages or messages[-1]["role"] == "assistant":
             messages = [*messages, _DUMMY_MESSAGE]
         if (yield from ask(messages)) is None:

@@ -24,12 +24,12 @@ from typing import Any
 
 from chathistory.engine.api_errors import Cause, find_cause
 from chathistory.log.active_path import ActiveEntries
-from chathistory.log.entry import Entry, messages_among
+from chathistory.log.entry import Entry, select_messages
 from chathistory.log.events import MessageAdded, TurnOpened, TurnRefusedByAPI
-from chathistory.log.message_sizes import estimated
+from chathistory.log.message_sizes import estimate_tokens
 from chathistory.log.omissions import ContentLocation, Refusal, RefusalKind
 from chathistory.messages.content import Message, blocks_of
-from chathistory.view import view_of
+from chathistory.view import build_active_view
 from chathistory.view.item import ADDED
 
 __all__ = ["ContentLocation", "Refusal", "RefusalKind", "describe_refusal", "find_refusal", "refuse_turn"]
@@ -66,7 +66,7 @@ def refuse_turn(refusal: Refusal, active: ActiveEntries, turn: str) -> TurnRefus
     places, tokens = tuple(dict.fromkeys(omitted)), 0
     for place in places:
         blocks = request.blocks(place.position)
-        tokens += estimated({"content": blocks if place.block is None else [blocks[place.block]]})
+        tokens += estimate_tokens({"content": blocks if place.block is None else [blocks[place.block]]})
     return TurnRefusedByAPI(locations=places, tokens=tokens, problem=refusal.problem, refusal=refusal)
 
 
@@ -141,11 +141,11 @@ class SentRequest:
         Returns:
             The request.
         """
-        view = view_of(active)
+        view = build_active_view(active)
         roles = [message["role"] for message in view.messages]
         since_reply = next((n for n, role in enumerate(reversed(roles)) if role == "assistant"), len(roles))
         first_new = len(roles) - since_reply
-        entries = {entry.position: entry for entry in messages_among(active.entries)}
+        entries = {entry.position: entry for entry in select_messages(active.entries)}
         reply = max((each.position for each in entries.values() if _role_of(each) == "assistant"), default=-1)
         own = [each.position for each in entries.values() if each.turn == turn]
         own += [

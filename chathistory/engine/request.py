@@ -22,8 +22,8 @@ from chathistory.log.state import ConversationState
 from chathistory.messages.content import Message
 from chathistory.messages.json_values import to_plain_json, to_tool_definition
 from chathistory.trimming.context_editing import BINDING_BETA, ON_DEMAND_BETA, CompactionBlocks, ContextEditing
-from chathistory.view.clean_message import without_surrogates
-from chathistory.view.tool_references import tool_names, with_defined_tools
+from chathistory.view.clean_message import replace_surrogates
+from chathistory.view.tool_references import drop_undefined_references, list_tool_names
 
 __all__ = [
     "MAX_TOKENS",
@@ -180,7 +180,7 @@ def to_sendable(name: str, value: T) -> T:
     Returns:
         The value itself, or a copy in which U+FFFD replaces each lone surrogate.
     """
-    changed = without_surrogates(value)
+    changed = replace_surrogates(value)
     if changed == value:
         return value
     words = f"{name}: has a lone surrogate, which cannot be encoded as UTF-8; U+FFFD is sent in its place"
@@ -198,7 +198,7 @@ def to_sendable_tool(tool: Any) -> Any:
         The tool itself, or a copy if its definition had one.
     """
     definition = to_tool_definition(tool)
-    changed = without_surrogates(definition)
+    changed = replace_surrogates(definition)
     if changed == definition:
         return tool
     if definition is tool:
@@ -271,9 +271,9 @@ class RequestTemplate:
         whole: dict[str, Any] = named | dict(self.options) | more
         if "cache_control" not in self.options and _count_cache_markers(whole) >= MAX_CACHE_MARKERS:
             whole.pop("cache_control", None)
-        names = None if "mcp_servers" in whole else tool_names(whole.get("tools") or ())
+        names = None if "mcp_servers" in whole else list_tool_names(whole.get("tools") or ())
         if names is not None:
-            messages = with_defined_tools(messages, names)
+            messages = drop_undefined_references(messages, names)
         return {name: copy_json(value) for name, value in whole.items()} | {**binding, "messages": copy_json(messages)}
 
     def _build_thinking_binding(self, state: ConversationState | None) -> dict[str, Any]:

@@ -31,20 +31,20 @@ from chathistory.errors import ConversationChanged, InvalidInput, TurnError, Tur
 from chathistory.log.active_path import ActiveEntries, iter_newest_first, load_active
 from chathistory.log.clock import fresh_token
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_message_entry, message_entry
+from chathistory.log.entry import Entry, is_message_entry, make_message_entry
 from chathistory.log.events import ThinkingPolicy, TurnAbandoned, TurnOpened
-from chathistory.log.lease import check_free
-from chathistory.log.process import is_gone
+from chathistory.log.lease import check_no_open_turn
+from chathistory.log.process import has_ended
 from chathistory.log.state import ConversationState
 from chathistory.log.turn_boundaries import opens_turn
 from chathistory.messages.content import blocks_of
 from chathistory.operations.rewind import make_rewind
 from chathistory.trimming.plan_cut import may_be_trimmed, plan_cut
 from chathistory.trimming.policies import Compaction, Policy, Summarize
-from chathistory.view import view_of
+from chathistory.view import build_active_view
 from chathistory.view.clean_message import clean_items
-from chathistory.view.item import ADDED, Notes, item_of
-from chathistory.view.tool_call_ids import given_ids, with_given_ids
+from chathistory.view.item import ADDED, Notes, item_from_entry
+from chathistory.view.tool_call_ids import map_sent_to_given_ids, restore_given_ids
 
 __all__ = ["TurnStarter", "abandon"]
 
@@ -83,7 +83,7 @@ class TurnStarter:
         trimming: The policy that decides on cuts, which are stored with the message that opens a turn; None: there are
             no cuts.
         expected: The version that the conversation must have for new messages to be stored, see
-            `ConversationLog.confirm`; None: any version.
+            `ConversationLog.confirm_version`; None: any version.
     """
 
     log: ConversationLog
@@ -118,8 +118,8 @@ class TurnStarter:
         """
         if turn_id is not None:
             check_text("turn_id", turn_id)
-        entry = message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
-        if not list(clean_items([item_of(entry)], Notes())):
+        entry = make_message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
+        if not list(clean_items([item_from_entry(entry)], Notes())):
             raise InvalidInput(
                 "message.content: must have text that is not blank, or another content block; there is nothing to send"
             )
@@ -154,7 +154,7 @@ class TurnStarter:
             with contextlib.suppress(ConversationChanged):  # another writer was faster: load again
                 return step()
             if self.expected is not None:
-                self.log.confirm(self.expected)
+                self.log.confirm_version(self.expected)
         return step()
 
     # Results of tools.
@@ -181,7 +181,7 @@ class TurnStarter:
         blocks = reply.results(results)
         if not blocks:
             raise InvalidInput("results: must have the result of at least one tool call")
-        entry = message_entry({"role": "user", "content": blocks}, turn=fresh_token())
+        entry = make_message_entry({"role": "user", "content": blocks}, turn=fresh_token())
         return self._retry_on_conflict(lambda: self._submit_once(entry, reply, partial=partial))
 
     def _submit_once(self, entry: MessageEntry, reply: Reply, *, partial: bool) -> Turn | list[str]:
@@ -198,7 +198,7 @@ class TurnStarter:
             if not left:
                 return self._send_results(active, called, entry)
             if fresh:
-                check_free(self.log.key, active.state, timeout=self.timeout)
+                check_no_open_turn(self.log.key, active.state, timeout=self.timeout)
                 self.log.append([fresh], expected=self.expected)
             return left
 
@@ -251,7 +251,7 @@ class TurnStarter:
                 return None
             refused = find_refused_turn(active)
             if force and refused:
-                check_free(self.log.key, active.state, timeout=self.timeout)
+                check_no_open_turn(self.log.key, active.state, timeout=self.timeout)
                 return self._reopen_turn(active, refused, TurnOpened(lease_until=0, restores_refused=True))
             sendable = [m for m in StoredMessages.among(active.entries).sendable if m.event.message["role"] != "system"]
             if not sendable or is_final_reply(sendable[-1]):
@@ -259,7 +259,7 @@ class TurnStarter:
                     raise TurnRefused(self._refusal_message(refused))
                 return None
             if not takeover:
-                check_free(self.log.key, active.state, timeout=self.timeout)
+                check_no_open_turn(self.log.key, active.state, timeout=self.timeout)
             if not SentView.of(active).is_sendable:
                 return None
             return self._reopen_turn(active, sendable[-1].turn or fresh_token(), TurnOpened(lease_until=0))
@@ -325,7 +325,7 @@ class TurnStarter:
                     return turn
             if StoredMessages.among(active.entries).is_refused(messages[0]):
                 raise TurnRefused(self._refusal_message(messages[0].turn))
-            check_free(self.log.key, active.state, timeout=self.timeout)
+            check_no_open_turn(self.log.key, active.state, timeout=self.timeout)
             reply = next((each for each in messages if each.event.message["role"] == "assistant"), None)
             opened = TurnOpened(lease_until=0, question_position=messages[0].position)
             turn_id = turn_id or fresh_token()
@@ -433,8 +433,8 @@ class TurnStarter:
 
     def _find_reply_before(self, active: ActiveEntries, question: MessageEntry, turn_id: str) -> Turn | None:
         """Return a turn with its stored reply, whether or not that is on the active path; None if there is no reply."""
-        for part in self.log.slices(question.position, active.head.end):
-            for entry in self.log.entries(part):  # another reply may have been chosen or requested since
+        for part in self.log.read_in_parts(question.position, active.head.end):
+            for entry in self.log.decode_part(part):  # another reply may have been chosen or requested since
                 if entry.turn == turn_id and is_message_entry(entry) and is_final_reply(entry):
                     return Turn(self.log, turn_id, self.timeout, stored_reply=Reply.of(entry))
         return None
@@ -464,7 +464,7 @@ class TurnStarter:
         reply = next(filter(is_final_reply, chain), None)
         if reply:
             return Turn(self.log, reply.turn or "", self.timeout, stored_reply=Reply.of(reply))
-        check_free(self.log.key, active.state, timeout=self.timeout)
+        check_no_open_turn(self.log.key, active.state, timeout=self.timeout)
         last = max((m.position for m in messages if m.event.message["role"] != "system"), default=-1)
         if last > chain[-1].position:
             return None
@@ -486,9 +486,9 @@ class TurnStarter:
 
     def _open_turn(self, active: ActiveEntries | None, entry: MessageEntry, cached: SentView | None = None) -> Turn:
         """Open a turn with a new message at the end of the conversation."""
-        head = active.head if active else self.log.seen()
+        head = active.head if active else self.log.known_head()
         state = head.state if head else None
-        check_free(self.log.key, state, timeout=self.timeout)
+        check_no_open_turn(self.log.key, state, timeout=self.timeout)
         plan = plan_cut(self.trimming, active, entry.event.message) if self.trimming and active else None
         turn = Turn(self.log, entry.turn or entry.id, self.timeout, view_cache=self.view_cache)
         if plan and isinstance(plan.policy, Compaction | Summarize):
@@ -504,11 +504,13 @@ class TurnStarter:
         """Reopen a turn for a message that is stored already."""
         turn = Turn(self.log, turn_id, self.timeout, view_cache=self.view_cache)
         batch = [*self._list_setup(active, active.state), turn.make_start_entry(Entry(opened))]
-        sent = view_of(active)
+        sent = build_active_view(active)
         if sent.report.kept[-1:] == (ADDED,):  # the view added results for calls without one: store what is sent
-            ids = given_ids(active.entries, active.state.view.renamed_calls)  # the log has the ids of the replies
-            message, sent_ids = with_given_ids(sent.messages[-1], ids)
-            results = message_entry(message)
+            ids = map_sent_to_given_ids(
+                active.entries, active.state.view.renamed_calls
+            )  # the log has the ids of the replies
+            message, sent_ids = restore_given_ids(sent.messages[-1], ids)
+            results = make_message_entry(message)
             batch.append(turn.with_lease(replace(results, event=replace(results.event, sent_ids=sent_ids))))
         self._store_turn_start(turn, active, active.state, batch, expected=expected)
         return turn
@@ -545,7 +547,9 @@ class TurnStarter:
         if cached:
             turn.start(head, cached.with_stored(head, entries))
         else:
-            turn.start(head, SentView.of(active.extended(head, entries) if active else ActiveEntries(head, entries)))
+            turn.start(
+                head, SentView.of(active.with_appended(head, entries) if active else ActiveEntries(head, entries))
+            )
 
 
 def _close_abandoned(state: ConversationState | None) -> list[Entry]:
@@ -553,5 +557,5 @@ def _close_abandoned(state: ConversationState | None) -> list[Entry]:
     turn = state.engine.open_turn if state else None
     if turn is None:
         return []
-    reason = "its process ended" if turn.process and is_gone(turn.process) else "timed out"
+    reason = "its process ended" if turn.process and has_ended(turn.process) else "timed out"
     return [Entry(TurnAbandoned(reason=reason), turn.id)]

@@ -14,13 +14,13 @@ from typing import Any
 from chathistory.engine.reply import Reply
 from chathistory.errors import InvalidInput, TurnError, TurnMismatch
 from chathistory.log.active_path import ActiveEntries
-from chathistory.log.entry import Entry, is_message_entry, messages_among
+from chathistory.log.entry import Entry, is_message_entry, select_messages
 from chathistory.log.events import MessageAdded, TurnOpened, TurnRefusedByAPI
 from chathistory.log.omissions import Omission
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view.clean_message import count_thoughts
-from chathistory.view.leave_out import find_omissions, is_whole
+from chathistory.view.leave_out import find_omissions, omits_whole_message
 
 __all__ = [
     "CalledReply",
@@ -59,7 +59,7 @@ class StoredMessages:
             The messages.
         """
         entries = list(entries)
-        return cls(messages_among(entries), find_omissions(entries))
+        return cls(select_messages(entries), find_omissions(entries))
 
     def is_refused(self, entry: MessageEntry) -> bool:
         """Whether a whole message is left out, because the API refused it or a caller left it out.
@@ -67,7 +67,7 @@ class StoredMessages:
         Args:
             entry: One of the messages.
         """
-        return is_whole(self.omissions.get(entry.position, ()))
+        return omits_whole_message(self.omissions.get(entry.position, ()))
 
     @property
     def sendable(self) -> list[MessageEntry]:

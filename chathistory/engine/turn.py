@@ -42,7 +42,7 @@ from chathistory.errors import (
 from chathistory.log.active_path import iter_newest_first, load_active
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, message_entry
+from chathistory.log.entry import Entry, make_message_entry
 from chathistory.log.events import (
     LeaseRenewed,
     MessageAdded,
@@ -52,12 +52,12 @@ from chathistory.log.events import (
     TurnOpened,
     TurnRefusedByAPI,
 )
-from chathistory.log.lease import give_up
+from chathistory.log.lease import mark_given_up
 from chathistory.log.process import this_process
 from chathistory.log.state import AppendResult, ConversationHead, ConversationState
 from chathistory.messages.content import Message
 from chathistory.trimming.plan_cut import CutPlan
-from chathistory.view import view_of
+from chathistory.view import build_active_view
 
 __all__ = ["Turn"]
 
@@ -135,7 +135,9 @@ class Turn:
 
     def list_cut_messages(self) -> list[Message]:
         """Return the messages that the planned cut leaves out, ready to be sent; [] if no cut is planned."""
-        return view_of(self.plan.select_left_out(self.view.active)).messages if self.view and self.plan else []
+        return (
+            build_active_view(self.plan.select_left_out(self.view.active)).messages if self.view and self.plan else []
+        )
 
     # Its steps.
 
@@ -216,7 +218,7 @@ class Turn:
         tokens = event.tokens + self.plan.new_tokens  # the message that opens the turn is stored already
         entry: Entry = Entry(replace(event, tokens=tokens), self.id)
         with self.log.lock:
-            head = self.log.seen()
+            head = self.log.known_head()
             if not self._is_open_at(head, self._message_count):
                 raise Conflict(self.log.key, head.stored if head else None)
             self._update_view(self.log.append([entry]))
@@ -247,7 +249,7 @@ class Turn:
             incomplete.reply = None if isinstance(response, str) else unstored_reply(response, self.id)
             raise incomplete
         try:
-            entry = message_entry(response, turn=self.id)
+            entry = make_message_entry(response, turn=self.id)
         except Exception as error:  # noqa: BLE001 - the SDK and the interpreter have their own errors for deep nesting
             raise self.store_as_text(response, error) from None
         request_id = entry.event.request_id or request_id
@@ -304,7 +306,7 @@ class Turn:
         blocks = list[Mapping[str, Any]]()
         for block in message["content"]:
             try:
-                message_entry({"role": "user", "content": [block]})
+                make_message_entry({"role": "user", "content": [block]})
             except Exception as error:  # noqa: BLE001 - the interpreter has its own error for deep nesting
                 reason = str(to_invalid_input(error)).replace("message.content[0].content", "result")
                 text = f"The tool ran, but its result could not be stored: {reason}"
@@ -312,7 +314,7 @@ class Turn:
             else:
                 blocks.append(block)
         try:
-            self._store_step(self.with_lease(message_entry({"role": "user", "content": blocks})))
+            self._store_step(self.with_lease(make_message_entry({"role": "user", "content": blocks})))
         except ChatHistoryError as error:
             error.results = blocks
             raise
@@ -326,11 +328,11 @@ class Turn:
 
     def _store_once(self, entry: Entry[MessageAdded]) -> ConversationHead:
         with self.log.lock:
-            head = self.log.seen()
+            head = self.log.known_head()
             for _ in range(_ATTEMPTS):
                 if head is None or not self._is_open_at(head, self._message_count):
                     break  # the conversation changed, so the entry does not belong to it any longer
-                self.log.see(head.stored)
+                self.log.remember(head.stored)
                 with contextlib.suppress(
                     ConversationChanged
                 ):  # perhaps only by a side entry of a process that lost the turn
@@ -340,7 +342,7 @@ class Turn:
                     return head
                 newest = itertools.islice(iter_newest_first(self.log, _RECENT_ENTRIES), _RECENT_ENTRIES)
                 is_stored = any(each.id == entry.id for each in newest)
-                head = self.log.seen()  # as the iteration loaded it
+                head = self.log.known_head()  # as the iteration loaded it
                 if is_stored and head:  # an earlier attempt got no answer but was stored, and a renewal followed
                     self._message_count += 1
                     self.view = None
@@ -373,7 +375,7 @@ class Turn:
             event = replace(event, lease=self.lease, forgotten_container=self.forgotten_container)
             entry = replace(entry, event=event)
         with self.log.lock:
-            if self.log.seen() is None:
+            if self.log.known_head() is None:
                 raise Conflict(self.log.key, None)
             head = self.log.append([entry])
             self._update_view(head)
@@ -381,7 +383,7 @@ class Turn:
 
     def _is_open(self, count: int | None = None) -> bool:
         """Whether, as this process saw it last, this turn is open and the conversation has `count` messages."""
-        return self._is_open_at(self.log.seen(), count)
+        return self._is_open_at(self.log.known_head(), count)
 
     def _is_open_at(self, head: ConversationHead | None, count: int | None = None) -> bool:
         """Whether, in the state of `head`, this turn is open and the conversation has `count` messages (None: any)."""
@@ -451,7 +453,7 @@ class Turn:
                 event = ReplyInterrupted(partial, reason=reason) if partial else TurnAbandoned(reason=reason)
                 self._append_side_entry(Entry(event, self.id))
         except ChatHistoryError as trouble:
-            give_up(self.lease)
+            mark_given_up(self.lease)
             notes = [f"the message is saved, but closing the turn failed: {trouble}", *notes[1:]]
         for note in notes:
             error.add_note(f"chathistory: {note}")
@@ -474,7 +476,7 @@ class Turn:
             ):
                 return []
             if (
-                self.view is None or view_of(active).messages != self.view.messages
+                self.view is None or build_active_view(active).messages != self.view.messages
             ):  # the error counts in other messages than these
                 return []
             reason, goes_on = type(error).__name__, False

@@ -18,12 +18,12 @@ from typing import Any
 
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_message_entry, messages_among
+from chathistory.log.entry import Entry, is_message_entry, select_messages
 from chathistory.log.state import ConversationHead, ViewState
-from chathistory.log.turn_boundaries import ends_turn, find_last_said
+from chathistory.log.turn_boundaries import ends_turn, find_last_spoken
 from chathistory.messages.content import Message, blocks_of
 from chathistory.storage.values import Key
-from chathistory.view import view_of
+from chathistory.view import build_active_view
 from chathistory.view.leave_out import has_omissions
 
 __all__ = ["SentView", "ViewCache"]
@@ -62,7 +62,7 @@ class SentView:
         """
         if not self.messages or self.messages[-1]["role"] != "assistant":
             return bool(self.messages)
-        last = find_last_said(self.active.entries)
+        last = find_last_spoken(self.active.entries)
         return last is not None and last.event.response.stop_reason == "pause_turn"
 
     @classmethod
@@ -75,7 +75,7 @@ class SentView:
         Returns:
             The view.
         """
-        return _mark_settled(cls(active, view_of(active).messages))
+        return _mark_settled(cls(active, build_active_view(active).messages))
 
     def with_stored(self, head: ConversationHead, stored: Sequence[Entry]) -> SentView:
         """Return the view with the entries that were stored since.
@@ -87,16 +87,16 @@ class SentView:
         Returns:
             A new view.
         """
-        active = self.active.extended(head, stored)
+        active = self.active.with_appended(head, stored)
         settled, rest = self.messages[: self.settled_messages], active.entries[self.settled_entries :]
         if (
             not settled
             or _sending_rules(active.state.view) != _sending_rules(self.active.state.view)
             or any(map(has_omissions, rest))
-            or ((ids := _list_ids(entry.event.message for entry in messages_among(rest))) and ids & _list_ids(settled))
+            or ((ids := _list_ids(entry.event.message for entry in select_messages(rest))) and ids & _list_ids(settled))
         ):
             return SentView.of(active)  # the new entries may change how settled messages are sent
-        messages = [*settled, *view_of(replace(active, entries=rest, cut=None)).messages]
+        messages = [*settled, *build_active_view(replace(active, entries=rest, cut=None)).messages]
         return _mark_settled(replace(self, active=active, messages=messages))
 
 
@@ -148,7 +148,7 @@ class ViewCache:
             cached = self._views.get(log.key)
         if cached is None:
             return None
-        head = log.last
+        head = log.last_head
         view = cached[1]
         return view if head and head.revision.version == view.head.version else None
 

@@ -14,23 +14,23 @@ from dataclasses import dataclass
 
 from chathistory.errors import CorruptRecord
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, decode, is_cut_entry, keep_known
+from chathistory.log.entry import Entry, decode, filter_known, is_cut_entry
 from chathistory.log.events import CompactionByAPI, Cut, Repair, Rewind, Setup, Snapshot
 from chathistory.log.field_types import PositionRange
 from chathistory.log.state import ConversationHead, ConversationState
 
 __all__ = [
     "ActiveEntries",
-    "clip_spans",
-    "covers",
-    "cut_spans_at",
-    "find_spans",
+    "clip_ranges",
+    "contains_position",
+    "exclude_positions",
     "iter_newest_first",
-    "iter_spans_newest_first",
+    "iter_ranges_newest_first",
     "load_active",
     "load_cut",
+    "load_ranges",
     "load_setup",
-    "load_spans",
+    "ranges_from_entry",
 ]
 
 _TAIL = 256  # records read at first where it is not known yet from which on messages are sent
@@ -38,23 +38,23 @@ _NOT_KEPT = "the head names it as {}, which is not kept any longer"
 _OTHER_KIND = "the head names it as {}, which it is not"
 
 
-def load_spans(log: ConversationLog, head: ConversationHead, entries: Sequence[Entry]) -> list[PositionRange]:
+def load_ranges(log: ConversationLog, head: ConversationHead, entries: Sequence[Entry]) -> list[PositionRange]:
     """Return the spans of a log, oldest first; one round trip if it was rewound and that entry is not in `entries`."""
     path = head.state.view.path_position
     if path is None:
         return [(head.start, head.end)]
-    entry = _load_named(log, head, path, "the one that says which part of the log is active", entries)
-    spans = find_spans(entry, head)
+    entry = _load_named_entry(log, head, path, "the one that says which part of the log is active", entries)
+    spans = ranges_from_entry(entry, head)
     if spans is None:
         raise CorruptRecord(log.key, path, "it does not say which part of the log is active")
     return spans
 
 
-def find_spans(entry: Entry, head: ConversationHead) -> list[PositionRange] | None:
+def ranges_from_entry(entry: Entry, head: ConversationHead) -> list[PositionRange] | None:
     """Return the spans of a log that a rewind, a snapshot or a repair says; None: it is another kind of entry."""
     if not isinstance(entry.event, Rewind | Snapshot | Repair):
         return None
-    return clip_spans([*entry.event.path, (entry.position, head.end)], low=head.start, high=head.end)
+    return clip_ranges([*entry.event.path, (entry.position, head.end)], low=head.start, high=head.end)
 
 
 def load_cut(
@@ -69,7 +69,7 @@ def load_cut(
     position = head.state.view.cut_position
     if position is None:
         return None
-    found = _load_named(log, head, position, "the newest cut", entries)
+    found = _load_named_entry(log, head, position, "the newest cut", entries)
     if is_cut_entry(found):
         return found
     raise CorruptRecord(log.key, position, _OTHER_KIND.format("the newest cut"))
@@ -80,24 +80,24 @@ def load_setup(log: ConversationLog, head: ConversationHead, entries: Iterable[E
     position = head.state.engine.setup_position
     if position is None:
         return None
-    found = _load_named(log, head, position, "the newest setup", entries)
+    found = _load_named_entry(log, head, position, "the newest setup", entries)
     if not isinstance(found.event, Setup):
         raise CorruptRecord(log.key, position, _OTHER_KIND.format("the newest setup"))
     return found.event
 
 
-def _load_named(
+def _load_named_entry(
     log: ConversationLog, head: ConversationHead, position: int, name: str, entries: Iterable[Entry]
 ) -> Entry:
     """Return the entry at a position that the head names; one round trip if it is not among `entries`."""
     if position < head.start:
         raise CorruptRecord(log.key, position, _NOT_KEPT.format(name))
     found = next((entry for entry in entries if entry.position == position), None)
-    keep_known([found := found or log.read(position, position + 1)[0]], log.key)
+    filter_known([found := found or log.read_entries(position, position + 1)[0]], log.key)
     return found
 
 
-def cut_spans_at(spans: Sequence[PositionRange], positions: Iterable[int]) -> list[PositionRange]:
+def exclude_positions(spans: Sequence[PositionRange], positions: Iterable[int]) -> list[PositionRange]:
     """Return the spans without some positions."""
     left: list[PositionRange] = []
     gone = sorted(positions)
@@ -110,13 +110,13 @@ def cut_spans_at(spans: Sequence[PositionRange], positions: Iterable[int]) -> li
     return [(start, stop) for start, stop in left if start < stop]
 
 
-def clip_spans(spans: Sequence[PositionRange], *, low: int = 0, high: int) -> list[PositionRange]:
+def clip_ranges(spans: Sequence[PositionRange], *, low: int = 0, high: int) -> list[PositionRange]:
     """Return the parts of spans within [low, high)."""
     parts = ((max(start, low), min(stop, high)) for start, stop in spans)
     return [(start, stop) for start, stop in parts if start < stop]
 
 
-def covers(spans: Sequence[PositionRange], position: int) -> bool:
+def contains_position(spans: Sequence[PositionRange], position: int) -> bool:
     """Whether a position is in one of the spans."""
     return any(start <= position < stop for start, stop in spans)
 
@@ -134,7 +134,7 @@ class ActiveEntries:
         """The state of the conversation at that moment."""
         return self.head.state
 
-    def extended(self, head: ConversationHead, stored: Sequence[Entry]) -> ActiveEntries:
+    def with_appended(self, head: ConversationHead, stored: Sequence[Entry]) -> ActiveEntries:
         """Return it with what was stored since, up to `head`."""
         view, cut = head.state.view, self.cut
         for entry in stored:
@@ -155,11 +155,11 @@ def load_active(log: ConversationLog) -> ActiveEntries | None:
     try:
         return _load_at_once(log)
     except CorruptRecord:
-        return _load_span_by_span(log)
+        return _load_range_by_range(log)
 
 
 def _load_at_once(log: ConversationLog) -> ActiveEntries | None:
-    last = log.last
+    last = log.last_head
     loaded = log.load(log.with_state(last).state.view.view_start if last else -_TAIL)
     if loaded is None:
         return None
@@ -167,24 +167,24 @@ def _load_at_once(log: ConversationLog) -> ActiveEntries | None:
     view = head.state.view
     low, first = max(view.view_start, head.stored.start), head.stored.end - len(entries)
     if low < first:
-        entries = [*log.read(low, first), *entries]
+        entries = [*log.read_entries(low, first), *entries]
     active = entries if first == low else [entry for entry in entries if entry.position >= low]
     if (
         view.path_position is not None and view.path_position >= low
     ):  # a rewind before that left out what is not sent anyway
-        spans = load_spans(log, head, entries)
-        active = [entry for entry in active if covers(spans, entry.position)]
-    return ActiveEntries(head, keep_known(active, log.key), load_cut(log, head, entries))
+        spans = load_ranges(log, head, entries)
+        active = [entry for entry in active if contains_position(spans, entry.position)]
+    return ActiveEntries(head, filter_known(active, log.key), load_cut(log, head, entries))
 
 
-def _load_span_by_span(log: ConversationLog) -> ActiveEntries | None:
+def _load_range_by_range(log: ConversationLog) -> ActiveEntries | None:
     """Read no more than the spans: a repair may lead around what is damaged. Raises `CorruptRecord` if not."""
     head = log.refresh()
     if head is None:
         return None
-    spans = clip_spans(load_spans(log, head, []), low=head.state.view.view_start, high=head.end)
-    entries = [entry for start, stop in spans for entry in log.read(start, stop)]
-    return ActiveEntries(head, keep_known(entries, log.key), load_cut(log, head))
+    spans = clip_ranges(load_ranges(log, head, []), low=head.state.view.view_start, high=head.end)
+    entries = [entry for start, stop in spans for entry in log.read_entries(start, stop)]
+    return ActiveEntries(head, filter_known(entries, log.key), load_cut(log, head))
 
 
 def iter_newest_first(log: ConversationLog, portion: int, *, before: int | None = None) -> Iterator[Entry]:
@@ -201,7 +201,7 @@ def iter_newest_first(log: ConversationLog, portion: int, *, before: int | None 
         UnsupportedRecord: At an entry of a later version that may not be passed by.
     """
     try:
-        fetched = log.fetch(-portion) if before is None else log.fetch(max(before - portion, 0), before)
+        fetched = log.fetch_records(-portion) if before is None else log.fetch_records(max(before - portion, 0), before)
         head, records = (log.with_state(fetched[0]), fetched[1]) if fetched else (None, [])
     except CorruptRecord:  # a repair may lead around what is damaged: read span by span
         head, records = log.refresh(), []
@@ -210,21 +210,21 @@ def iter_newest_first(log: ConversationLog, portion: int, *, before: int | None 
     begin = (head.end if before is None else min(before, head.end)) - len(records)
     path = head.state.view.path_position
     turning = [] if path is None else [decode(record, log.key) for record in records if record.position == path]
-    for low, stop in reversed(load_spans(log, head, turning)):
+    for low, stop in reversed(load_ranges(log, head, turning)):
         high = stop
         while high > low:
             if high <= begin:
                 portion *= 2
                 begin = max(low, high - portion)
-                records = log.fetch_all(begin, high)
+                records = log.fetch_all_records(begin, high)
             start = max(low, begin)
             found = (record for record in reversed(records) if start <= record.position < high)
             for record in found:
-                yield from keep_known([decode(record, log.key)], log.key)
+                yield from filter_known([decode(record, log.key)], log.key)
             high = start
 
 
-def iter_spans_newest_first(log: ConversationLog, spans: Sequence[PositionRange], portion: int) -> Iterator[Entry]:
+def iter_ranges_newest_first(log: ConversationLog, spans: Sequence[PositionRange], portion: int) -> Iterator[Entry]:
     """Yield the entries of spans, newest first; what is read does not count as seen.
 
     Reads `portion` records at once, twice as many each time after. Raises as `iter_newest_first` does.
@@ -233,6 +233,6 @@ def iter_spans_newest_first(log: ConversationLog, spans: Sequence[PositionRange]
         high = stop
         while high > low:
             start = max(low, high - portion)
-            for record in reversed(log.fetch_all(start, high)):
-                yield from keep_known([decode(record, log.key)], log.key)
+            for record in reversed(log.fetch_all_records(start, high)):
+                yield from filter_known([decode(record, log.key)], log.key)
             high, portion = start, portion * 2

@@ -29,7 +29,7 @@ from chathistory.log.events import (
     UnknownEvent,
 )
 from chathistory.log.field_types import KEEP, Response
-from chathistory.log.message_sizes import context_of, estimated
+from chathistory.log.message_sizes import count_context_tokens, estimate_tokens
 from chathistory.log.process import Process
 from chathistory.log.state import (
     Annotations,
@@ -114,10 +114,10 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
             engine = replace(engine, setup_fingerprints=event.fingerprints, setup_position=position)
             return replace(state, view=view, engine=engine)
         case Cut():
-            return replace(state, view=_invalidate_prefix(_cut(view, event, position), position))
+            return replace(state, view=_invalidate_prefix(_apply_cut(view, event, position), position))
         case CompactionByAPI():
-            paid = _pay(state, event.response, entry.time_us)
-            return replace(paid, view=replace(_cut(view, event, position), cache_valid_from=position))
+            paid = _count_usage(state, event.response, entry.time_us)
+            return replace(paid, view=replace(_apply_cut(view, event, position), cache_valid_from=position))
         case ThinkingPolicy():
             drop = event.drop_stale_thinking
             valid_from = position if view.drop_stale_thinking and not drop else view.thinking_valid_from
@@ -139,7 +139,7 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
             return replace(state, view=_subtract_tokens(view, event.tokens), engine=engine)
         case ReplyInterrupted() | ReplyOrphaned():
             state = replace(state, engine=_forget_container(engine, event))
-            paid = _pay(state, event.response, entry.time_us)
+            paid = _count_usage(state, event.response, entry.time_us)
             return replace(paid, engine=_close_turn(paid.engine, entry, "interrupted", event.lease))
         case ContentOmitted():
             view = _subtract_tokens(view, event.tokens)
@@ -162,7 +162,7 @@ def _add_message(state: ConversationState, entry: Entry, event: MessageAdded, po
     if event.forgotten_container is not None:
         engine = _forget_container(engine, event)
     usage, model, preview = totals.usage, totals.model, totals.preview
-    tokens = (context_of(response.usage) if is_reply else None) or view.tokens + estimated(message)
+    tokens = (count_context_tokens(response.usage) if is_reply else None) or view.tokens + estimate_tokens(message)
     if is_reply and event.copy_of is None:  # a copy was counted where it stood before it was repaired
         usage, model = _add_usage(usage, response.usage), response.model or model
         engine = _use_container(engine, response, entry.time_us)
@@ -181,7 +181,7 @@ def _add_message(state: ConversationState, entry: Entry, event: MessageAdded, po
     return ConversationState(state.identity, state.annotations, totals, view.with_tokens(tokens), engine)
 
 
-def _pay(state: ConversationState, response: Response, at: int) -> ConversationState:
+def _count_usage(state: ConversationState, response: Response, at: int) -> ConversationState:
     """Count what a reply cost, whatever became of it, and take note of its model and container."""
     totals = state.totals
     totals = replace(totals, usage=_add_usage(totals.usage, response.usage), model=response.model or totals.model)
@@ -208,7 +208,7 @@ def _set_counts(state: ConversationState, event: Rewind | Snapshot | Repair) -> 
     return replace(state, totals=replace(state.totals, messages=event.messages, turns=event.turns))
 
 
-def _cut(view: ViewState, event: Cut | CompactionByAPI, position: int) -> ViewState:
+def _apply_cut(view: ViewState, event: Cut | CompactionByAPI, position: int) -> ViewState:
     view = replace(view, view_start=event.view_start, cut_position=position, hidden_turns=event.hidden_turns)
     return replace(view, view_since=event.view_since, tokens=event.tokens, renamed_calls=event.renamed_calls)
 

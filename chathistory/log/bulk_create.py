@@ -13,21 +13,21 @@ from contextlib import suppress
 from chathistory.errors import Conflict, InvalidInput, StoreError
 from chathistory.log.clock import fresh_token
 from chathistory.log.commit import commit
-from chathistory.log.conversation_log import ConversationLog, alive
+from chathistory.log.conversation_log import ConversationLog, unless_expired
 from chathistory.log.state import ConversationState, Identity
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Revision
 
-__all__ = ["PORTION", "UNFINISHED", "create_whole", "portions"]
+__all__ = ["BATCH_BYTES", "UNFINISHED_EXPIRY", "bulk_create", "split_into_batches"]
 
-PORTION = 8 * 1024 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
 """Bytes of lines that are stored by one append; a longer line is one by itself."""
 
-UNFINISHED = 1
+UNFINISHED_EXPIRY = 1
 """The time of expiry of a conversation that is not whole yet: the first microsecond of 1970."""
 
 
-def create_whole(log: ConversationLog, lines: Iterable[str], *, first: int, revision: Callable[[], Revision]) -> Head:
+def bulk_create(log: ConversationLog, lines: Iterable[str], *, first: int, revision: Callable[[], Revision]) -> Head:
     """Store `lines` as a new conversation, from position `first` on; return its head.
 
     `revision` is asked for the final revision when the last line was taken; what it raises, or what fails before,
@@ -37,17 +37,17 @@ def create_whole(log: ConversationLog, lines: Iterable[str], *, first: int, revi
     head: Head | None = None
     with log.lock:
         if (part := store.read(key, start=0, stop=0)) is not None:
-            if alive(part.head):
+            if unless_expired(part.head):
                 raise Conflict(key, part.head)
             store.delete(key, version=part.head.revision.version)  # it has expired, or was not finished
-        batches = portions(lines, store)
+        batches = split_into_batches(lines, store)
         if (held := next(batches, None)) is None:
             raise InvalidInput("a conversation has at least one record")
         try:
             for batch in batches:
                 version = fresh_token()
                 payload = ConversationState(Identity(version, 0)).encode()
-                unfinished = Revision(version, updated=0, expires=UNFINISHED, payload=payload)
+                unfinished = Revision(version, updated=0, expires=UNFINISHED_EXPIRY, payload=payload)
                 head = commit(store, key, held, after=head, revision=unfinished, first=first)
                 held = batch
             head = commit(store, key, held, after=head, revision=revision(), first=first)
@@ -56,13 +56,13 @@ def create_whole(log: ConversationLog, lines: Iterable[str], *, first: int, revi
                 with suppress(Conflict, StoreError):
                     store.delete(key, version=head.revision.version)
             raise
-        log.see(head)
+        log.remember(head)
         return head
 
 
-def portions(lines: Iterable[str], store: HistoryStore) -> Iterator[list[str]]:
+def split_into_batches(lines: Iterable[str], store: HistoryStore) -> Iterator[list[str]]:
     """Yield the lines in batches of about `PORTION` bytes, or of what the store takes at once if that is less."""
-    most = min(PORTION, store.traits.largest_batch or PORTION)
+    most = min(BATCH_BYTES, store.traits.largest_batch or BATCH_BYTES)
     batch: list[str] = []
     size = 0
     for line in lines:

@@ -13,7 +13,7 @@ from chathistory.errors import Conflict, OutcomeUnknown, StoreError, StoreUnavai
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Key, ReadResult, Revision
 
-__all__ = ["commit", "slices"]
+__all__ = ["commit", "read_in_parts"]
 
 
 def commit(
@@ -29,7 +29,9 @@ def commit(
         try:
             return store.append(key, bodies, after=after, revision=revision, first=first)
         except Conflict as refused:
-            return _settle(store, key, bodies, start=after.end if after else first, revision=revision, refused=refused)
+            return _find_outcome(
+                store, key, bodies, start=after.end if after else first, revision=revision, refused=refused
+            )
         except StoreError as error:
             if lost is not None:  # what is said of the second try is not true of the first
                 raise lost from lost.__cause__
@@ -38,7 +40,7 @@ def commit(
             lost = error  # append again: if the first one landed, or lands yet, the guard refuses one of the two
 
 
-def _settle(
+def _find_outcome(
     store: HistoryStore, key: Key, bodies: Sequence[str], *, start: int, revision: Revision, refused: Conflict
 ) -> Head:
     """Return the head of our append if it is there, else raise what is true of it."""
@@ -46,7 +48,7 @@ def _settle(
     if now is not None and now.revision.version == revision.version:
         return now
     try:
-        parts = list(slices(store, key, start, start + len(bodies)))
+        parts = list(read_in_parts(store, key, start, start + len(bodies)))
     except (Conflict, StoreError) as error:
         raise StoreUnavailable(
             "an append was not confirmed, and what became of it could not be looked up", outcome="unknown"
@@ -58,7 +60,7 @@ def _settle(
     return Head(key, parts[0].head.start, start + len(bodies), revision)
 
 
-def slices(store: HistoryStore, key: Key, start: int = 0, stop: int | None = None) -> Iterator[ReadResult]:
+def read_in_parts(store: HistoryStore, key: Key, start: int = 0, stop: int | None = None) -> Iterator[ReadResult]:
     """Yield a range in the portions in which the store gives it: all of one state, of which the first has the head.
 
     Nothing is yielded if there is no such conversation. What is appended meanwhile is left out. Raises `Conflict` if

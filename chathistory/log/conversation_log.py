@@ -20,7 +20,7 @@ from chathistory.checks import check_text
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput
 from chathistory.log.apply import apply_all
 from chathistory.log.clock import MICROSECONDS, earliest_now, latest_now, now
-from chathistory.log.commit import commit, slices
+from chathistory.log.commit import commit, read_in_parts
 from chathistory.log.entry import Entry, decode, encode, is_activity
 from chathistory.log.events import (
     Annotation,
@@ -38,13 +38,13 @@ from chathistory.log.state import AppendResult, ConversationHead, ConversationSt
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import LARGEST_NUMBER, Head, Key, ReadResult, Record, Revision
 
-__all__ = ["ABSENT", "ConversationLog", "alive"]
+__all__ = ["ABSENT", "ConversationLog", "unless_expired"]
 
 ABSENT = ""
 """The version of a conversation that does not exist."""
 
-REBASES = 20
-_LOOKED_BACK = 16  # records read at once to see whether all that came since stands beside the conversation
+MAX_REBASES = 20
+_LOOK_BACK = 16  # records read at once to see whether all that came since stands beside the conversation
 
 
 class LocalState:
@@ -58,14 +58,14 @@ class LocalState:
     def __init__(self, store: HistoryStore) -> None:
         self.store = store  # kept alive: its `id` in the table below stays its own
         self.lock = threading.RLock()
-        self.known = False
-        self.behind = False
+        self.is_known = False
+        self.has_unread = False
         self.head: Head | None = None
         self.recent: RecentEntries | None = None
         self.last_read: ConversationHead | None = None
 
-    def see(self, head: Head | None, *, behind: bool = False) -> Head | None:
-        self.head, self.known, self.behind = head, True, behind
+    def remember(self, head: Head | None, *, has_unread: bool = False) -> Head | None:
+        self.head, self.is_known, self.has_unread = head, True, has_unread
         return head
 
 
@@ -84,7 +84,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _local_state(store: HistoryStore, key: Key) -> LocalState:
+def _get_local_state(store: HistoryStore, key: Key) -> LocalState:
     with _local_states_lock:
         local_state = _local_states.get((id(store), key))
         if local_state is None:
@@ -92,7 +92,7 @@ def _local_state(store: HistoryStore, key: Key) -> LocalState:
         return local_state
 
 
-def alive(head: Head | None) -> Head | None:
+def unless_expired(head: Head | None) -> Head | None:
     """Return the head, or None if its time to live is over: expired is absent, everywhere.
 
     A clock of this machine that jumped ahead lets nothing expire: what is taken for absent may be deleted.
@@ -112,7 +112,7 @@ class ConversationLog:
         self.store = store
         self.key = key
         self.version: str | None = None
-        self._local_state = _local_state(store, key)
+        self._local_state = _get_local_state(store, key)
 
     @property
     def lock(self) -> threading.RLock:
@@ -132,34 +132,34 @@ class ConversationLog:
         self._local_state.last_read = with_state = ConversationHead(head, state)
         return with_state
 
-    def seen(self) -> ConversationHead | None:
+    def known_head(self) -> ConversationHead | None:
         """Return the head that this process has seen last, looking it up the first time; None: absent."""
-        head = self._find_seen()
+        head = self._find_known_head()
         return self.with_state(head) if head else None
 
-    def _find_seen(self) -> Head | None:
+    def _find_known_head(self) -> Head | None:
         with self._local_state.lock:
-            if self._local_state.known:
-                return alive(self._local_state.head)
-            return self.note(self._local_state.see(self.look()))
+            if self._local_state.is_known:
+                return unless_expired(self._local_state.head)
+            return self.note_returned(self._local_state.remember(self.fetch_head()))
 
     @property
-    def last(self) -> Head | None:
+    def last_head(self) -> Head | None:
         """The head that this process has seen last, without looking; None: absent then, or never looked for."""
-        return alive(self._local_state.head)
+        return unless_expired(self._local_state.head)
 
     def refresh(self) -> ConversationHead | None:
         """Look up the present head in one round trip: what others wrote counts as seen from now on."""
         with self._local_state.lock:
-            head = self.note(self._local_state.see(self.look()))
+            head = self.note_returned(self._local_state.remember(self.fetch_head()))
             return self.with_state(head) if head else None
 
-    def note(self, head: Head | None) -> Head | None:
+    def note_returned(self, head: Head | None) -> Head | None:
         """Take down that the state of `head` was returned to the user of this object."""
-        self.version = _version(head)
+        self.version = _version_of(head)
         return head
 
-    def confirm(self, version: str | None) -> ConversationHead | None:
+    def confirm_version(self, version: str | None) -> ConversationHead | None:
         """Return the present head, if the conversation is still what it was in an earlier state; None: it is absent.
 
         One round trip, and another one if anything was written since. Entries that stand beside the conversation may
@@ -177,31 +177,35 @@ class ConversationLog:
             check_text("expected", version)
         with self._local_state.lock:
             expected = self.version if version is None else version
-            head = self.look()
-            if expected is not None and _version(head) != expected and not self._is_beside_since(expected, head):
+            head = self.fetch_head()
+            if (
+                expected is not None
+                and _version_of(head) != expected
+                and not self._has_only_side_entries_since(expected, head)
+            ):
                 raise Conflict(self.key, head)
-            self._local_state.see(head)
+            self._local_state.remember(head)
             return self.with_state(head) if head else None
 
-    def look(self) -> Head | None:
+    def fetch_head(self) -> Head | None:
         """Return the present head in one round trip, without counting it as seen; None: absent."""
         part = self.store.read(self.key, start=0, stop=0)
-        return alive(part.head if part else None)
+        return unless_expired(part.head if part else None)
 
-    def _is_beside_since(self, version: str, head: Head | None) -> bool:
+    def _has_only_side_entries_since(self, version: str, head: Head | None) -> bool:
         """Whether only entries beside the conversation follow the append of a version, which is its last entry's id."""
         stop = head.end if head else 0
         while head and stop > head.start:
-            start = max(head.start, stop - _LOOKED_BACK)
-            found = self.fetch(start, stop)
+            start = max(head.start, stop - _LOOK_BACK)
+            found = self.fetch_records(start, stop)
             for record in reversed(found[1] if found else []):
                 entry = decode(record, self.key)
-                if entry.id == version or not _beside([entry]):
+                if entry.id == version or not _are_side_entries([entry]):
                     return entry.id == version
             stop = start
         return head is not None and head.start == 0 and version == ABSENT
 
-    def slices(self, start: int = 0, stop: int | None = None, *, counts: bool = True) -> Iterator[ReadResult]:
+    def read_in_parts(self, start: int = 0, stop: int | None = None, *, counts: bool = True) -> Iterator[ReadResult]:
         """Yield the records of [start, stop) in portions; nothing if the conversation is absent.
 
         All are of the moment of the first, whose head counts as seen if the range goes to the end, unless `counts` is
@@ -209,51 +213,51 @@ class ConversationLog:
         is read.
         """
         with self._local_state.lock:
-            parts = slices(self.store, self.key, start, stop)
+            parts = read_in_parts(self.store, self.key, start, stop)
             first = next(parts, None)
-            head = alive(first.head if first else None)
+            head = unless_expired(first.head if first else None)
             if stop is None and counts:
-                self.note(self._local_state.see(head))
+                self.note_returned(self._local_state.remember(head))
         if first is None or head is None:
             return
         yield first
         for part in parts:
-            if not _have_one_birth(part.head, head):
+            if not _is_same_conversation(part.head, head):
                 raise Conflict(self.key, part.head)  # it was deleted and made again
             yield part
 
     def load(self, start: int = 0, stop: int | None = None) -> tuple[ConversationHead, list[Entry]] | None:
         """Return the head and the entries of a range, of one moment; None if the conversation is absent."""
-        found = self.fetch(start, stop)
+        found = self.fetch_records(start, stop)
         if found is None:
             return None
         head, entries = found[0], [decode(record, self.key) for record in found[1]]
         if stop is None and len(entries) >= min(NEWEST, head.end - head.start):
             self._local_state.recent = RecentEntries(ABSENT)
-            self._local_state.recent.extend(_version(head), entries[-NEWEST:], head.end - min(len(entries), NEWEST))
+            self._local_state.recent.extend(_version_of(head), entries[-NEWEST:], head.end - min(len(entries), NEWEST))
         return self.with_state(head), entries
 
-    def fetch(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Record]] | None:
+    def fetch_records(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Record]] | None:
         """Return what `load` returns as it is stored, for callers that may not need all of it."""
-        parts = list(self.slices(start, stop))
+        parts = list(self.read_in_parts(start, stop))
         return (parts[0].head, [record for part in parts for record in part.records]) if parts else None
 
-    def read(self, start: int, stop: int) -> list[Entry]:
+    def read_entries(self, start: int, stop: int) -> list[Entry]:
         """Return the entries of [start, stop), which is within what was seen; counts as seen what counted before.
 
         Raises `CorruptRecord`, and `Conflict` if some of them are gone, or the conversation was made again.
         """
-        return [decode(record, self.key) for record in self.fetch_all(start, stop)]
+        return [decode(record, self.key) for record in self.fetch_all_records(start, stop)]
 
-    def fetch_all(self, start: int, stop: int) -> list[Record]:
+    def fetch_all_records(self, start: int, stop: int) -> list[Record]:
         """Return the records of [start, stop), as `read` returns their entries. Raises `Conflict`."""
-        seen = self.last
-        head, found = self.fetch(start, stop) or (None, [])
-        if len(found) != stop - start or (head and seen and not _have_one_birth(head, seen)):
+        seen = self.last_head
+        head, found = self.fetch_records(start, stop) or (None, [])
+        if len(found) != stop - start or (head and seen and not _is_same_conversation(head, seen)):
             raise Conflict(self.key, head)
         return found
 
-    def entries(self, part: ReadResult) -> list[Entry]:
+    def decode_part(self, part: ReadResult) -> list[Entry]:
         """Return the entries of a slice. Raises `CorruptRecord`."""
         return [decode(record, self.key) for record in part.records]
 
@@ -266,22 +270,22 @@ class ConversationLog:
         """
         bodies = [encode(entry) for entry in entries]
         with self._local_state.lock:
-            base = self._find_seen() if expected is None else self._expected(expected)
-            behind, is_beside = self._local_state.behind, _beside(entries)
-            for _ in range(REBASES):
-                if behind and not is_beside:
+            base = self._find_known_head() if expected is None else self._find_expected_head(expected)
+            has_unread, is_beside = self._local_state.has_unread, _are_side_entries(entries)
+            for _ in range(MAX_REBASES):
+                if has_unread and not is_beside:
                     raise Conflict(self.key, base)
                 try:
-                    head = self._commit(entries, bodies, base)
+                    head = self._commit_entries(entries, bodies, base)
                 except Conflict as conflict:
-                    base, quiet = self._rebased(base, conflict, entries)
+                    base, quiet = self._rebase(base, conflict, entries)
                     if not (quiet or is_beside):
                         raise
-                    behind = behind or not quiet
+                    has_unread = has_unread or not quiet
                 else:
-                    self._local_state.see(head.stored, behind=behind)
+                    self._local_state.remember(head.stored, has_unread=has_unread)
                     if not is_beside:  # they may have gone past what was not returned
-                        self.note(head.stored)
+                        self.note_returned(head.stored)
                     return AppendResult(head.stored, head.state, bodies)
             raise Conflict(self.key, base)
 
@@ -305,76 +309,82 @@ class ConversationLog:
         """
         with self._local_state.lock:
             try:
-                recent = self._recent()
+                recent = self._load_recent()
             except CorruptRecord:
                 if key is not None:
                     raise
                 return self.append(entries, expected=expected)  # as well as nothing could be told of others
-            if (found := self._stored(entries, key, recent, self.last)) is not None:
+            if (found := self._find_stored(entries, key, recent, self.last_head)) is not None:
                 return found
             try:
                 return self.append(entries, expected=expected)
             except Conflict as conflict:  # another process may have stored the same meanwhile
                 head, newest = self._read_recent(-NEWEST, None, counts=False)
-                found = self._stored(entries, key, newest, head)
+                found = self._find_stored(entries, key, newest, head)
                 if found is None:
                     raise conflict from conflict.__cause__
                 return found
 
-    def _recent(self) -> RecentEntries:
+    def _load_recent(self) -> RecentEntries:
         """Return what the newest entries hold of the state that this process has seen last; one read if unknown."""
-        if not self._local_state.known:
+        if not self._local_state.is_known:
             self._local_state.recent = self._read_recent(-NEWEST, None, counts=True)[1]
-        head, known = self.last, self._local_state.recent
-        if head and (known is None or known.version != _version(head)):
+        head, known = self.last_head, self._local_state.recent
+        if head and (known is None or known.version != _version_of(head)):
             _, known = self._read_recent(max(head.start, head.end - NEWEST), head.end, counts=False)
-            known.version = _version(head)  # if others wrote since, the append will be refused
+            known.version = _version_of(head)  # if others wrote since, the append will be refused
             self._local_state.recent = known
         return known if head and known else RecentEntries(ABSENT)
 
     def _read_recent(self, start: int, stop: int | None, *, counts: bool) -> tuple[Head | None, RecentEntries]:
         """Read what entries hold, part by part; those that are damaged are left out."""
         head, made = None, RecentEntries(ABSENT)
-        for part in self.slices(start, stop, counts=counts):
+        for part in self.read_in_parts(start, stop, counts=counts):
             head = head or part.head
             for record in part.records:
                 with suppress(CorruptRecord):
                     made.add(decode(record, self.key), record.position)
-        made.version = _version(head)
+        made.version = _version_of(head)
         return head, made
 
-    def _stored(
+    def _find_stored(
         self, entries: Sequence[Entry[MessageAdded]], key: str | None, recent: RecentEntries, head: Head | None
     ) -> ConversationHead | None:
         """Return the head of the append that stored the same messages; None: they are not among the newest entries."""
         if head is None:
             return None
-        if key is not None and (batch := recent.by_key(key, head.end)):
+        if key is not None and (batch := recent.find_by_key(key, head.end)):
             start = batch.last + 1 - len(entries)  # it may begin before the newest entries
-            found = self._same(head, start, batch.last + 1, entries) if batch.first >= start else None
+            found = self._find_same_messages(head, start, batch.last + 1, entries) if batch.first >= start else None
             if found is None:
                 raise InvalidInput("key: was given with other messages before; one key stands for one append")
             return found
         for index, entry in enumerate(entries):
             id = entry.event.response.id
-            place = recent.by_response(id, head.end) if id else None
-            if place is None or not self._is_on_path(head, place) or not self._same(head, place, place + 1, [entry]):
+            place = recent.find_by_response(id, head.end) if id else None
+            if (
+                place is None
+                or not self._is_on_path(head, place)
+                or not self._find_same_messages(head, place, place + 1, [entry])
+            ):
                 continue
-            found = self._same(head, place - index, place - index + len(entries), entries)
+            found = self._find_same_messages(head, place - index, place - index + len(entries), entries)
             if found is None:
                 raise InvalidInput(f"messages[{index}].id: this reply is stored at position {place} already")
             return found
         return None
 
-    def _same(self, head: Head, start: int, stop: int, entries: Sequence[Entry]) -> ConversationHead | None:
+    def _find_same_messages(
+        self, head: Head, start: int, stop: int, entries: Sequence[Entry]
+    ) -> ConversationHead | None:
         """Return the head of the append that stored [start, stop), if these are the messages there; else None."""
-        fetched = self.fetch(max(start, 0), stop)
+        fetched = self.fetch_records(max(start, 0), stop)
         stored = [decode(record, self.key) for record in fetched[1]] if fetched else []
         if [entry.message for entry in stored] != [entry.message for entry in entries]:
             return None
         found = Head(self.key, head.start, stop, replace(head.revision, version=stored[-1].id))
         if self.version is None:  # else the user has seen as much, or more
-            self.note(found)
+            self.note_returned(found)
         return ConversationHead(found, self.with_state(head).state)
 
     def _is_on_path(self, head: Head, position: int) -> bool:
@@ -382,28 +392,28 @@ class ConversationLog:
         path = self.with_state(head).state.view.path_position
         if path is None or position > path:
             return True
-        event = self.read(path, path + 1)[0].event
+        event = self.read_entries(path, path + 1)[0].event
         if not isinstance(event, Rewind | Snapshot | Repair):
             raise CorruptRecord(self.key, path, "it does not say which part of the log is active")
         return any(start <= position < stop for start, stop in event.path)
 
-    def _expected(self, version: str) -> Head | None:
+    def _find_expected_head(self, version: str) -> Head | None:
         """Return the head to append behind, if this version is still current; no round trip if it was seen last."""
-        if self._local_state.known and _version(self.last) == version:
-            self._local_state.behind = False
-            return self.last
-        head = self.confirm(version)
+        if self._local_state.is_known and _version_of(self.last_head) == version:
+            self._local_state.has_unread = False
+            return self.last_head
+        head = self.confirm_version(version)
         return head.stored if head else None
 
     def forget(self, before: int) -> Head | None:
         """Remove the records below `before` for good; return the head; None: absent."""
         with self._local_state.lock:
-            return self._local_state.see(alive(self.store.forget(self.key, before=before)))
+            return self._local_state.remember(unless_expired(self.store.forget(self.key, before=before)))
 
-    def see(self, head: Head | None) -> Head | None:
+    def remember(self, head: Head | None) -> Head | None:
         """Count `head` as seen: it was stored, or looked up, by other means than this log's."""
         with self._local_state.lock:
-            return self._local_state.see(head)
+            return self._local_state.remember(head)
 
     def delete(self, *, version: str | None = None) -> bool:
         """Remove the conversation, whatever its state, and unless `version` is given whatever its version.
@@ -416,25 +426,25 @@ class ConversationLog:
         """
         with self._local_state.lock:
             there = self.store.delete(self.key, version=version)
-            self._local_state.see(None)
+            self._local_state.remember(None)
             return there
 
-    def _commit(self, entries: Sequence[Entry], bodies: Sequence[str], base: Head | None) -> ConversationHead:
+    def _commit_entries(self, entries: Sequence[Entry], bodies: Sequence[str], base: Head | None) -> ConversationHead:
         local = self._local_state
         if base is None and local.head is not None:  # it has expired: a new conversation can begin in its place
             self.store.delete(self.key, version=local.head.revision.version)
-            local.see(None)
+            local.remember(None)
         start = base.end if base else 0
         state = apply_all(self.with_state(base).state if base else None, entries, start)
-        revision = self.revision(state, base, version=entries[-1].id, is_active=any(map(is_activity, entries)))
+        revision = self.make_revision(state, base, version=entries[-1].id, is_active=any(map(is_activity, entries)))
         head = commit(self.store, self.key, bodies, after=base, revision=revision)
         recent = RecentEntries(ABSENT) if base is None else local.recent
-        if recent and recent.version == _version(base):
+        if recent and recent.version == _version_of(base):
             recent.extend(revision.version, entries, head.end - len(entries))
             local.recent = recent
         return self.with_state(head, state)
 
-    def revision(
+    def make_revision(
         self, state: ConversationState, base: Head | None, *, version: str, is_active: bool = True
     ) -> Revision:
         """Return the revision of an append; its version is the id of its last entry, so that the two can be compared.
@@ -455,46 +465,46 @@ class ConversationLog:
         updated = max(base.revision.updated, now()) if base else now()
         return Revision(version, updated, expires, state.encode())
 
-    def _rebased(self, base: Head | None, conflict: Conflict, batch: Sequence[Entry]) -> tuple[Head | None, bool]:
+    def _rebase(self, base: Head | None, conflict: Conflict, batch: Sequence[Entry]) -> tuple[Head | None, bool]:
         """Return the head to try next, and whether what others wrote commutes; raise the conflict if it is final."""
         present = conflict.head
         if present is None:
             raise conflict
-        if base is None and alive(present) is None:
-            self._local_state.see(present)  # it had expired before we looked: `_commit` buries it
+        if base is None and unless_expired(present) is None:
+            self._local_state.remember(present)  # it had expired before we looked: `_commit` buries it
             return None, True
         if base is None:
             return present, False
         last = base.end - 1
-        if not _have_one_birth(base, present) or present.end <= base.end or not present.start <= last:
+        if not _is_same_conversation(base, present) or present.end <= base.end or not present.start <= last:
             raise conflict  # made again, or records were lost or removed: what was seen is not what is there
-        parts = slices(self.store, self.key, last, present.end)
-        seen, *since = [entry for part in parts for entry in self.entries(part)]
+        parts = read_in_parts(self.store, self.key, last, present.end)
+        seen, *since = [entry for part in parts for entry in self.decode_part(part)]
         if seen.id != base.revision.version:
             raise conflict  # a failover lost what was seen, and others wrote something else in its place
-        return present, _commutes(batch, since)
+        return present, _can_rebase(batch, since)
 
 
-def _version(head: Head | None) -> str:
+def _version_of(head: Head | None) -> str:
     return head.revision.version if head else ABSENT
 
 
-def _have_one_birth(one: Head, other: Head) -> bool:
+def _is_same_conversation(one: Head, other: Head) -> bool:
     """Whether two heads are of one conversation, and not of one that was deleted and another made in its place."""
     if one.revision.version == other.revision.version:
         return True
     return read_state(one).identity.creation_id == read_state(other).identity.creation_id
 
 
-def _beside(entries: Sequence[Entry]) -> bool:
+def _are_side_entries(entries: Sequence[Entry]) -> bool:
     """Whether entries stand beside the conversation, so that they may follow what their writer has not read."""
-    return all(isinstance(entry.event, _BESIDE) for entry in entries)
+    return all(isinstance(entry.event, _SIDE_EVENTS) for entry in entries)
 
 
-_BESIDE = (Annotation, LeaseRenewed, TurnAbandoned, ReplyInterrupted, ReplyOrphaned)
+_SIDE_EVENTS = (Annotation, LeaseRenewed, TurnAbandoned, ReplyInterrupted, ReplyOrphaned)
 
 
-def _commutes(batch: Sequence[Entry], since: Sequence[Entry]) -> bool:
+def _can_rebase(batch: Sequence[Entry], since: Sequence[Entry]) -> bool:
     """Whether a batch means the same before and behind what others wrote since.
 
     A renewal says that a turn is alive. Whoever would take that turn away, or change what it was sent with, has to look
@@ -503,14 +513,14 @@ def _commutes(batch: Sequence[Entry], since: Sequence[Entry]) -> bool:
     for other in since:
         if isinstance(other.event, Annotation):
             continue
-        if not (isinstance(other.event, LeaseRenewed) and all(_bears_renewal(entry, other) for entry in batch)):
+        if not (isinstance(other.event, LeaseRenewed) and all(_can_follow_renewal(entry, other) for entry in batch)):
             return False
     return True
 
 
-def _bears_renewal(entry: Entry, renewed: Entry) -> bool:
+def _can_follow_renewal(entry: Entry, renewed: Entry) -> bool:
     """Whether an entry may follow a renewal: it is no step of a turn, or one of the turn that was renewed."""
     event = entry.event
     if isinstance(event, MessageAdded) and event.lease_until is not None:
         return entry.turn == renewed.turn and event.opened_by is None
-    return isinstance(event, (MessageAdded, *_BESIDE))
+    return isinstance(event, (MessageAdded, *_SIDE_EVENTS))

@@ -64,14 +64,14 @@ __all__ = [
     "Entry",
     "decode",
     "encode",
+    "filter_known",
     "is_activity",
     "is_cut_entry",
     "is_message",
     "is_message_entry",
-    "keep_known",
     "load_event",
-    "message_entry",
-    "messages_among",
+    "make_message_entry",
+    "select_messages",
 ]
 
 FORMAT = 2
@@ -136,7 +136,7 @@ class Entry(Generic[E_co]):
         return values | place | {"surrogates": self.surrogates}
 
 
-def message_entry(given: Any, *, turn: str | None = None, key: str | None = None) -> Entry[MessageAdded]:
+def make_message_entry(given: Any, *, turn: str | None = None, key: str | None = None) -> Entry[MessageAdded]:
     """Return the entry of a message that a caller hands in, checked as `accept_message` says.
 
     Args:
@@ -166,13 +166,13 @@ def is_cut_entry(entry: Entry) -> TypeGuard[Entry[Cut | CompactionByAPI]]:
     return isinstance(entry.event, Cut | CompactionByAPI)
 
 
-def messages_among(entries: Iterable[Entry]) -> list[Entry[MessageAdded]]:
+def select_messages(entries: Iterable[Entry]) -> list[Entry[MessageAdded]]:
     """Return the messages of the conversation among some entries."""
     found = (entry for entry in entries if isinstance(entry.event, MessageAdded))
     return cast("list[Entry[MessageAdded]]", list(found))
 
 
-def keep_known(entries: Sequence[Entry], key: Key) -> list[Entry]:
+def filter_known(entries: Sequence[Entry], key: Key) -> list[Entry]:
     """Return the entries whose kind this version knows, without those that may be passed by.
 
     Raises:
@@ -223,16 +223,16 @@ def encode(entry: Entry) -> str:
             f"{wrong.name}: has a wrong type or value for an entry of the kind {event.kind!r}; nothing was stored"
         )
     rest = f",{to_json(values)[1:]}"
-    return f'{_HEAD}{_checksum(rest)}"{rest}'
+    return f'{_HEAD}{compute_checksum(rest)}"{rest}'
 
 
 def decode(record: Record, key: Key) -> Entry:
     """Return the entry of a record. Raises `CorruptRecord` if its line is not what was once written."""
     body = record.body
     rest = body[_BEHIND:]
-    if body[:_BEHIND] != f'{_HEAD}{_checksum(rest)}"':
+    if body[:_BEHIND] != f'{_HEAD}{compute_checksum(rest)}"':
         raise CorruptRecord(key, record.position, "its checksum does not fit")
-    entry = _read(body, record.position)
+    entry = _decode_line(body, record.position)
     if isinstance(entry, str):
         raise CorruptRecord(key, record.position, entry)
     return entry
@@ -241,7 +241,7 @@ def decode(record: Record, key: Key) -> Entry:
 _scan = DECODER.raw_decode  # what `json.loads` comes down to, without looking for blanks around it
 
 
-def _read(text: str, position: int) -> Entry | str:  # noqa: PLR0911 - each is another thing that can be wrong
+def _decode_line(text: str, position: int) -> Entry | str:  # noqa: PLR0911 - each is another thing that can be wrong
     """Return the entry of a line, or why it has none: an error raised here would carry its text in its context."""
     try:
         values, end = _scan(text)
@@ -364,5 +364,5 @@ def to_json(value: Any) -> str:
     return text
 
 
-def _checksum(text: str) -> str:
+def compute_checksum(text: str) -> str:
     return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"

@@ -11,11 +11,11 @@ from collections import OrderedDict
 
 from chathistory.errors import TurnInProgress
 from chathistory.log.clock import MICROSECONDS, now, to_datetime
-from chathistory.log.process import is_gone, this_process
+from chathistory.log.process import has_ended, this_process
 from chathistory.log.state import ConversationState, OpenTurn
 from chathistory.storage.values import Key
 
-__all__ = ["TURN_TIMEOUT", "check_free", "give_up", "lease_end"]
+__all__ = ["TURN_TIMEOUT", "check_no_open_turn", "lease_end", "mark_given_up"]
 
 TURN_TIMEOUT = 600.0
 """Seconds for which a turn without a reply counts as open after each of its steps, unless an engine says otherwise."""
@@ -37,12 +37,12 @@ def lease_end(turn: OpenTurn, timeout: float = TURN_TIMEOUT) -> int | None:
     until = turn.lease_until
     if turn.process != this_process():  # else it is our own clock
         until = min(until, _seen_since(turn, time) + int(timeout * MICROSECONDS))
-    if until <= time or turn.lease in _given_up or (turn.process and is_gone(turn.process)):
+    if until <= time or turn.lease in _given_up or (turn.process and has_ended(turn.process)):
         return None
     return until
 
 
-def give_up(lease: str) -> None:
+def mark_given_up(lease: str) -> None:
     """Note that this process does nothing any longer for a turn that it could not close: it need not be waited for."""
     with _lock:
         _given_up[lease] = None
@@ -50,7 +50,7 @@ def give_up(lease: str) -> None:
             _given_up.popitem(last=False)
 
 
-def check_free(key: Key, state: ConversationState | None, *, timeout: float = TURN_TIMEOUT) -> None:
+def check_no_open_turn(key: Key, state: ConversationState | None, *, timeout: float = TURN_TIMEOUT) -> None:
     """Raise `TurnInProgress` if a turn of the conversation is open."""
     turn = state.engine.open_turn if state else None
     if turn and (until := lease_end(turn, timeout)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["context_of", "estimated"]
+__all__ = ["count_context_tokens", "estimate_tokens"]
 
 _BYTES = 3.5  # of UTF-8 a token; with the tokenizer of current models English has about four
 _FRAME = 4  # tokens of a message beside its content
@@ -18,7 +18,7 @@ _PDF = 40  # bytes of base64 a token, by the same page: text and picture of each
 _OPAQUE = frozenset({"signature", "cache_control"})
 
 
-def context_of(usage: Mapping[str, Any] | None) -> int | None:
+def count_context_tokens(usage: Mapping[str, Any] | None) -> int | None:
     """Return the tokens of a request and its reply, by the reply's usage; None: it does not say.
 
     Tokens read from the cache and written to it are counted beside `input_tokens`, not in it (page on prompt caching).
@@ -31,26 +31,26 @@ def context_of(usage: Mapping[str, Any] | None) -> int | None:
 _COUNTED = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
 
 
-def estimated(message: Mapping[str, Any]) -> int:
+def estimate_tokens(message: Mapping[str, Any]) -> int:
     """Return about how many tokens a message takes."""
-    return _FRAME + _size(message.get("content"))
+    return _FRAME + _estimate_value(message.get("content"))
 
 
-def _size(value: Any) -> int:
+def _estimate_value(value: Any) -> int:
     if isinstance(value, str):
         return int(len(value.encode("utf-8", "surrogatepass")) / _BYTES) + 1
     if isinstance(value, list):
-        return sum(map(_size, value))
+        return sum(map(_estimate_value, value))
     if not isinstance(value, dict):
         return 1
     if value.get("type") == "base64":
-        return _attached(value)
+        return _estimate_document(value)
     if value.get("type") == "image":
         return _IMAGE
-    return sum(_size(part) for name, part in value.items() if name not in _OPAQUE)
+    return sum(_estimate_value(part) for name, part in value.items() if name not in _OPAQUE)
 
 
-def _attached(source: Mapping[str, Any]) -> int:
+def _estimate_document(source: Mapping[str, Any]) -> int:
     """Return the tokens of a document that is attached as base64."""
     data = source.get("data")
     return max(_IMAGE, len(data) // _PDF) if isinstance(data, str) else _IMAGE

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Process", "is_gone", "this_process"]
+__all__ = ["Process", "has_ended", "this_process"]
 
 _PROC = Path("/proc")
 _ENDED = frozenset("ZXx")  # the states of a process that has ended and is not waited for yet
@@ -62,12 +62,12 @@ def this_process() -> Process:
     global _own  # noqa: PLW0603 - it does not change as long as the number is the same
     pid = os.getpid()
     if _own is None or _own.pid != pid:
-        status = _status(pid) if _is_our_proc(pid) else None
-        _own = Process(_host(), pid, _boot(), _namespace(), status.started if status else None)
+        status = _read_status(pid) if _is_our_proc(pid) else None
+        _own = Process(_get_host_name(), pid, _read_boot_id(), _read_namespaces(), status.started if status else None)
     return _own
 
 
-def is_gone(process: Process) -> bool:
+def has_ended(process: Process) -> bool:
     """Return whether this machine shows that a process has ended; False if that cannot be known."""
     own = this_process()
     if None in (process.boot, process.namespace, process.started, own.boot, own.namespace, own.started):
@@ -84,7 +84,7 @@ def is_gone(process: Process) -> bool:
         pass  # it belongs to somebody else
     except (OSError, OverflowError):
         return False
-    status = _status(process.pid)
+    status = _read_status(process.pid)
     return status is not None and (status.started != process.started or status.has_ended)
 
 
@@ -94,7 +94,7 @@ class _Status:
     has_ended: bool
 
 
-def _status(pid: int) -> _Status | None:
+def _read_status(pid: int) -> _Status | None:
     """Return what /proc says of a process (see `man 5 proc_pid_stat`); None: nothing that can be used."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
@@ -113,14 +113,14 @@ def _is_our_proc(pid: int) -> bool:
         return False
 
 
-def _boot() -> str | None:
+def _read_boot_id() -> str | None:
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip() or None
     except OSError:
         return None
 
 
-def _namespace() -> str | None:
+def _read_namespaces() -> str | None:
     try:
         pids = (_PROC / "self/ns/pid").stat().st_ino
     except OSError:
@@ -131,5 +131,5 @@ def _namespace() -> str | None:
         return f"{pids}"
 
 
-def _host() -> str:
+def _get_host_name() -> str:
     return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")

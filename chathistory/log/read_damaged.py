@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from chathistory.errors import Conflict, CorruptRecord
-from chathistory.log.active_path import covers, load_spans
+from chathistory.log.active_path import contains_position, load_ranges
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode
 from chathistory.log.field_types import PositionRange
@@ -19,7 +19,7 @@ from chathistory.storage.abilities import LONGEST_GAP, FoundRecords, HeadRecover
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Key, Record
 
-__all__ = ["Lost", "Sound", "read_found_around", "read_log_around", "read_repaired"]
+__all__ = ["LostRecord", "ReadableRecord", "iter_around_damage", "iter_found_around_damage", "read_repaired"]
 
 _FIRST = 8
 _MOST = 256
@@ -28,7 +28,7 @@ _BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostRecord:
     """A position whose record cannot be read, and why, in words that quote nothing of it."""
 
     position: int
@@ -49,7 +49,7 @@ Read = Callable[[int, int], Iterator[Record | _Gap]]
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class ReadableRecord:
     """A record that can be read, and its entry."""
 
     record: Record
@@ -61,7 +61,7 @@ class Sound:
         return self.record.position
 
 
-def read_log_around(store: HistoryStore, head: Head, start: int, stop: int) -> Iterator[Sound | Lost]:
+def iter_around_damage(store: HistoryStore, head: Head, start: int, stop: int) -> Iterator[ReadableRecord | LostRecord]:
     """Yield what is at each position of [start, stop) of a conversation.
 
     Args:
@@ -75,10 +75,10 @@ def read_log_around(store: HistoryStore, head: Head, start: int, stop: int) -> I
             records in a row are missing: a head with wrong positions would name millions of them.
         Conflict: The range was forgotten, or the conversation deleted, while it was read.
     """
-    return _check_each(head.key, start, stop, lambda low, high: _read_around(store, head.key, low, high))
+    return _iter_checked(head.key, start, stop, lambda low, high: _read_around(store, head.key, low, high))
 
 
-def read_repaired(log: ConversationLog, head: Head, stop: int) -> Iterator[Sound | Lost]:
+def read_repaired(log: ConversationLog, head: Head, stop: int) -> Iterator[ReadableRecord | LostRecord]:
     """Yield what is at each position below `stop` of a conversation; `Lost` where a repair has left a record out.
 
     Raises:
@@ -86,16 +86,18 @@ def read_repaired(log: ConversationLog, head: Head, stop: int) -> Iterator[Sound
         Conflict: The range was forgotten, or the conversation deleted, while it was read.
     """
     spans: list[PositionRange] | None = None
-    for each in read_log_around(log.store, head, head.start, stop):
-        if isinstance(each, Lost):
+    for each in iter_around_damage(log.store, head, head.start, stop):
+        if isinstance(each, LostRecord):
             if spans is None:
-                spans = load_spans(log, log.with_state(head), [])
-            if covers(spans, each.position):
+                spans = load_ranges(log, log.with_state(head), [])
+            if contains_position(spans, each.position):
                 raise CorruptRecord(log.key, each.position, each.reason)
         yield each
 
 
-def read_found_around(store: HeadRecovery, found: FoundRecords, start: int, stop: int) -> Iterator[Sound | Lost]:
+def iter_found_around_damage(
+    store: HeadRecovery, found: FoundRecords, start: int, stop: int
+) -> Iterator[ReadableRecord | LostRecord]:
     """Yield what is at each position of [start, stop) of what was found without a head.
 
     Raises `CorruptRecord` as `read_log_around` does where too many are missing in a row.
@@ -104,10 +106,10 @@ def read_found_around(store: HeadRecovery, found: FoundRecords, start: int, stop
     def read(low: int, high: int) -> Iterator[Record | _Gap]:
         yield from _fill_gaps(store.read_found(found, start=low, stop=high), low, high)
 
-    return _check_each(found.key, start, stop, read)
+    return _iter_checked(found.key, start, stop, read)
 
 
-def _check_each(key: Key, start: int, stop: int, read: Read) -> Iterator[Sound | Lost]:
+def _iter_checked(key: Key, start: int, stop: int, read: Read) -> Iterator[ReadableRecord | LostRecord]:
     position, count, missing = start, _FIRST, 0
     while position < stop:
         size, begin = 0, position
@@ -115,7 +117,7 @@ def _check_each(key: Key, start: int, stop: int, read: Read) -> Iterator[Sound |
             if isinstance(each, Record):
                 position, missing = each.position + 1, 0
                 size += len(each.body)
-                yield _check(each, key)
+                yield _decode_record(each, key)
                 continue
             behind = min(each.stop, stop)
             missing += behind - each.start
@@ -123,15 +125,15 @@ def _check_each(key: Key, start: int, stop: int, read: Read) -> Iterator[Sound |
                 reason = f"it names more than {LONGEST_GAP} positions in a row at which no record can be read"
                 raise CorruptRecord(key, None, reason)
             position = behind
-            yield from (Lost(at, each.reason) for at in range(each.start, behind))
+            yield from (LostRecord(at, each.reason) for at in range(each.start, behind))
         count = max(1, min(4 * count, _MOST, _BYTES * (position - begin) // max(size, 1)))
 
 
-def _check(record: Record, key: Key) -> Sound | Lost:
+def _decode_record(record: Record, key: Key) -> ReadableRecord | LostRecord:
     try:
-        return Sound(record, decode(record, key))
+        return ReadableRecord(record, decode(record, key))
     except CorruptRecord as error:
-        return Lost(record.position, error.reason)
+        return LostRecord(record.position, error.reason)
 
 
 def _read_around(store: HistoryStore, key: Key, start: int, stop: int) -> Iterator[Record | _Gap]:

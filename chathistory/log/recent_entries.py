@@ -65,12 +65,12 @@ class RecentEntries:
         if (id := entry.event.response.id) is not None:
             self._responses[id] = position
 
-    def by_key(self, key: str, end: int) -> StoredBatch | None:
+    def find_by_key(self, key: str, end: int) -> StoredBatch | None:
         """Return what was stored under a key; `end`: of the log."""
         batch = self._keys.get(key)
         return batch if batch and batch.last >= end - NEWEST else None
 
-    def by_response(self, id: str, end: int) -> int | None:
+    def find_by_response(self, id: str, end: int) -> int | None:
         """Return the position of the reply with this id of the API's; `end`: of the log."""
         position = self._responses.get(id)
         return position if position is not None and position >= end - NEWEST else None

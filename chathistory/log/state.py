@@ -51,7 +51,7 @@ __all__ = [
 _CONTAINER_LIVES = 30 * 24 * 3600 * 1_000_000  # microseconds
 
 
-def _clamp(number: int) -> int:
+def _clamp_number(number: int) -> int:
     """Return the nearest number that every store keeps exactly."""
     return number if 0 <= number <= LARGEST_NUMBER else max(0, min(number, LARGEST_NUMBER))
 
@@ -76,7 +76,12 @@ class OpenTurn:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        values = {"id": self.id, "lease_until": _clamp(self.lease_until), "since": self.since, "lease": self.lease}
+        values = {
+            "id": self.id,
+            "lease_until": _clamp_number(self.lease_until),
+            "since": self.since,
+            "lease": self.lease,
+        }
         return values | ({"process": self.process.to_dict()} if self.process else {})
 
     @classmethod
@@ -218,7 +223,7 @@ def _is_map_of_numbers(value: Any) -> bool:
     return isinstance(value, dict) and all(map(is_number, value.values()))
 
 
-Number: TypeAlias = Annotated[int, Form(is_number, dump=_clamp)]
+Number: TypeAlias = Annotated[int, Form(is_number, dump=_clamp_number)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from chathistory.messages.content import Message, blocks_of
 __all__ = [
     "begins_view",
     "ends_turn",
-    "find_last_said",
+    "find_last_spoken",
     "find_open_reply",
     "is_said_by_user",
+    "list_reply_blocks",
     "opens_turn",
-    "reply_blocks",
-    "stands_for_all_before",
+    "replaces_all_before",
 ]
 
 
@@ -40,10 +40,10 @@ def ends_turn(message: Message, stop_reason: str | None) -> bool:
 
 def begins_view(event: MessageAdded) -> bool:
     """Whether what is sent begins with this reply from now on; one that was refused is not sent itself."""
-    return event.response.stop_reason != "refusal" and stands_for_all_before(event.message)
+    return event.response.stop_reason != "refusal" and replaces_all_before(event.message)
 
 
-def stands_for_all_before(message: Message) -> bool:
+def replaces_all_before(message: Message) -> bool:
     """Whether a reply has a compaction, so that what stands before it need not be sent; one without content failed.
 
     It has to be sent all the same if the reply has the result of a server's tool that was called before.
@@ -62,14 +62,14 @@ def is_said_by_user(message: Message) -> bool:
     return message["role"] == "user" and not is_blank
 
 
-def reply_blocks(message: Message) -> list[dict[str, Any]]:
+def list_reply_blocks(message: Message) -> list[dict[str, Any]]:
     """Return the blocks of a reply that say something; [] of all else."""
     if message["role"] != "assistant":
         return []
     return [block for block in blocks_of(message) if block["type"] != "text" or (block.get("text") or "").strip()]
 
 
-def find_last_said(entries: Sequence[Entry]) -> Entry[MessageAdded] | None:
+def find_last_spoken(entries: Sequence[Entry]) -> Entry[MessageAdded] | None:
     """Return the last message that is the user's or Claude's; one of the system opens no turn, and ends none."""
     said = (entry for entry in reversed(entries) if is_message_entry(entry))
     return next((entry for entry in said if entry.event.message["role"] != "system"), None)
@@ -86,13 +86,13 @@ def find_open_reply(newest_first: Iterable[Entry]) -> Entry[MessageAdded] | None
     replies: list[Entry[MessageAdded]] = []
     for entry in _without_refused(newest_first):
         message = entry.event.message
-        if reply_blocks(message):
+        if list_reply_blocks(message):
             replies.append(entry)
         elif replies and is_said_by_user(message):
             break
     if replies and replies[0].event.response.stop_reason == "pause_turn":
         return replies[0]
-    calling = (each for each in replies if any(b["type"] == "tool_use" for b in reply_blocks(each.event.message)))
+    calling = (each for each in replies if any(b["type"] == "tool_use" for b in list_reply_blocks(each.event.message)))
     return next(calling, None)
 
 

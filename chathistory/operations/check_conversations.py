@@ -197,11 +197,11 @@ def _diagnose_once(log: ConversationLog) -> Diagnosis | None:
     key = log.key
     try:
         findings = repair(log)
-        left_out = () if findings or log.last is None else find_left_out(log)
+        left_out = () if findings or log.last_head is None else find_left_out(log)
     except CorruptRecord as error:
         restoration = restore_head(log)
         return None if restoration is None else Diagnosis(key, key.id, "restorable", restoration.lost, error)
-    if not findings and log.last is None:
+    if not findings and log.last_head is None:
         return None
     is_waiting = any(each.position == ADDED for each in findings)
     state: CheckState = "waiting" if is_waiting else "repairable" if findings else "sound"

@@ -8,17 +8,17 @@ from typing import Any
 from chathistory.errors import ConversationNotFound, InvalidInput
 from chathistory.log.active_path import ActiveEntries, load_active
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_message_entry, messages_among
+from chathistory.log.entry import Entry, is_message_entry, select_messages
 from chathistory.log.events import ContentOmitted, MessageAdded, ThinkingPolicy, TurnAbandoned, TurnRefusedByAPI
-from chathistory.log.lease import check_free
-from chathistory.log.message_sizes import estimated
+from chathistory.log.lease import check_no_open_turn
+from chathistory.log.message_sizes import estimate_tokens
 from chathistory.log.omissions import ContentLocation, Refusal
 from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view import ViewRepair
 from chathistory.view.clean_message import count_thoughts
-from chathistory.view.leave_out import find_omissions, is_whole
+from chathistory.view.leave_out import find_omissions, omits_whole_message
 
 __all__ = ["leave_out", "list_refused", "make_omission_entries", "make_refusal_entries", "update_last_refusal"]
 
@@ -46,7 +46,7 @@ def leave_out(log: ConversationLog, position: int | None, *, block: int | None, 
         active = load_active(log)
         if active is None:
             raise ConversationNotFound(log.key)
-        check_free(log.key, active.state)
+        check_no_open_turn(log.key, active.state)
         if position is None and not thinking:
             return log.append(make_refusal_entries(active))
         places = []
@@ -87,7 +87,7 @@ def _check_open_thinking(active: ActiveEntries, places: Sequence[ContentLocation
 def _get_sent_messages(active: ActiveEntries) -> dict[int, Message]:
     """Return the messages of the view as they are stored, by position, with the message that a cut put before them."""
     preamble = {active.cut.position: active.cut.event.message} if active.cut and active.cut.event.message else {}
-    return preamble | {entry.position: entry.event.message for entry in messages_among(active.entries)}
+    return preamble | {entry.position: entry.event.message for entry in select_messages(active.entries)}
 
 
 def _list_blocks(active: ActiveEntries, place: ContentLocation) -> list[dict[str, Any]]:
@@ -194,7 +194,9 @@ def _list_open_round(active: ActiveEntries) -> list[ContentLocation]:
     has tool calls, these are left out as well: the question took the place of their results.
     """
     omissions = find_omissions(active.entries)
-    messages = [(at, m) for at, m in _get_sent_messages(active).items() if not is_whole(omissions.get(at, ()))]
+    messages = [
+        (at, m) for at, m in _get_sent_messages(active).items() if not omits_whole_message(omissions.get(at, ()))
+    ]
     last = max((number for number, (_, message) in enumerate(messages) if opens_turn(message)), default=-1)
     places = [
         ContentLocation(at)
@@ -230,7 +232,7 @@ def make_omission_entries(
     invalidates = is_preamble or any(position > first for position in replies)
     event = ContentOmitted(
         locations=tuple(places),
-        tokens=sum(estimated({"content": _list_blocks(active, place)}) for place in places),
+        tokens=sum(estimate_tokens({"content": _list_blocks(active, place)}) for place in places),
         problem=why,
         invalidates_thinking=invalidates,
         omits_all_thinking=thinking,

@@ -10,7 +10,7 @@ from typing import Any
 from chathistory.checks import check_count, check_text, check_type
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.clock import to_datetime, to_microseconds
-from chathistory.log.conversation_log import alive
+from chathistory.log.conversation_log import unless_expired
 from chathistory.log.entry import to_json
 from chathistory.log.lease import lease_end
 from chathistory.log.state import ConversationHead, ConversationState, OpenTurn, Origin, read_state
@@ -298,7 +298,7 @@ def read_head(head: Head) -> ConversationHead | Damaged | None:
     Args:
         head: The head as the store returned it.
     """
-    if alive(head) is None:
+    if unless_expired(head) is None:
         return None
     try:
         return ConversationHead(head, read_state(head))

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from chathistory.checks import check_count, check_text
 from chathistory.errors import Conflict, CorruptRecord, StoreRejected, UnsupportedRecord
 from chathistory.log.clock import earliest_now, now, to_datetime
-from chathistory.log.conversation_log import ConversationLog, alive
+from chathistory.log.conversation_log import ConversationLog, unless_expired
 from chathistory.log.state import read_state
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Head, Key, Leftovers
@@ -90,7 +90,7 @@ def delete_conversation(
                 raise Conflict(log.key, head)
         elif not log.delete(version=expected):
             return None
-        return found.report if found and (found.head is None or alive(found.head)) else None
+        return found.report if found and (found.head is None or unless_expired(found.head)) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +393,7 @@ def _to_candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
         return
     revision = head.revision
     records = head.end - head.start
-    is_expired = alive(head) is None
+    is_expired = unless_expired(head) is None
     yield _Candidate(
         revision.updated,
         head.key.id,

@@ -12,22 +12,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chathistory.log.active_path import ActiveEntries, clip_spans, cut_spans_at, find_spans, load_spans
+from chathistory.log.active_path import ActiveEntries, clip_ranges, exclude_positions, load_ranges, ranges_from_entry
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, messages_among
+from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, select_messages
 from chathistory.log.events import CompactionByAPI, Cut, MessageAdded, Repair, Setup, UnknownEvent
 from chathistory.log.field_types import PositionRange
-from chathistory.log.lease import check_free
-from chathistory.log.message_sizes import estimated
-from chathistory.log.read_damaged import Lost, Sound, read_log_around
+from chathistory.log.lease import check_no_open_turn
+from chathistory.log.message_sizes import estimate_tokens
+from chathistory.log.read_damaged import LostRecord, ReadableRecord, iter_around_damage
 from chathistory.log.state import ConversationHead, ConversationState
 from chathistory.log.turn_boundaries import opens_turn
 from chathistory.messages.content import blocks_of
 from chathistory.operations.leave_out import list_refused, make_refusal_entries, update_last_refusal
-from chathistory.view import MessageView, ViewRepair, view_of
+from chathistory.view import MessageView, ViewRepair, build_active_view
 from chathistory.view.item import ADDED
 from chathistory.view.leave_out import find_omissions, has_omissions
-from chathistory.view.tool_call_ids import given_ids, with_given_ids
+from chathistory.view.tool_call_ids import map_sent_to_given_ids, restore_given_ids
 
 __all__ = ["find_left_out", "repair"]
 
@@ -59,13 +59,13 @@ def repair(log: ConversationLog, *, dry_run: bool = True, force: bool = False) -
         refused = list_refused([findings.refusal] if findings.refusal else [])
         if refused and not dry_run:
             if not force:
-                check_free(log.key, path.state)
+                check_no_open_turn(log.key, path.state)
             active = _load_sent_entries(log, path, findings, path.state.view.view_start)
             path, findings = _examine_conversation(log, log.append(make_refusal_entries(active)))
         repairs = (*findings.losses, *refused, *findings.repairs)
         if not dry_run and (findings.losses or findings.repairs):
             if not force:
-                check_free(log.key, path.state)
+                check_no_open_turn(log.key, path.state)
             if entries := _make_repair_entries(log, path, findings):
                 log.append(entries)
         return repairs
@@ -91,12 +91,14 @@ def find_left_out(log: ConversationLog) -> tuple[ViewRepair, ...]:
     if head is None:
         return ()
     position, gaps = head.start, []
-    for start, stop in sorted(load_spans(log, head, [])):
+    for start, stop in sorted(load_ranges(log, head, [])):
         gaps.append((position, start))
         position = max(position, stop)
     gaps.append((position, head.end))
-    records = (each for start, stop in gaps for each in read_log_around(log.store, head.stored, start, stop))
-    return tuple(ViewRepair(each.position, f"damaged: {each.reason}") for each in records if isinstance(each, Lost))
+    records = (each for start, stop in gaps for each in iter_around_damage(log.store, head.stored, start, stop))
+    return tuple(
+        ViewRepair(each.position, f"damaged: {each.reason}") for each in records if isinstance(each, LostRecord)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +140,11 @@ def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePa
             continue
         if position < head.start:
             mismatches[name] = ViewRepair(position, f"the head names it as {name}, which it is not")
-        for each in read_log_around(log.store, head.stored, max(position, head.start), position + 1):
+        for each in iter_around_damage(log.store, head.stored, max(position, head.start), position + 1):
             if (reason := _find_loss_reason(each)) is not None:
                 lost[position] = reason
-            elif isinstance(each, Sound) and (
-                find_spans(each.entry, head) is not None
+            elif isinstance(each, ReadableRecord) and (
+                ranges_from_entry(each.entry, head) is not None
                 if name == _PATH
                 else isinstance(each.entry.event, Setup if name == _SETUP else Cut | CompactionByAPI)
             ):
@@ -153,7 +155,7 @@ def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePa
     view = replace(view, cut_position=cut_position, path_position=None if _PATH in mismatches else view.path_position)
     engine = replace(engine, setup_position=None if _SETUP in mismatches else engine.setup_position)
     path, cut = entries.get(_PATH), entries.get(_CUT)
-    ranges = (find_spans(path, head) if path else None) or [(head.start, head.end)]
+    ranges = (ranges_from_entry(path, head) if path else None) or [(head.start, head.end)]
     known = replace(head, state=replace(head.state, view=view, engine=engine))
     return _ActivePath(known, ranges, cut if cut and is_cut_entry(cut) else None, lost, mismatches)
 
@@ -161,9 +163,9 @@ def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePa
 _CUT, _SETUP, _PATH = "the newest cut", "the newest setup", "the one that says which part of the log is active"
 
 
-def _find_loss_reason(each: Sound | Lost) -> str | None:
+def _find_loss_reason(each: ReadableRecord | LostRecord) -> str | None:
     """Return why a position is left out; None if its record can be read or is optional."""
-    if isinstance(each, Lost):
+    if isinstance(each, LostRecord):
         return f"left out: the record is damaged, {each.reason}"
     event = each.entry.event
     is_unsupported = isinstance(event, UnknownEvent) and not event.is_optional
@@ -184,7 +186,7 @@ class _Counts:
         self.messages += 1
         self.turns += is_turn
         self.hidden += is_turn and not is_sent
-        self.tokens += estimated(entry.event.message) if is_sent else 0
+        self.tokens += estimate_tokens(entry.event.message) if is_sent else 0
 
 
 @dataclass(slots=True)
@@ -278,11 +280,11 @@ def _iter_messages(log: ConversationLog, path: _ActivePath, findings: _Findings)
     """
     findings.omission_entries.clear()
     for start, stop in path.ranges:
-        for each in read_log_around(log.store, path.head.stored, start, stop):
+        for each in iter_around_damage(log.store, path.head.stored, start, stop):
             reason = _find_loss_reason(each)
             if reason is not None:
                 findings.lost[each.position] = reason
-            if reason is not None or not isinstance(each, Sound):
+            if reason is not None or not isinstance(each, ReadableRecord):
                 continue
             entry = each.entry
             findings.refusal = update_last_refusal(findings.refusal, entry)
@@ -352,8 +354,10 @@ def _examine_chunk(path: _ActivePath, chunk: list[Entry[MessageAdded]], findings
 def _build_view(path: _ActivePath, findings: _Findings, chunk: list[Entry[MessageAdded]]) -> MessageView:
     """Return the view of a chunk: the first one with the message of the newest cut, others after a closed turn."""
     if not chunk or chunk[0].position == findings.first_sent:
-        return view_of(ActiveEntries(path.head, _merge_by_position(chunk, findings.omission_entries), path.cut))
-    view = view_of(ActiveEntries(path.head, [*_TURN_BEFORE, *chunk]))
+        return build_active_view(
+            ActiveEntries(path.head, _merge_by_position(chunk, findings.omission_entries), path.cut)
+        )
+    view = build_active_view(ActiveEntries(path.head, [*_TURN_BEFORE, *chunk]))
     count = len(_TURN_BEFORE)
     return MessageView(view.messages[count:], replace(view.report, kept=view.report.kept[count:]))
 
@@ -398,16 +402,16 @@ def _make_repair_entries(log: ConversationLog, path: _ActivePath, findings: _Fin
     if findings.first_rewritten is None:
         return entries
     start = max(findings.view_start, findings.first_rewritten)
-    chunk = messages_among(_load_sent_entries(log, path, findings, start).entries)
+    chunk = select_messages(_load_sent_entries(log, path, findings, start).entries)
     view = _build_view(path, findings, chunk)
-    ids = given_ids(chunk, path.state.view.renamed_calls)
+    ids = map_sent_to_given_ids(chunk, path.state.view.renamed_calls)
     stored = {entry.position: entry for entry in chunk}
     cut_position = path.state.view.cut_position
     for position, message in zip(view.report.kept, view.messages, strict=True):
         if position != ADDED and (position < first or position == cut_position):
             continue
         # callers answer tool calls by their ids in the log, not by the ids under which they are sent
-        stored_message, sent_ids = with_given_ids(message, ids)
+        stored_message, sent_ids = restore_given_ids(message, ids)
         entry = stored.get(position)
         if entry is None:  # the view added this message
             entries.append(Entry(MessageAdded(stored_message, sent_ids=sent_ids)))
@@ -422,7 +426,7 @@ def _make_repair(path: _ActivePath, findings: _Findings, first: int) -> Repair:
     counts, view = findings.counts, path.state.view
     omissions = find_omissions(findings.omission_entries)
     return Repair(
-        path=tuple(cut_spans_at(clip_spans(path.ranges, high=first), findings.lost)),
+        path=tuple(exclude_positions(clip_ranges(path.ranges, high=first), findings.lost)),
         messages=counts.messages,
         turns=counts.turns,
         hidden_turns=counts.hidden,

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chathistory.errors import InvalidInput
-from chathistory.log.active_path import clip_spans, covers, iter_spans_newest_first, load_spans
+from chathistory.log.active_path import clip_ranges, contains_position, iter_ranges_newest_first, load_ranges
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, messages_among
+from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, select_messages
 from chathistory.log.events import MessageAdded, Repair, Rewind, Snapshot
 from chathistory.log.field_types import PositionRange
 from chathistory.log.state import ConversationHead
@@ -57,7 +57,7 @@ def list_variants(log: ConversationLog, position: int) -> list[Variant]:
     head = log.refresh()
     question = None
     if head and (entry := _read_entry_at(log, head, position)) and is_message_entry(entry):
-        earlier = iter_spans_newest_first(log, _find_path_to(log, head, position, position), _PORTION)
+        earlier = iter_ranges_newest_first(log, _find_path_to(log, head, position, position), _PORTION)
         messages = (each for each in itertools.chain([entry], earlier) if is_message_entry(each))
         question = next((each.position for each in messages if opens_turn(each.event.message)), None)
     if head is None or question is None:
@@ -66,13 +66,13 @@ def list_variants(log: ConversationLog, position: int) -> list[Variant]:
             "`last_entries` and `chathistory show` tell the positions"
         )
     replies = _ReplyTree(question)
-    for part in log.slices(question + 1, head.end):
-        for each in log.entries(part):
+    for part in log.read_in_parts(question + 1, head.end):
+        for each in log.decode_part(part):
             replies.add(each)
-    ranges, variants = load_spans(log, head, []), []
+    ranges, variants = load_ranges(log, head, []), []
     for chain in replies.iter_chains():
         last = next(each for each in reversed(chain) if each.event.message["role"] == "assistant")
-        is_current = all(covers(ranges, each.position) for each in chain)
+        is_current = all(contains_position(ranges, each.position) for each in chain)
         variants.append(Variant(last.position, last.event.message, tuple(chain), is_current))
     return variants
 
@@ -95,7 +95,7 @@ class _ReplyTree:
         """
         if isinstance(entry.event, Rewind | Snapshot | Repair):
             known = (*self._questions, *self._entries, *self._others)
-            last = max((position for position in known if covers(entry.event.path, position)), default=None)
+            last = max((position for position in known if contains_position(entry.event.path, position)), default=None)
             self._current = None if last in self._others else last
         if not is_message_entry(entry):
             return
@@ -149,13 +149,15 @@ def make_rewind_to_variant(log: ConversationLog, head: ConversationHead, positio
             "`variants` lists the replies to a question with their positions"
         )
     end = _find_end_of_turn(log, head, position)
-    present, ranges = load_spans(log, head, []), _find_path_to(log, head, position, end)
+    present, ranges = load_ranges(log, head, []), _find_path_to(log, head, position, end)
     edges = sorted({edge for span in (*present, *ranges) for edge in span})
     # the first position that is on only one of the two paths
-    first = next((edge for edge in edges if covers(present, edge) != covers(ranges, edge)), edges[-1])
-    added = _read_entries(log, clip_spans(ranges, low=first, high=end))
-    before = messages_among(_read_entries(log, clip_spans(present, low=first, high=head.end)))
-    after = messages_among(added)
+    first = next(
+        (edge for edge in edges if contains_position(present, edge) != contains_position(ranges, edge)), edges[-1]
+    )
+    added = _read_entries(log, clip_ranges(ranges, low=first, high=end))
+    before = select_messages(_read_entries(log, clip_ranges(present, low=first, high=head.end)))
+    after = select_messages(added)
     if not before and not after:
         return None
     is_cut_again = any(is_cut_entry(entry) for entry in added) or any(begins_view(entry.event) for entry in after)
@@ -176,9 +178,9 @@ def _find_path_to(log: ConversationLog, head: ConversationHead, position: int, e
         return [(head.start, end)]
     for stop in range(position + 1, head.start, -_PORTION):
         start = max(head.start, stop - _PORTION)
-        for entry in reversed(log.read(start, stop)):
+        for entry in reversed(log.read_entries(start, stop)):
             if isinstance(entry.event, Rewind | Snapshot | Repair):
-                return clip_spans([*entry.event.path, (entry.position, end)], low=head.start, high=end)
+                return clip_ranges([*entry.event.path, (entry.position, end)], low=head.start, high=end)
     return [(head.start, end)]
 
 
@@ -186,7 +188,7 @@ def _find_end_of_turn(log: ConversationLog, head: ConversationHead, position: in
     """Return the position after the last message of the turn that a reply belongs to."""
     end = position + 1
     for start in range(end, head.end, _PORTION):
-        for entry in log.read(start, min(start + _PORTION, head.end)):
+        for entry in log.read_entries(start, min(start + _PORTION, head.end)):
             if isinstance(entry.event, Rewind | Snapshot | Repair):
                 return end
             if is_message_entry(entry):
@@ -197,11 +199,11 @@ def _find_end_of_turn(log: ConversationLog, head: ConversationHead, position: in
 
 
 def _read_entries(log: ConversationLog, ranges: Sequence[PositionRange]) -> list[Entry]:
-    return list(iter_spans_newest_first(log, ranges, _PORTION))[::-1]
+    return list(iter_ranges_newest_first(log, ranges, _PORTION))[::-1]
 
 
 def _read_entry_at(log: ConversationLog, head: ConversationHead, position: int) -> Entry | None:
     """Return the entry at a position; None if none is kept there."""
     if not head.start <= position < head.end:
         return None
-    return log.read(position, position + 1)[0]
+    return log.read_entries(position, position + 1)[0]

@@ -15,11 +15,11 @@ from chathistory.errors import CorruptRecord
 from chathistory.log.apply import apply, begin_state
 from chathistory.log.clock import MICROSECONDS, fresh_token, latest_now
 from chathistory.log.commit import commit
-from chathistory.log.conversation_log import ConversationLog, alive
+from chathistory.log.conversation_log import ConversationLog, unless_expired
 from chathistory.log.entry import Entry, encode, is_activity
 from chathistory.log.events import Annotation, Forked, Snapshot
-from chathistory.log.lease import check_free
-from chathistory.log.read_damaged import Lost, Sound, read_found_around, read_log_around
+from chathistory.log.lease import check_no_open_turn
+from chathistory.log.read_damaged import LostRecord, ReadableRecord, iter_around_damage, iter_found_around_damage
 from chathistory.log.state import ConversationState, parse_state, read_state
 from chathistory.operations.repair import repair
 from chathistory.storage.abilities import FoundRecords, HeadRecovery
@@ -101,8 +101,8 @@ def restore_head(log: ConversationLog, *, dry_run: bool = True, force: bool = Fa
         if dry_run:
             return restoration
         if not force:
-            check_free(log.key, rebuilt.state)
-        log.see(damage.store_head(log, rebuilt))
+            check_no_open_turn(log.key, rebuilt.state)
+        log.remember(damage.store_head(log, rebuilt))
         if rebuilt.lost:
             repair(log, dry_run=False, force=force)
         return replace(restoration, written=True)
@@ -122,7 +122,7 @@ def read_around_damage(log: ConversationLog) -> Iterator[Entry | ViewRepair]:
     """
     stored = find_stored_log(log)
     for each in stored.read() if stored else ():
-        yield _to_view_repair(each) if isinstance(each, Lost) else each.entry
+        yield _to_view_repair(each) if isinstance(each, LostRecord) else each.entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class StoredLog:
     start: int
     end: int
     revision: Revision | None
-    read: Callable[[], Iterator[Sound | Lost]]
+    read: Callable[[], Iterator[ReadableRecord | LostRecord]]
 
 
 def find_stored_log(log: ConversationLog) -> StoredLog | None:
@@ -156,11 +156,11 @@ def find_stored_log(log: ConversationLog) -> StoredLog | None:
         return StoredLog(head.start, head.end, None, partial(head.read, log))
     if head is None:
         return None
-    read = partial(read_log_around, log.store, head, head.start, head.end)
+    read = partial(iter_around_damage, log.store, head, head.start, head.end)
     return StoredLog(head.start, head.end, head.revision, read)
 
 
-def _to_view_repair(lost: Lost) -> ViewRepair:
+def _to_view_repair(lost: LostRecord) -> ViewRepair:
     return ViewRepair(lost.position, f"left out: the record is damaged, {lost.reason}")
 
 
@@ -180,8 +180,8 @@ class _UnreadableHead:
     def end(self) -> int:
         return self.found.end
 
-    def read(self, _log: ConversationLog) -> Iterator[Sound | Lost]:
-        return read_found_around(self.recovery, self.found, self.start, self.end)
+    def read(self, _log: ConversationLog) -> Iterator[ReadableRecord | LostRecord]:
+        return iter_found_around_damage(self.recovery, self.found, self.start, self.end)
 
     def store_head(self, log: ConversationLog, rebuilt: RebuiltState) -> Head:
         ttl = log.store.ttl
@@ -205,8 +205,8 @@ class _UnreadableState:
     def end(self) -> int:
         return self.head.end
 
-    def read(self, log: ConversationLog) -> Iterator[Sound | Lost]:
-        return read_log_around(log.store, self.head, self.start, self.end)
+    def read(self, log: ConversationLog) -> Iterator[ReadableRecord | LostRecord]:
+        return iter_around_damage(log.store, self.head, self.start, self.end)
 
     def store_head(self, log: ConversationLog, rebuilt: RebuiltState) -> Head:
         entry = Entry(Annotation())  # only an append replaces a head; this entry changes nothing
@@ -226,7 +226,7 @@ def _find_head(log: ConversationLog) -> Head | _UnreadableHead | None:
         if found.problem is None:  # another process has restored it meanwhile
             return None
         return _UnreadableHead(recovery, found, error.reason)
-    head = alive(part.head if part else None)
+    head = unless_expired(part.head if part else None)
     if head is None:
         return None
     if recovery is not None:
@@ -254,7 +254,7 @@ class RebuiltState:
     lost: tuple[ViewRepair, ...]
 
 
-def rebuild_state(entries: Iterable[Sound | Lost]) -> RebuiltState | None:
+def rebuild_state(entries: Iterable[ReadableRecord | LostRecord]) -> RebuiltState | None:
     """Return the state after all records that can be read; None if none can.
 
     Args:
@@ -267,7 +267,7 @@ def rebuild_state(entries: Iterable[Sound | Lost]) -> RebuiltState | None:
     lost: list[ViewRepair] = []
     for each in entries:
         end = each.position + 1
-        if isinstance(each, Lost):
+        if isinstance(each, LostRecord):
             lost.append(_to_view_repair(each))
             continue
         entry = each.entry

@@ -8,27 +8,27 @@ from dataclasses import dataclass, replace
 
 from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.active_path import (
-    clip_spans,
-    covers,
+    clip_ranges,
+    contains_position,
     iter_newest_first,
-    iter_spans_newest_first,
+    iter_ranges_newest_first,
     load_cut,
+    load_ranges,
     load_setup,
-    load_spans,
 )
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, messages_among
+from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, select_messages
 from chathistory.log.events import CompactionByAPI, Cut, MessageAdded, Rewind, Snapshot
 from chathistory.log.field_types import PositionRange, ViewStart
-from chathistory.log.message_sizes import context_of, estimated
-from chathistory.log.read_damaged import Sound, read_repaired
+from chathistory.log.message_sizes import count_context_tokens, estimate_tokens
+from chathistory.log.read_damaged import ReadableRecord, read_repaired
 from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import begins_view, find_open_reply, opens_turn
 from chathistory.messages.content import blocks_of
 from chathistory.messages.fit_blocks import TOOL_CALL_TYPES
 from chathistory.view.clean_message import count_thoughts
 from chathistory.view.leave_out import find_omissions
-from chathistory.view.tool_call_ids import find_doubled_calls
+from chathistory.view.tool_call_ids import find_duplicate_calls
 
 __all__ = [
     "NewPath",
@@ -72,16 +72,16 @@ def make_rewind(log: ConversationLog, head: ConversationHead | None, to: int) ->
     Raises:
         InvalidInput: `to` is not on the active path, or within a turn whose thinking must be sent and no longer can.
     """
-    ranges = load_spans(log, head, []) if head else []
-    if head is None or not (covers(ranges, to) or covers(ranges, to - 1)):
+    ranges = load_ranges(log, head, []) if head else []
+    if head is None or not (contains_position(ranges, to) or contains_position(ranges, to - 1)):
         raise InvalidInput(
             f"cannot rewind to {to}: it is not a position of the current conversation; "
             "`last_entries` and `chathistory show` tell the positions"
         )
-    removed = messages_among(_list_from(log, head, to))
+    removed = select_messages(_list_from(log, head, to))
     totals, view_start = head.state.totals, head.state.view.view_start
     path = NewPath(
-        clip_spans(ranges, high=to),
+        clip_ranges(ranges, high=to),
         to,
         messages=totals.messages - len(removed),
         turns=totals.turns - count_turns(removed),
@@ -107,14 +107,14 @@ def make_rewind_along(log: ConversationLog, head: ConversationHead, path: NewPat
     start = None if path.keeps_view else _find_view_start(log, head, path)
     # messages before the present cut are sent again, so thinking so far becomes invalid unless the API drops it itself
     invalid_before = path.end if start is not None and not view.drop_stale_thinking else view.thinking_valid_from
-    reply = find_open_reply(iter_spans_newest_first(log, path.ranges, _PORTION)) if invalid_before else None
+    reply = find_open_reply(iter_ranges_newest_first(log, path.ranges, _PORTION)) if invalid_before else None
     if reply and reply.position < invalid_before and count_thoughts(reply.event.message):
         raise InvalidInput(f"cannot rewind to {path.end}, within a trimmed tool turn; rewind to the start of that turn")
     cut = load_cut(log, head) if path.keeps_view else None
     if start and start.cut_position is not None:
-        entry = log.read(start.cut_position, start.cut_position + 1)[0]
+        entry = log.read_entries(start.cut_position, start.cut_position + 1)[0]
         cut = entry if is_cut_entry(entry) else None
-    earlier = iter_spans_newest_first(log, path.ranges, _PORTION)
+    earlier = iter_ranges_newest_first(log, path.ranges, _PORTION)
     # entries after the path may say that content on it is not sent; that stays so
     omissions = find_omissions(reversed(_list_from(log, head, path.end)))
     return Rewind(
@@ -158,7 +158,7 @@ def _list_from(log: ConversationLog, head: ConversationHead, position: int) -> l
 def _find_view_start(log: ConversationLog, head: ConversationHead, path: NewPath) -> ViewStart:
     """Return where the view began at the end of a path: what the last cut on it says."""
     turns = path.turns
-    for entry in iter_spans_newest_first(log, path.ranges, _PORTION):
+    for entry in iter_ranges_newest_first(log, path.ranges, _PORTION):
         if is_cut_entry(entry):
             cut = entry.event
             return ViewStart(cut.view_start, entry.position, cut.hidden_turns, cut.view_since)
@@ -177,14 +177,14 @@ def _estimate_tokens(earlier: Iterable[Entry], view_start: int, cut: Entry[Cut |
     """
     tokens = 0
     if cut:
-        tokens = cut.event.preamble_tokens + (estimated(cut.event.message) if cut.event.message else 0)
+        tokens = cut.event.preamble_tokens + (estimate_tokens(cut.event.message) if cut.event.message else 0)
     for entry in itertools.takewhile(lambda entry: entry.position >= view_start, earlier):
         if not is_message_entry(entry):
             continue
-        context = context_of(entry.event.response.usage)
+        context = count_context_tokens(entry.event.response.usage)
         if context is not None and (cut is None or entry.position > cut.position):
             return tokens + context
-        tokens += estimated(entry.event.message)
+        tokens += estimate_tokens(entry.event.message)
     return tokens
 
 
@@ -203,22 +203,24 @@ def make_snapshot_entries(log: ConversationLog, head: ConversationHead, before: 
         CorruptRecord: A record that the head names is damaged or of another kind.
     """
     try:
-        entries = [entry for part in log.slices(head.start, before) for entry in log.entries(part)]
+        entries = [entry for part in log.read_in_parts(head.start, before) for entry in log.decode_part(part)]
     except CorruptRecord:
-        entries = [each.entry for each in read_repaired(log, head.stored, before) if isinstance(each, Sound)]
+        entries = [each.entry for each in read_repaired(log, head.stored, before) if isinstance(each, ReadableRecord)]
     load_cut(log, head, entries)  # raises if the head names an entry of another kind as its cut
     setup = load_setup(log, head, entries)
-    state, ranges = head.state, load_spans(log, head, [])
+    state, ranges = head.state, load_ranges(log, head, [])
     view, totals = state.view, state.totals
-    messages = messages_among(entry for entry in entries if covers(ranges, entry.position))
+    messages = select_messages(entry for entry in entries if contains_position(ranges, entry.position))
     sent = [entry for entry in messages if entry.position >= view.view_start]
     hidden = [entry for entry in messages if entry.position < view.view_start]
     cut = next((entry for entry in entries if entry.position == view.cut_position), None)
     preamble = cut.message if cut else None
-    tokens = sum(estimated(entry.event.message) for entry in sent) + (estimated(preamble) if preamble else 0)
+    tokens = sum(estimate_tokens(entry.event.message) for entry in sent) + (
+        estimate_tokens(preamble) if preamble else 0
+    )
     without_preview = replace(state, totals=replace(totals, preview=None))  # it quotes a message that is forgotten
     snapshot = Snapshot(
-        path=tuple(clip_spans(ranges, low=before, high=head.end)),
+        path=tuple(clip_ranges(ranges, low=before, high=head.end)),
         messages=totals.messages - len(messages),
         turns=totals.turns - count_turns(messages),
         tokens=max(0, view.tokens - tokens),
@@ -239,6 +241,6 @@ def _find_renamed(
     renamed = head.state.view.renamed_calls
     if not any(block["type"] in TOOL_CALL_TYPES for entry in forgotten for block in blocks_of(entry.event.message)):
         return renamed
-    ranges = clip_spans(load_spans(log, head, []), low=before, high=head.end)
-    kept = [entry for start, stop in ranges for entry in log.read(start, stop)]
-    return find_doubled_calls([*forgotten, *kept], renamed, start=before)
+    ranges = clip_ranges(load_ranges(log, head, []), low=before, high=head.end)
+    kept = [entry for start, stop in ranges for entry in log.read_entries(start, stop)]
+    return find_duplicate_calls([*forgotten, *kept], renamed, start=before)

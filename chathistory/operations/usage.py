@@ -9,7 +9,7 @@ from typing import Any
 
 from chathistory.log.clock import to_datetime
 from chathistory.log.events import CompactionByAPI, MessageAdded, ReplyInterrupted, ReplyOrphaned
-from chathistory.log.read_damaged import Lost, Sound
+from chathistory.log.read_damaged import LostRecord, ReadableRecord
 
 __all__ = ["Tokens", "TurnUsage", "Usage", "sum_usage"]
 
@@ -87,7 +87,7 @@ class Usage:
 _PAID = (MessageAdded, CompactionByAPI, ReplyInterrupted, ReplyOrphaned)
 
 
-def sum_usage(records: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
+def sum_usage(records: Iterable[ReadableRecord | LostRecord], stored: Mapping[str, Any]) -> Usage:
     """Return the tokens that the replies of a conversation used.
 
     Args:
@@ -98,7 +98,7 @@ def sum_usage(records: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usa
     total, models, turns = Tokens(), dict[str, Tokens](), dict[str, TurnUsage]()
     left_out = []
     for each in records:
-        if isinstance(each, Lost):
+        if isinstance(each, LostRecord):
             left_out.append(each.position)
             continue
         entry = each.entry

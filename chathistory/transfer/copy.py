@@ -33,13 +33,13 @@ from chathistory.errors import (
     UnsupportedRecord,
 )
 from chathistory.log.apply import apply_all
-from chathistory.log.bulk_create import create_whole, portions
+from chathistory.log.bulk_create import bulk_create, split_into_batches
 from chathistory.log.clock import fresh_token
-from chathistory.log.commit import commit, slices
-from chathistory.log.conversation_log import ConversationLog, alive
+from chathistory.log.commit import commit, read_in_parts
+from chathistory.log.conversation_log import ConversationLog, unless_expired
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.events import Annotation
-from chathistory.log.lease import check_free
+from chathistory.log.lease import check_no_open_turn
 from chathistory.log.state import read_state
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Head, Key, Record
@@ -180,7 +180,7 @@ def copy_one(source: CopySource, target: ConversationLog, *, replace: bool = Fal
                 raise
             target.delete()
             part = None
-        present = alive(part.head if part else None)
+        present = unless_expired(part.head if part else None)
         if present is None:
             return _create_copy(source, target, verify=verify)
         if present.revision.version == source.head.revision.version:
@@ -199,7 +199,7 @@ def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -
     head = source.head
     checker = LineChecker()
     if head.start == head.end:  # a store needs at least one record: store one, and forget it at once
-        stored = create_whole(
+        stored = bulk_create(
             target, [encode(Entry(Annotation()))], first=max(head.end - 1, 0), revision=lambda: head.revision
         )
         _forget_same_records(source, target, stored)
@@ -211,7 +211,7 @@ def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -
             digest.update(f"{line}\n".encode())
             yield line
 
-    stored = create_whole(target, read_lines(), first=head.start, revision=lambda: head.revision)
+    stored = bulk_create(target, read_lines(), first=head.start, revision=lambda: head.revision)
     if verify:
         _verify_copy(target, head, stored, digest.digest())
     return CopyResult(target.key, "copied", head.end - head.start, later=checker.later)
@@ -220,7 +220,7 @@ def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -
 def _verify_copy(target: ConversationLog, head: Head, stored: Head, expected: bytes) -> None:
     """Raise `CorruptRecord`, and remove the copy, if it differs from the source."""
     digest, found = hashlib.sha256(), None
-    for part in slices(target.store, target.key):
+    for part in read_in_parts(target.store, target.key):
         found = found or part.head
         for record in part.records:
             digest.update(f"{record.body}\n".encode())
@@ -228,7 +228,7 @@ def _verify_copy(target: ConversationLog, head: Head, stored: Head, expected: by
         return  # another writer has changed it already, or deleted it
     if (found.start, found.end, found.revision, digest.digest()) != (head.start, head.end, head.revision, expected):
         target.store.delete(target.key, version=stored.revision.version)
-        target.see(None)
+        target.remember(None)
         raise CorruptRecord(
             target.key, None, "the stored copy differs from its source and was removed; copy this conversation again"
         )
@@ -252,7 +252,7 @@ def _continue_copy(source: CopySource, target: ConversationLog, present: Head, c
     if part is None or [record.body for record in part.records] != [next(lines)]:
         return None
     last = present
-    for batch in portions(lines, target.store):
+    for batch in split_into_batches(lines, target.store):
         revision = head.revision
         if last.end + len(batch) < head.end:  # store the revision of an intermediate state of the source
             entries = [decode(Record(position, line), target.key) for position, line in enumerate(batch, last.end)]
@@ -260,7 +260,7 @@ def _continue_copy(source: CopySource, target: ConversationLog, present: Head, c
             version = entries[-1].id or fresh_token()
             revision = dataclasses.replace(last.revision, version=version, payload=payload)
         last = commit(target.store, target.key, batch, after=last, revision=revision)
-        target.see(last)
+        target.remember(last)
     _forget_same_records(source, target, last)
     return head.end - present.end
 
@@ -362,7 +362,7 @@ def rename_conversation(store: HistoryStore, old: Key, new: Key) -> None:
         if old == new:
             return
         try:
-            check_free(old, read_state(source.head))
+            check_no_open_turn(old, read_state(source.head))
             if copy_one(source, target_log).outcome != "different":
                 copied_version = source.head.revision.version
             elif not _is_later_state(store, new, source.head):

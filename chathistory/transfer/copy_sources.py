@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
-from chathistory.log.commit import slices
-from chathistory.log.conversation_log import ConversationLog, alive
+from chathistory.log.commit import read_in_parts
+from chathistory.log.conversation_log import ConversationLog, unless_expired
 from chathistory.log.entry import FORMAT, Entry, decode, encode
 from chathistory.log.events import RecordLost
-from chathistory.log.read_damaged import Lost, Sound
+from chathistory.log.read_damaged import LostRecord, ReadableRecord
 from chathistory.log.state import read_state
 from chathistory.operations.restore_head import StoredLog, find_stored_log, rebuild_state
 from chathistory.storage.store import HistoryStore
@@ -103,7 +103,7 @@ class _StoreSource:
 
     def lines(self, start: int) -> Iterator[str]:
         position = start
-        for part in slices(self.store, self.head.key, start, self.head.end):
+        for part in read_in_parts(self.store, self.head.key, start, self.head.end):
             changed = part.head.revision.version != self.head.revision.version
             if changed and _get_birth_id(part.head) != _get_birth_id(self.head):
                 break  # it was deleted and created again
@@ -125,7 +125,7 @@ def find_source(store: HistoryStore, key: Key) -> CopySource | None:
         UnsupportedRecord: A later version of chathistory wrote the head.
     """
     part = store.read(key, start=0, stop=0)
-    head = alive(part.head if part else None)
+    head = unless_expired(part.head if part else None)
     if head is None:
         return None
     read_state(head)  # raises for a head that could not be read after the copy either
@@ -224,7 +224,7 @@ def salvage_source(log: ConversationLog) -> SalvagedSource | None:
         return None
     count, lost = stored.end - stored.start, 0
 
-    def iter_and_count() -> Iterator[Sound]:
+    def iter_and_count() -> Iterator[ReadableRecord]:
         nonlocal lost
         for each in _iter_with_lost_records(stored):
             lost += isinstance(each.entry.event, RecordLost)
@@ -239,7 +239,7 @@ def salvage_source(log: ConversationLog) -> SalvagedSource | None:
     return SalvagedSource(Head(log.key, stored.start, stored.end, revision), lost, stored)
 
 
-def make_lost_record(lost: Lost, at: int) -> Sound:
+def make_lost_record(lost: LostRecord, at: int) -> ReadableRecord:
     """Return a record of the kind `record_lost`, which takes the place of one that cannot be read.
 
     Args:
@@ -247,14 +247,14 @@ def make_lost_record(lost: Lost, at: int) -> Sound:
         at: The time of the record before it (microseconds since 1970 UTC).
     """
     entry: Entry = Entry(RecordLost(lost.reason), id=f"lost{lost.position}", time_us=at, position=lost.position)
-    return Sound(Record(lost.position, encode(entry)), entry)
+    return ReadableRecord(Record(lost.position, encode(entry)), entry)
 
 
-def _iter_with_lost_records(log: StoredLog) -> Iterator[Sound]:
+def _iter_with_lost_records(log: StoredLog) -> Iterator[ReadableRecord]:
     """Yield what is at each position, with a record of the kind `record_lost` for each that cannot be read."""
     at = 0
     for each in log.read():
-        if isinstance(each, Lost):
+        if isinstance(each, LostRecord):
             yield make_lost_record(each, at)
         else:
             at = each.entry.time_us or at

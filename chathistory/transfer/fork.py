@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from chathistory.errors import Conflict, ConversationExists, ConversationNotFound, CorruptRecord, InvalidInput
-from chathistory.log.active_path import covers
+from chathistory.log.active_path import contains_position
 from chathistory.log.apply import apply, apply_all, begin_state
-from chathistory.log.bulk_create import create_whole
+from chathistory.log.bulk_create import bulk_create
 from chathistory.log.clock import fresh_token, now
-from chathistory.log.conversation_log import ConversationLog, alive
+from chathistory.log.conversation_log import ConversationLog, unless_expired
 from chathistory.log.entry import Entry, encode, is_message_entry
 from chathistory.log.events import Forked, MessageAdded, Repair, Rewind, Snapshot
 from chathistory.log.field_types import PositionRange
-from chathistory.log.read_damaged import Lost, read_repaired
+from chathistory.log.read_damaged import LostRecord, read_repaired
 from chathistory.log.state import ConversationState, Identity, Origin, parse_state, read_state
-from chathistory.log.turn_boundaries import find_open_reply, is_said_by_user, reply_blocks
+from chathistory.log.turn_boundaries import find_open_reply, is_said_by_user, list_reply_blocks
 from chathistory.storage.values import Head, ReadResult, Revision
 from chathistory.transfer.copy_sources import make_lost_record
 from chathistory.view.clean_message import count_thoughts
@@ -61,7 +61,7 @@ def fork_conversation(source: ConversationLog, target: ConversationLog, *, at: i
 
 
 def _fork_once(source: ConversationLog, target: ConversationLog, *, at: int | None) -> Head:
-    parts = source.slices(0, None if at is None else max(at, 0), counts=False)  # a copy does not count as read
+    parts = source.read_in_parts(0, None if at is None else max(at, 0), counts=False)  # a copy does not count as read
     try:
         first = next(
             parts, None
@@ -72,7 +72,7 @@ def _fork_once(source: ConversationLog, target: ConversationLog, *, at: int | No
         if error.key != source.key or error.position is None:
             raise
     part = source.store.read(source.key, start=0, stop=0)
-    head = alive(part.head if part else None)
+    head = unless_expired(part.head if part else None)
 
     def read_marked(stop: int) -> Iterator[ReadResult]:
         """Yield the records below a position, with a `record_lost` for each one that a repair has left out."""
@@ -80,7 +80,7 @@ def _fork_once(source: ConversationLog, target: ConversationLog, *, at: int | No
             return
         time = 0
         for each in read_repaired(source, head, stop):
-            sound = make_lost_record(each, time) if isinstance(each, Lost) else each
+            sound = make_lost_record(each, time) if isinstance(each, LostRecord) else each
             time = sound.entry.time_us
             yield ReadResult(head, [sound.record])
 
@@ -100,7 +100,7 @@ def _store_fork(
     if not head.start < stop <= head.end:
         raise InvalidInput(f"cannot fork at position {stop}: choose one from {head.start + 1} to {head.end}")
     builder = _ForkBuilder(source, target, head, stop)
-    return create_whole(target, builder.iter_lines(read(stop)), first=head.start, revision=builder.make_revision)
+    return bulk_create(target, builder.iter_lines(read(stop)), first=head.start, revision=builder.make_revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class _ForkBuilder:
             parts: The records to copy, in order.
         """
         for part in parts:
-            for entry in self._source.entries(part):
+            for entry in self._source.decode_part(part):
                 if isinstance(entry.event, Snapshot):  # its state includes the forgotten records
                     self._state, self._is_state_complete = parse_state(entry.event.state), True
                 self._state = apply(self._state or begin_state(entry), entry, entry.position)
@@ -150,7 +150,7 @@ class _ForkBuilder:
                     self._path = list(entry.event.path)
                 if is_message_entry(entry):
                     message = entry.event.message
-                    if is_said_by_user(message) or reply_blocks(message):
+                    if is_said_by_user(message) or list_reply_blocks(message):
                         self._messages.append(_CopiedMessage.from_entry(entry))
             yield from (record.body for record in part.records)
         entry = self._make_fork_entry()
@@ -159,7 +159,7 @@ class _ForkBuilder:
 
     def make_revision(self) -> Revision:
         """Return the revision of the fork; call it after the last line was read."""
-        return self._target.revision(self._get_state(), None, version=self._token)
+        return self._target.make_revision(self._get_state(), None, version=self._token)
 
     def _get_state(self) -> ConversationState:
         if self._state is None:
@@ -169,7 +169,7 @@ class _ForkBuilder:
     def _check_thinking(self, state: ConversationState) -> None:
         """Raise `InvalidInput` if the fork ends within a turn whose thinking is required but no longer sent."""
         path = [*self._path, (state.view.path_position or 0, self._at)]
-        messages = [each for each in reversed(self._messages) if covers(path, each.position)]
+        messages = [each for each in reversed(self._messages) if contains_position(path, each.position)]
         replies = itertools.dropwhile(lambda each: each.is_by_user, messages)
         turn = itertools.takewhile(lambda each: not each.is_by_user, replies)
         if any(each.needs_thinking and each.position < state.view.thinking_valid_from for each in turn):

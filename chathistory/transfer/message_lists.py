@@ -17,8 +17,8 @@ from typing import Any
 from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.apply import apply_all
 from chathistory.log.clock import MICROSECONDS, now
-from chathistory.log.conversation_log import ConversationLog, alive
-from chathistory.log.entry import Entry, decode, encode, message_entry
+from chathistory.log.conversation_log import ConversationLog, unless_expired
+from chathistory.log.entry import Entry, decode, encode, make_message_entry
 from chathistory.operations.annotate import make_annotation
 from chathistory.storage.values import LARGEST_NUMBER, Head
 
@@ -57,7 +57,7 @@ class MessageList:
         last_id, time = "", None
         for index, message in enumerate(self.messages):
             try:
-                entry = message_entry(message)
+                entry = make_message_entry(message)
             except InvalidInput as error:
                 raise InvalidInput(f"messages[{index}]: {error}") from None
             own_time = _find_time(message)
@@ -67,7 +67,7 @@ class MessageList:
         if self.title is not None:
             event = make_annotation({"title": self.title})
             entries.insert(0, Entry(event, id=_derive_id("title", self.title), time_us=entries[0].time_us))
-        revision = target.revision(apply_all(None, entries, 0), None, version=last_id)
+        revision = target.make_revision(apply_all(None, entries, 0), None, version=last_id)
         updated = max(entry.time_us for entry in entries)
         head = Head(target.key, 0, len(entries), dataclasses.replace(revision, updated=updated))
         return MessageListSource(head, entries)
@@ -133,7 +133,7 @@ class MessageListSource:
         """
         try:
             part = target.store.read(target.key, start=-1)
-            head = alive(part.head if part else None)
+            head = unless_expired(part.head if part else None)
             if head is None or part is None:
                 return False
             if head.end > len(self.entries):

@@ -16,18 +16,18 @@ from chathistory.errors import Conflict, IncompleteReply, InvalidInput
 from chathistory.log.active_path import ActiveEntries, load_active
 from chathistory.log.clock import now, to_datetime, to_microseconds
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, message_entry, messages_among
+from chathistory.log.entry import Entry, make_message_entry, select_messages
 from chathistory.log.events import CompactionByAPI, Cut, MessageAdded
 from chathistory.log.field_types import NO_RESPONSE
-from chathistory.log.lease import check_free
-from chathistory.log.message_sizes import estimated
+from chathistory.log.lease import check_no_open_turn
+from chathistory.log.message_sizes import estimate_tokens
 from chathistory.log.state import ConversationState
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
 from chathistory.trimming.policies import Compaction, Policy, Summarize, TrimContext, check_policy
 from chathistory.trimming.turns import SentTurn, split_into_turns
-from chathistory.view import view_of
-from chathistory.view.tool_call_ids import find_doubled_calls
+from chathistory.view import build_active_view
+from chathistory.view.tool_call_ids import find_duplicate_calls
 
 __all__ = [
     "CutPlan",
@@ -93,7 +93,7 @@ class CutPlan:
             return Entry(self.cut)
         blocks = [{"type": "text", "text": f"What was said before, in summary:\n\n{summary}"}]
         message = {"role": "user", "content": [*blocks, *(blocks_of(self.cut.message) if self.cut.message else ())]}
-        return Entry(replace(self.cut, message=message, tokens=self.cut.tokens + estimated(message)))
+        return Entry(replace(self.cut, message=message, tokens=self.cut.tokens + estimate_tokens(message)))
 
     def to_compaction_entry(self, response: Any) -> Entry[CompactionByAPI]:
         """Return the entry to store, with the API's summary in place of the messages that are left out.
@@ -104,7 +104,7 @@ class CutPlan:
         Raises:
             IncompleteReply: The response has no summary. The API answers like this if it cannot make one.
         """
-        added, cut = message_entry(response).event, self.cut
+        added, cut = make_message_entry(response).event, self.cut
         if not any(block["type"] == "compaction" and block.get("content") for block in blocks_of(added.message)):
             raise IncompleteReply("the API answered without a summary")
         event = CompactionByAPI(
@@ -112,7 +112,7 @@ class CutPlan:
             view_start=cut.view_start,
             hidden_turns=cut.hidden_turns,
             view_since=cut.view_since,
-            tokens=cut.tokens + estimated(added.message),
+            tokens=cut.tokens + estimate_tokens(added.message),
             preamble_tokens=cut.preamble_tokens,
             trimmed_turn_ids=cut.trimmed_turn_ids,
             renamed_calls=cut.renamed_calls,
@@ -143,7 +143,7 @@ def is_cut_wanted(policy: Policy, state: ConversationState, new: Message | None 
 
 def _measure_context(state: ConversationState, new: Message | None) -> TrimContext:
     view, turns = state.view, state.totals.turns
-    tokens = view.tokens + (estimated(new) if new else 0)
+    tokens = view.tokens + (estimate_tokens(new) if new else 0)
     turns += (new is not None) - view.hidden_turns
     return TrimContext(tokens, turns, to_datetime(view.view_since), to_datetime(now()))
 
@@ -171,7 +171,7 @@ def plan_cut(policy: Policy, sent: ActiveEntries, new: Message | None = None) ->
     if preamble_tokens is None:
         preamble_tokens = sent.cut.event.preamble_tokens if sent.cut else 0
     if new:
-        turns.append(SentTurn(sent.head.end, context.now, estimated(new), estimated(new)))
+        turns.append(SentTurn(sent.head.end, context.now, estimate_tokens(new), estimate_tokens(new)))
     candidates = _CutCandidates(sent, turns, replace(context, preamble_tokens=preamble_tokens), new)
     position = policy.find_start(turns, candidates.context) if turns else None
     # a cut before the first reply of a turn would leave out nothing of it, so it falls before the turn
@@ -203,7 +203,7 @@ class _CutCandidates:
 
 def _list_messages_with_cut_message(sent: ActiveEntries) -> list[Entry[MessageAdded]]:
     """Return the messages that are sent; the first one is the message that the last cut put before them, if any."""
-    messages = messages_among(sent.entries)
+    messages = select_messages(sent.entries)
     if sent.cut is None or sent.cut.event.message is None:
         return messages
     response = sent.cut.event.response if isinstance(sent.cut.event, CompactionByAPI) else NO_RESPONSE
@@ -228,17 +228,17 @@ def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> CutPl
         kept.insert(0, split)
         messages = _list_messages_with_cut_message(sent)
         first_message = next(entry.event.message for entry in messages if entry.position == split.position)
-    left_out = [entry for entry in messages_among(sent.entries) if entry.position < position]
+    left_out = [entry for entry in select_messages(sent.entries) if entry.position < position]
     hidden_turns = sent.state.totals.turns - len(kept) + (candidates.new is not None)
     cut = Cut(
         message=first_message,
         view_start=position,
         hidden_turns=hidden_turns,
         view_since=to_microseconds(kept[0].at),
-        tokens=size - (estimated(candidates.new) if candidates.new else 0),
+        tokens=size - (estimate_tokens(candidates.new) if candidates.new else 0),
         preamble_tokens=context.preamble_tokens,
         trimmed_turn_ids=_list_trimmed_ids(sent, left_out),
-        renamed_calls=find_doubled_calls(sent.entries, sent.state.view.renamed_calls, start=position),
+        renamed_calls=find_duplicate_calls(sent.entries, sent.state.view.renamed_calls, start=position),
     )
     newly_hidden = hidden_turns - sent.state.view.hidden_turns
     return CutPlan(policy, TrimResult(position, newly_hidden, len(left_out), context.tokens, size), cut)
@@ -274,12 +274,12 @@ def trim(log: ConversationLog, policy: Policy, *, dry_run: bool = False) -> Trim
         return None
     if dry_run:
         return plan.trimmed
-    check_free(log.key, sent.state)
+    check_no_open_turn(log.key, sent.state)
     summary = None
     if isinstance(policy, Summarize):  # made without the lock, because it may take long
-        summary = check_summary(policy.by(view_of(plan.select_left_out(sent)).messages))
+        summary = check_summary(policy.by(build_active_view(plan.select_left_out(sent)).messages))
     with log.lock:
-        head = log.seen()
+        head = log.known_head()
         if head is None or head.version != sent.head.version:
             raise Conflict(log.key, head.stored if head else None)
         log.append([plan.to_entry(summary)])
@@ -333,10 +333,10 @@ def _next_closed_boundary(candidates: _CutCandidates, position: int) -> int | No
     """
     sent = candidates.sent
     new_message = Entry(MessageAdded({"role": "user", "content": "."}), position=sent.head.end)
-    all_messages = view_of(replace(sent, entries=[*sent.entries, new_message])).messages
+    all_messages = build_active_view(replace(sent, entries=[*sent.entries, new_message])).messages
     for turn in candidates.turns:
         if turn.position >= position:
-            before = view_of(_select_before(sent, turn.position)).messages
+            before = build_active_view(_select_before(sent, turn.position)).messages
             if before and before[-1]["role"] == "assistant" and all_messages[: len(before)] == before:
                 return turn.position
     return None

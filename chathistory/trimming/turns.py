@@ -13,7 +13,7 @@ from datetime import datetime
 from chathistory.log.clock import to_datetime
 from chathistory.log.entry import Entry
 from chathistory.log.events import MessageAdded
-from chathistory.log.message_sizes import context_of, estimated
+from chathistory.log.message_sizes import count_context_tokens, estimate_tokens
 from chathistory.log.turn_boundaries import opens_turn
 
 __all__ = ["Round", "SentTurn", "SizedTurns", "split_into_turns"]
@@ -112,12 +112,12 @@ def _token_sizes(messages: Sequence[Entry[MessageAdded]], cache_valid_from: int)
 
     The usage of a reply gives the size of everything up to it. So the size of messages between two replies is known.
     """
-    sizes = [estimated(entry.event.message) for entry in messages]
+    sizes = [estimate_tokens(entry.event.message) for entry in messages]
     preamble_tokens: int | None = None
     last, last_total = -1, None  # the last reply with a usage, and the size of everything up to it
     for index, entry in enumerate(messages):
         usage = entry.event.response.usage
-        total = context_of(usage)
+        total = count_context_tokens(usage)
         if total is None:
             continue
         sizes[index] = usage.get("output_tokens", 0)

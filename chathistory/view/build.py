@@ -17,19 +17,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chathistory.log.active_path import ActiveEntries
-from chathistory.log.entry import Entry, messages_among
+from chathistory.log.entry import Entry, select_messages
 from chathistory.log.events import CompactionByAPI, Cut
-from chathistory.log.message_sizes import context_of
+from chathistory.log.message_sizes import count_context_tokens
 from chathistory.log.state import ViewState
 from chathistory.messages.content import Message
 from chathistory.view.clean_message import clean_items, count_thoughts
-from chathistory.view.item import Notes, ViewRepair, item_of, item_of_cut
+from chathistory.view.item import Notes, ViewRepair, item_from_cut, item_from_entry
 from chathistory.view.leave_out import describe_omissions, find_omissions, leave_out_omitted, leave_out_refused
 from chathistory.view.pairing import pair_calls
 from chathistory.view.tool_call_ids import replace_ids
-from chathistory.view.tool_references import tool_names, with_defined_tools
+from chathistory.view.tool_references import drop_undefined_references, list_tool_names
 
-__all__ = ["MessageView", "ViewRepair", "ViewReport", "view", "view_of"]
+__all__ = ["MessageView", "ViewRepair", "ViewReport", "build_active_view", "build_view"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,12 @@ class MessageView:
     report: ViewReport = ViewReport()
 
 
-def view_of(sent: ActiveEntries | None, *, tools: Iterable[Any] | None = None) -> MessageView:
+def build_active_view(sent: ActiveEntries | None, *, tools: Iterable[Any] | None = None) -> MessageView:
     """Return the view of what `load_active` found; None: of a conversation that is absent. tools: see `view`."""
-    return view(sent.entries, state=sent.head.state.view, cut=sent.cut, tools=tools) if sent else MessageView()
+    return build_view(sent.entries, state=sent.head.state.view, cut=sent.cut, tools=tools) if sent else MessageView()
 
 
-def view(
+def build_view(
     entries: Iterable[Entry],
     *,
     state: ViewState | None = None,
@@ -87,8 +87,8 @@ def view(
     """
     state, entries, notes = state or ViewState(), list(entries), Notes()
     omissions = find_omissions(entries)
-    items = [item_of(entry) for entry in messages_among(entries)]
-    lead = item_of_cut(cut) if cut else None
+    items = [item_from_entry(entry) for entry in select_messages(entries)]
+    lead = item_from_cut(cut) if cut else None
     named = replace_ids([lead, *items] if lead else items, state.renamed_calls, notes)
     omitted = describe_omissions(named, omissions) if omissions else ()
     whole = leave_out_refused(leave_out_omitted(named, omissions) if omissions else named, notes)
@@ -96,14 +96,14 @@ def view(
     stripped = sum(count_thoughts(item.message) for item in whole if item.position < bound) if bound else 0
     sent = pair_calls(clean_items(whole, notes, thinking_from=bound), notes)
     messages = [item.message for item in sent]
-    if tools is not None and (names := tool_names(tools)) is not None:
-        given, messages = messages, with_defined_tools(messages, names)
+    if tools is not None and (names := list_tool_names(tools)) is not None:
+        given, messages = messages, drop_undefined_references(messages, names)
         for item, is_same in zip(sent, map(operator.is_, messages, given), strict=True):
             if not is_same:
                 notes.repair(item.position, "left out: a reference to a tool that the request does not define")
     kept = tuple([item.position for item in sent])
     last = max([item.position for item in sent if item.is_reply], default=-1)
-    is_told = bool(items) and context_of(items[-1].usage) is not None
+    is_told = bool(items) and count_context_tokens(items[-1].usage) is not None
     report = ViewReport(
         kept,
         dropped=tuple(sorted({item.position for item in items}.difference(kept))),

@@ -18,7 +18,7 @@ from chathistory.messages.fit_blocks import Misfit, fit_block, fit_system, is_co
 from chathistory.messages.foreign_names import FOREIGN_TYPES
 from chathistory.view.item import Block, Item, Notes
 
-__all__ = ["clean_items", "count_thoughts", "without_surrogates"]
+__all__ = ["clean_items", "count_thoughts", "replace_surrogates"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
@@ -41,7 +41,7 @@ def clean_items(items: Iterable[Item], notes: Notes, *, thinking_from: int = 0) 
             if item.position < thinking_from:
                 content = [block for block in content if block["type"] not in _THINKING]
             content = _clean_blocks(content, item, notes)
-        if content and item.surrogates and (replaced := without_surrogates(content)) != content:
+        if content and item.surrogates and (replaced := replace_surrogates(content)) != content:
             notes.repair(item.position, "lone surrogates replaced by U+FFFD")
             content = replaced
         if not content:
@@ -57,7 +57,7 @@ def clean_items(items: Iterable[Item], notes: Notes, *, thinking_from: int = 0) 
                 message = {name: value for name, value in message.items() if name in taken}
             fitted = fit_system(message)
             for misfit in fitted.misfits:
-                _note(misfit, f"system{misfit.path}", item.position, notes)
+                _note_misfit(misfit, f"system{misfit.path}", item.position, notes)
             item = item._replace(message=fitted.block or message)  # noqa: PLW2901
         yield item
 
@@ -112,7 +112,7 @@ def _clean_block(block: Block, item: Item, notes: Notes) -> Block | None:
         if misfit.effect == "unfit":
             notes.repair(position, f"left out: a block, for {path} {misfit.problem}")
             break
-        _note(misfit, path, position, notes)
+        _note_misfit(misfit, path, position, notes)
     return fitted.block
 
 
@@ -132,7 +132,7 @@ _EMPTY_WORDS = {
 }
 
 
-def _note(misfit: Misfit, path: str, position: int, notes: Notes) -> None:
+def _note_misfit(misfit: Misfit, path: str, position: int, notes: Notes) -> None:
     if misfit.effect == "form":
         notes.adjust(position, f"{path} {misfit.problem}")
     else:
@@ -145,12 +145,12 @@ def count_thoughts(message: Message) -> int:
     return 0 if isinstance(content, str) else sum(block["type"] in _THINKING for block in content)
 
 
-def without_surrogates(value: Any) -> Any:
+def replace_surrogates(value: Any) -> Any:
     """Return a JSON value with U+FFFD in place of lone surrogates, which no request can carry."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [without_surrogates(part) for part in value]
+        return [replace_surrogates(part) for part in value]
     if isinstance(value, dict):
-        return {without_surrogates(name): without_surrogates(part) for name, part in value.items()}
+        return {replace_surrogates(name): replace_surrogates(part) for name, part in value.items()}
     return value

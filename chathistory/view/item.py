@@ -11,7 +11,7 @@ from chathistory.log.events import CompactionByAPI, Cut, MessageAdded
 from chathistory.log.field_types import NO_RESPONSE
 from chathistory.messages.content import Message, blocks_of
 
-__all__ = ["ADDED", "Block", "Item", "Notes", "ViewRepair", "item_of", "item_of_cut"]
+__all__ = ["ADDED", "Block", "Item", "Notes", "ViewRepair", "item_from_cut", "item_from_entry"]
 
 Block: TypeAlias = dict[str, Any]
 
@@ -82,7 +82,7 @@ class Item(NamedTuple):
         return self._replace(message=self.message | {"content": content})
 
 
-def item_of(entry: Entry[MessageAdded]) -> Item:
+def item_from_entry(entry: Entry[MessageAdded]) -> Item:
     """Return the item of a message."""
     event, response = entry.event, entry.event.response
     if response is NO_RESPONSE:
@@ -99,7 +99,7 @@ def item_of(entry: Entry[MessageAdded]) -> Item:
     )
 
 
-def item_of_cut(entry: Entry[Cut | CompactionByAPI]) -> Item | None:
+def item_from_cut(entry: Entry[Cut | CompactionByAPI]) -> Item | None:
     """Return the item of the message that a cut puts before what is sent; None: it puts none there."""
     event = entry.event
     if event.message is None:

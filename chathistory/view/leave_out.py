@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from chathistory.log.entry import Entry
 from chathistory.log.events import ContentOmitted, Repair, Rewind, TurnOpened, TurnRefusedByAPI
 from chathistory.log.omissions import Omission
-from chathistory.log.turn_boundaries import ends_turn, opens_turn, stands_for_all_before
+from chathistory.log.turn_boundaries import ends_turn, opens_turn, replaces_all_before
 from chathistory.view.item import ADDED, Block, Item, Notes, ViewRepair
 from chathistory.view.pairing import make_missing_results
 
@@ -24,10 +24,10 @@ __all__ = [
     "describe_omissions",
     "find_omissions",
     "has_omissions",
-    "is_whole",
     "leave_out_omitted",
     "leave_out_refused",
     "list_omissions",
+    "omits_whole_message",
 ]
 
 _KINDS = (TurnRefusedByAPI, ContentOmitted, Rewind, Repair, TurnOpened)
@@ -64,7 +64,7 @@ def find_omissions(entries: Iterable[Entry]) -> dict[int, list[Omission]]:
     return by_position
 
 
-def is_whole(omissions: Iterable[Omission]) -> bool:
+def omits_whole_message(omissions: Iterable[Omission]) -> bool:
     """Whether nothing at all is sent of a message."""
     return any(each.location.block is None for each in omissions)
 
@@ -79,7 +79,7 @@ def leave_out_refused(items: Sequence[Item], notes: Notes) -> list[Item]:
         notes.repair(item.position, "left out: the reply was refused, and with it its turn")
         while kept:
             message = kept[-1].message
-            if ends_turn(message, kept[-1].stop_reason) or stands_for_all_before(message):
+            if ends_turn(message, kept[-1].stop_reason) or replaces_all_before(message):
                 break  # the turn does not reach back to this
             kept.pop()
             if opens_turn(message):
@@ -93,7 +93,9 @@ def leave_out_omitted(items: Sequence[Item], omissions: Mapping[int, Sequence[Om
     is_cut = False  # whether something was left out right behind the last item that is kept
     for number, item in enumerate(items):
         here = omissions.get(item.position, ())
-        blocks = _keep_blocks(item, here, items[number + 1 :], omissions) if here and not is_whole(here) else []
+        blocks = (
+            _keep_blocks(item, here, items[number + 1 :], omissions) if here and not omits_whole_message(here) else []
+        )
         if here and not blocks:
             is_cut = True
             continue

@@ -18,24 +18,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 
-from chathistory.log.entry import Entry, messages_among
+from chathistory.log.entry import Entry, select_messages
 from chathistory.messages.content import Message
 from chathistory.messages.fit_blocks import TOOL_CALL_TYPES
-from chathistory.view.item import Block, Item, Notes, item_of
+from chathistory.view.item import Block, Item, Notes, item_from_entry
 
 __all__ = [
-    "find_doubled_calls",
-    "given_ids",
+    "find_duplicate_calls",
+    "map_sent_to_given_ids",
     "replace_ids",
-    "with_given_ids",
+    "restore_given_ids",
 ]
 
 _PREFIX = {"tool_use": "toolu", "server_tool_use": "srvtoolu", "mcp_tool_use": "mcptoolu"}
-_OURS = re.compile("(?:toolu|srvtoolu|mcptoolu)_p[0-9]+_[0-9]+")
+_OWN_ID = re.compile("(?:toolu|srvtoolu|mcptoolu)_p[0-9]+_[0-9]+")
 _LONGEST = 64
 """Characters of an id: the API documents no limit, Bedrock takes so many."""
-_TAKEN = re.compile(f"[a-zA-Z0-9_-]{{1,{_LONGEST}}}")
-_TAKEN_OF_SERVER = re.compile(f"srvtoolu_[a-zA-Z0-9_]{{1,{_LONGEST}}}")
+_VALID_ID = re.compile(f"[a-zA-Z0-9_-]{{1,{_LONGEST}}}")
+_VALID_SERVER_ID = re.compile(f"srvtoolu_[a-zA-Z0-9_]{{1,{_LONGEST}}}")
 
 
 def replace_ids(items: Sequence[Item], renamed: Iterable[str], notes: Notes) -> list[Item]:
@@ -52,7 +52,7 @@ def replace_ids(items: Sequence[Item], renamed: Iterable[str], notes: Notes) -> 
     return sent
 
 
-def find_doubled_calls(entries: Iterable[Entry], renamed: Iterable[str], *, start: int) -> tuple[str, ...]:
+def find_duplicate_calls(entries: Iterable[Entry], renamed: Iterable[str], *, start: int) -> tuple[str, ...]:
     """Return the marks of calls from position `start` on that stay replaced when what stands before it is not sent.
 
     Those are the calls whose id came before among the entries, or that are in `renamed` already.
@@ -61,7 +61,7 @@ def find_doubled_calls(entries: Iterable[Entry], renamed: Iterable[str], *, star
     return tuple(mark for mark in doubled if int(mark.partition(".")[0]) >= start)
 
 
-def given_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> dict[str, str]:
+def map_sent_to_given_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> dict[str, str]:
     """Return what the ids of calls are in the log, by those under which they are sent, where these differ."""
     return _name_calls(entries, renamed).given
 
@@ -69,12 +69,12 @@ def given_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> dict[str, str
 def _name_calls(entries: Iterable[Entry], renamed: Iterable[str]) -> _CallIds:
     """Return the walk through the messages among the entries, at its end."""
     ids = _CallIds(renamed)
-    for entry in messages_among(entries):
-        ids.replace_ids(item_of(entry))
+    for entry in select_messages(entries):
+        ids.replace_ids(item_from_entry(entry))
     return ids
 
 
-def with_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message, dict[str, str]]:
+def restore_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message, dict[str, str]]:
     """Return a message as it is sent with the ids that the calls have in the log, and those that are sent.
 
     Args:
@@ -92,7 +92,7 @@ def with_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message,
     for index, block in enumerate(message["content"]):
         field = "id" if block["type"] in TOOL_CALL_TYPES else "tool_use_id"
         sent = block.get(field)
-        if isinstance(sent, str) and (sent in changed or _OURS.fullmatch(sent)):
+        if isinstance(sent, str) and (sent in changed or _OWN_ID.fullmatch(sent)):
             sent_ids[str(index)] = sent
             block = block | {field: given.get(sent, sent)}  # noqa: PLW2901
         blocks.append(block)
@@ -128,29 +128,29 @@ class _CallIds:
                 continue
             field, sent = "", None
             if kind in TOOL_CALL_TYPES and item.is_reply and isinstance(block.get("id"), str):
-                field, sent = "id", self.name_call(item, index, block)
+                field, sent = "id", self.assign_id(item, index, block)
             elif kind.endswith("tool_result") and isinstance(block.get("tool_use_id"), str):
                 field, sent = "tool_use_id", (item.sent_ids or {}).get(str(index))
                 if not sent:  # that of its call: of several in one message, in their order
                     same = self._calls.get((block[field], kind == "tool_result"))
-                    sent = same.take() if same else block[field]  # an id that was sent, or that of no call
+                    sent = same.next_sent_id() if same else block[field]  # an id that was sent, or that of no call
             if field and block[field] != sent:
                 self.changed = True
                 block = block | {field: sent}  # noqa: PLW2901
             blocks.append(block)
         return item.with_content(blocks) if self.changed else item
 
-    def name_call(self, item: Item, index: int, block: Block) -> str:
+    def assign_id(self, item: Item, index: int, block: Block) -> str:
         """Return the id under which a call is sent."""
         kind: str = block["type"]
         given: str = block["id"]
         sent = item.sent_ids.get(str(index), given) if item.sent_ids else given
         mark = f"{item.position}.{index}"
         is_doubled = sent in self._used or mark in self._renamed
-        taken = _TAKEN_OF_SERVER if kind == "server_tool_use" else _TAKEN
+        taken = _VALID_SERVER_ID if kind == "server_tool_use" else _VALID_ID
         if is_doubled:
             self.doubled.append(mark)
-        if is_doubled or (sent is given and (not taken.fullmatch(given) or _OURS.fullmatch(given))):
+        if is_doubled or (sent is given and (not taken.fullmatch(given) or _OWN_ID.fullmatch(given))):
             sent = f"{_PREFIX[kind]}_p{max(item.position, 0)}_{index}"
         self._used.add(sent)
         key = (given, kind == "tool_use")
@@ -170,7 +170,7 @@ class _SameId:
     sent: list[str] = dataclass_field(default_factory=list)
     answered: int = 0
 
-    def take(self) -> str:
+    def next_sent_id(self) -> str:
         """Return under which of them the next result is sent; the last one takes all that come too many."""
         self.answered += 1
         return self.sent[min(self.answered, len(self.sent)) - 1]

@@ -13,10 +13,10 @@ from chathistory.messages.content import Message, blocks_of
 from chathistory.messages.json_values import to_tool_definition
 from chathistory.view.item import Block
 
-__all__ = ["tool_names", "with_defined_tools"]
+__all__ = ["drop_undefined_references", "list_tool_names"]
 
 
-def tool_names(tools: Iterable[Any]) -> frozenset[str] | None:
+def list_tool_names(tools: Iterable[Any]) -> frozenset[str] | None:
     """Return the names of tools; None: only the server knows the names of some (a toolset, an MCP server).
 
     Args:
@@ -32,14 +32,14 @@ def tool_names(tools: Iterable[Any]) -> frozenset[str] | None:
     return frozenset(names)
 
 
-def with_defined_tools(messages: list[Message], names: frozenset[str]) -> list[Message]:
+def drop_undefined_references(messages: list[Message], names: frozenset[str]) -> list[Message]:
     """Return the messages without references to tools that have none of these names; the same list if there are none.
 
     What a system message adds in the middle of a conversation counts as defined.
     """
     additions = [block for message in messages if message["role"] == "system" for block in blocks_of(message)]
     added = [block["tool"] for block in additions if block["type"] == "tool_addition"]
-    more = tool_names(tool.get("definition", tool) for tool in added)
+    more = list_tool_names(tool.get("definition", tool) for tool in added)
     if more is None:
         return messages
     defined, changed = names | more, []

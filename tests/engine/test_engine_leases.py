@@ -25,7 +25,7 @@ from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
 from chathistory.engine import turn as turn_module
 from chathistory.log import process
 from chathistory.log.clock import to_datetime
-from chathistory.log.process import Process, is_gone, this_process
+from chathistory.log.process import Process, has_ended, this_process
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Paused, Reply
 
@@ -505,7 +505,7 @@ def test_a_process_that_was_killed_need_not_be_waited_for(tmp_path, reaped):
                 if reaped:
                     child.wait(60)
                 else:
-                    wait_until(lambda: process._status(child.pid).has_ended, "the kill did not arrive")
+                    wait_until(lambda: process._read_status(child.pid).has_ended, "the kill did not arrive")
                 assert engine.send("a", "hello").text == "after the restart"
                 assert [entry.kind for entry in list_entries(engine.history.conversation("a"))][-2:] == [
                     "turn_opened",
@@ -520,7 +520,7 @@ def test_a_process_that_was_killed_need_not_be_waited_for(tmp_path, reaped):
 @linux
 def test_a_new_message_says_why_the_old_turn_was_closed(open_again, chat_of):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    status = process._status(child.pid)
+    status = process._read_status(child.pid)
     by = replace(this_process(), pid=child.pid, started=status.started)
     opened_elsewhere(open_again, 2**60, by)
     engine = ChatEngine(FakeMessagesAPI("hi").client(), open_again(), model=MODEL)
@@ -536,26 +536,26 @@ def test_a_new_message_says_why_the_old_turn_was_closed(open_again, chat_of):
 @pytest.mark.parametrize("field", ["boot", "namespace", "started"])
 def test_what_is_not_recorded_is_not_known(field):
     gone = replace(this_process(), pid=ended_pid())
-    assert is_gone(gone)
-    assert not is_gone(replace(gone, **{field: None}))
+    assert has_ended(gone)
+    assert not has_ended(replace(gone, **{field: None}))
     if field != "started":
-        assert not is_gone(replace(gone, **{field: "another"}))
+        assert not has_ended(replace(gone, **{field: "another"}))
 
 
 @linux
 def test_a_number_that_was_given_again_is_another_process():
     own = this_process()
-    assert not is_gone(own)
-    assert is_gone(replace(own, started=own.started - 1))
-    parent = process._status(os.getppid())
-    assert not is_gone(replace(own, pid=os.getppid(), started=parent.started))
-    assert is_gone(replace(own, pid=os.getppid(), started=parent.started + 1))
+    assert not has_ended(own)
+    assert has_ended(replace(own, started=own.started - 1))
+    parent = process._read_status(os.getppid())
+    assert not has_ended(replace(own, pid=os.getppid(), started=parent.started))
+    assert has_ended(replace(own, pid=os.getppid(), started=parent.started + 1))
 
 
 @linux
 @pytest.mark.parametrize("pid", [0, -1, 10**30])
 def test_a_number_that_no_process_has_says_nothing(pid):
-    assert not is_gone(replace(this_process(), pid=pid, started=1))
+    assert not has_ended(replace(this_process(), pid=pid, started=1))
 
 
 @linux
@@ -573,12 +573,12 @@ def test_where_proc_cannot_be_read_nothing_is_known(monkeypatch, tmp_path, broke
     parts = {"boot_id": tmp_path / "sys", "ns": own / "ns", "stat": own / "stat", "self": tmp_path / "self"}
     monkeypatch.setattr(process, "_own", None)
     monkeypatch.setattr(process, "_PROC", tmp_path)
-    assert is_gone(gone)
+    assert has_ended(gone)
     for name, path in parts.items():
         if broken in (name, "all"):
             path.unlink()
     monkeypatch.setattr(process, "_own", None)
-    assert not is_gone(gone)
+    assert not has_ended(gone)
 
 
 def ended_pid() -> int:

@@ -119,7 +119,7 @@ def test_an_own_annotation_goes_past_messages_but_the_next_message_does_not(pair
 
 def test_an_annotation_never_conflicts_with_a_conversation_that_others_began(pair):
     one, two = pair
-    assert one.log.seen() is None
+    assert one.log.known_head() is None
     two.append(user("theirs"))
     one.set_title("mine")
     two.state()
@@ -527,7 +527,7 @@ def test_a_conversation_of_a_machine_that_is_years_ahead_is_listed_and_gone_on_w
         chat_on(store, "ahead").append(user("x"))
         clock.jump(-200 * 365 * 86_400)
         chat = chat_on(store, "ahead")
-        ahead = chat.state() and chat.log.last.revision.updated
+        ahead = chat.state() and chat.log.last_head.revision.updated
         assert chat.append(said("y")).updated == to_datetime(ahead)
         rows = History(store).list().items
         assert [(row.id, row.updated.year) for row in rows] == [("ahead", 2226), ("now", 2027)]

@@ -103,4 +103,4 @@ def test_a_title_costs_one_append_once_the_conversation_was_seen(store, chat):
 
 def test_a_head_stays_small_however_long_the_conversation(store, chat):
     chat.append(TURN)
-    assert len(chat.log.last.revision.payload) < 250
+    assert len(chat.log.last_head.revision.payload) < 250

@@ -23,7 +23,7 @@ from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log import apply as apply_module
 from chathistory.log import conversation_log, events, field_types, state
 from chathistory.log.apply import apply, begin_state
-from chathistory.log.entry import Entry, _checksum, decode, encode
+from chathistory.log.entry import Entry, compute_checksum, decode, encode
 from chathistory.log.events import EVENT_CLASSES, Annotation, MessageAdded, UnknownEvent
 from chathistory.log.field_types import KEEP, Response
 from chathistory.log.omissions import ContentLocation, Omission, Refusal
@@ -384,6 +384,6 @@ def test_what_is_no_number_of_a_format_is_damage(version):
     del line["sum"]
     rest = f",{json.dumps(line)[1:]}"
     with pytest.raises(CorruptRecord):
-        decode(Record(0, f'{{"sum":"{_checksum(rest)}"{rest}'), KEY)
+        decode(Record(0, f'{{"sum":"{compute_checksum(rest)}"{rest}'), KEY)
     with pytest.raises(CorruptRecord):
         read_state(head_with(json.dumps(json.loads(HEADS[0]) | {"v": version})))

@@ -17,7 +17,7 @@ from made_entries import make_entry
 from chathistory import AsyncHistory, ConversationInfo, Damaged, Entry, Head, History, Key, Record, Revision
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.apply import apply_all
-from chathistory.log.entry import _checksum, decode, encode
+from chathistory.log.entry import compute_checksum, decode, encode
 from chathistory.log.events import EVENT_CLASSES
 from chathistory.log.process import Process
 from chathistory.log.state import (
@@ -226,7 +226,7 @@ def test_the_data_of_each_kind_is_checked(kind, data):
 def test_a_line_that_cannot_be_written_again_is_damaged(text):
     rest = f',"v":2,"id":"e","kind":"annotation","at":1,"data":{{"metadata":{{"a":{text}}}}}}}'
     with pytest.raises(CorruptRecord):
-        decode(Record(0, f'{{"sum":"{_checksum(rest)}"{rest}'), KEY)
+        decode(Record(0, f'{{"sum":"{compute_checksum(rest)}"{rest}'), KEY)
 
 
 @pytest.mark.parametrize("number", [-1, 2**53, HUGE, True, 1.0, "5", None])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chathistory.log.message_sizes import context_of, estimated
+from chathistory.log.message_sizes import count_context_tokens, estimate_tokens
 
 PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "x" * 10**6}}
 LINKED = {"type": "image", "source": {"type": "url", "url": "https://example.org/" + "x" * 10**4}}
@@ -29,7 +29,7 @@ THOUGHT = {"type": "thinking", "thinking": "", "signature": "x" * 10**5}
     ],
 )
 def test_an_estimate_looks_at_what_claude_would_read(content, low, high):
-    assert low <= estimated({"role": "user", "content": content}) <= high
+    assert low <= estimate_tokens({"role": "user", "content": content}) <= high
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_an_estimate_looks_at_what_claude_would_read(content, low, high):
     ],
 )
 def test_the_usage_of_a_reply_tells_how_much_there_is(usage, context):
-    assert context_of(usage) == context
+    assert count_context_tokens(usage) == context

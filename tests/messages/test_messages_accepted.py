@@ -17,12 +17,12 @@ from made_entries import make_entry
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History, open_store
 from chathistory.engine.request import TextReplacedWarning
 from chathistory.errors import InvalidInput
-from chathistory.log.entry import message_entry
+from chathistory.log.entry import make_message_entry
 from chathistory.log.events import MessageAdded
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Reply
 from chathistory.trimming import LastTurns
-from chathistory.view import view
+from chathistory.view import build_view
 
 MODEL = "claude-sonnet-5-5"
 TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("look", "count")]
@@ -551,10 +551,10 @@ def test_fields_of_a_system_message_are_adjusted(store, chat):
 def test_wrong_fields_of_a_system_message_that_an_earlier_version_stored_are_not_sent():
     fields = {"clear_at": 5, "output_config": {"effort": "huge"}}
     entries = [
-        replace(message_entry(user("Hi")), position=0),
+        replace(make_message_entry(user("Hi")), position=0),
         make_entry("message", message={"role": "system", "content": "x", **fields}, position=1),
     ]
-    found = view(entries)
+    found = build_view(entries)
     assert found.messages[1] == {"role": "system", "content": "x", "output_config": {}}
     assert [repair.what for repair in found.report.repairs] == [
         "left out: clear_at must be next_user_message or never",
@@ -732,7 +732,7 @@ def test_any_content_of_an_old_log_can_be_sent():
             {"type": "text", "text": "x", "citations": 5},
         ),
     ]
-    built = view([Entry(MessageAdded(message), position=position) for position, message in enumerate(odd)])
+    built = build_view([Entry(MessageAdded(message), position=position) for position, message in enumerate(odd)])
     assert refused([*built.messages, user("And now?")]) == []
     assert len(built.messages) == 4  # the last call is left out because its name is empty
 

@@ -20,7 +20,7 @@ from message_kinds import KINDS, RESPONSE, same, sdk_message
 
 from chathistory import History, Key, Record, open_store
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
-from chathistory.log.entry import _checksum, decode, encode
+from chathistory.log.entry import compute_checksum, decode, encode
 from chathistory.messages.json_values import to_plain_json
 
 KEY = Key("default", "c")
@@ -295,7 +295,7 @@ def test_a_line_of_another_program_counts_as_damaged(line):
 
 
 def with_checksum(rest):
-    return f'{{"sum":"{_checksum(rest)}"{rest}'
+    return f'{{"sum":"{compute_checksum(rest)}"{rest}'
 
 
 @pytest.mark.parametrize(

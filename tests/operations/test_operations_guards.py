@@ -114,7 +114,7 @@ def test_an_object_that_has_returned_nothing_looks_first_and_once(two, taking):
     chat = chat_on(one)
     assert chat.version is None
     TAKING[taking](chat)
-    assert chat.version == chat_on(one).log.last.revision.version
+    assert chat.version == chat_on(one).log.last_head.revision.version
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_fork_conflicts_only_with_a_taken_name():
             store.arm(step)
             fork = chat.fork(f"fork {number}")
             assert store.between is None
-            assert fork.version == fork.log.last.revision.version
+            assert fork.version == fork.log.last_head.revision.version
             records = list(fork.entries())
             assert (records[0].position, len(records) - 1) == (first, count)
         store.arm(others.log.delete)

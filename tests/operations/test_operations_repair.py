@@ -176,7 +176,7 @@ def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misname
     given = {
         "view": lambda chat: chat.view(),
         "trim": lambda chat: chat.trim(LastTurns(1, 1)),
-        "rewind": lambda chat: chat.rewind(to=chat.log.look().end),
+        "rewind": lambda chat: chat.rewind(to=chat.log.fetch_head().end),
         "forget": lambda chat: chat.forget(before=messages),
         "setup": lambda chat: chat.setup(),
     }
@@ -275,19 +275,19 @@ def long_conversation(chat):
     for number in range(120):
         chat.append([user(f"q{number}"), reply(number, output_tokens=1)])
     chat.rewind(to=200)
-    special["rewind"] = chat.log.last.end - 1
+    special["rewind"] = chat.log.last_head.end - 1
     chat.append(user("again"))
     chat.append([CALL, RESULT, said("called")])
     for number in range(60):
         chat.append([user(f"r{number}"), said(f"a{number}")])
     chat.forget(before=30)
-    special["snapshot"] = chat.log.last.end - 2
-    special["setup"] = chat.log.last.end - 1
+    special["snapshot"] = chat.log.last_head.end - 2
+    special["setup"] = chat.log.last_head.end - 1
     chat.set_title("T")
     for number in range(90):
         chat.append([user(f"s{number}"), said(f"b{number}")])
     chat.trim(LastTurns(80, 80))
-    special["cut"] = chat.log.last.end - 1
+    special["cut"] = chat.log.last_head.end - 1
     for number in range(10):
         chat.append([user(f"t{number}"), said(f"c{number}")])
     return special
@@ -345,7 +345,7 @@ def check_mended(store, chat, lost):
 )
 def test_damage_is_led_around_wherever_it_stands(store, chat, hurt, places):
     special = long_conversation(chat)
-    start, end = chat.log.last.start, chat.log.last.end
+    start, end = chat.log.last_head.start, chat.log.last_head.end
     lost = {special[place] if isinstance(place, str) else place % end for place in places}
     held = store._data.scopes[chat.scope][chat.id].bodies
     for position in lost:

@@ -128,7 +128,7 @@ def test_where_the_state_is_forgotten_no_thinking_is_sent(store, chat, spoil):
 def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
     choose = random.Random(seed)
     lively(chat)
-    end = chat.log.last.end
+    end = chat.log.last_head.end
     hurt = set(choose.sample(range(end), choose.randint(1, end - 1)))
     store.hurt_records(KEY, *hurt)
     spoil(store)

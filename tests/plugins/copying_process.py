@@ -7,7 +7,7 @@ import sys
 from chathistory import History, open_store
 from chathistory.log import bulk_create
 
-bulk_create.PORTION = 5000
+bulk_create.BATCH_BYTES = 5000
 with open_store(sys.argv[1]) as source, open_store(sys.argv[2]) as target:
     append = target.append
 

@@ -13,7 +13,7 @@ from chathistory.testing.fake_api.message_rules import CONTENT_RULES, TURN_RULES
 from chathistory.testing.fake_api.models import Models
 from chathistory.testing.fake_api.request import MESSAGES, ApiRequest, FakeSettings
 from chathistory.testing.fake_api.request_rules import SHAPE_RULES
-from chathistory.view import view_of
+from chathistory.view import build_active_view
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -62,12 +62,12 @@ def followed(entries: list[Entry]) -> list[Entry]:
 def next_view(chat: Conversation, **more: object) -> list[dict]:
     """Return what is sent next: as it is if it ends with the user's turn, else with the user's next words."""
     sent = load_active(chat.log)
-    made = view_of(sent, **more)
+    made = build_active_view(sent, **more)
     if sent is None:
         return [user("And now?")]
     if made.messages and made.messages[-1]["role"] == "user":
         return made.messages
-    return view_of(replace(sent, entries=followed(sent.entries)), **more).messages
+    return build_active_view(replace(sent, entries=followed(sent.entries)), **more).messages
 
 
 def judge(chat: Conversation) -> list[str]:

@@ -30,7 +30,7 @@ def said(text: str) -> dict[str, Any]:
 
 def names_of(chat: Conversation) -> tuple[str | None, tuple[str, ...], Mapping[str, Any]]:
     """Return title, tags and metadata as they are stored now, without counting that as a look of this process."""
-    head = chat.log.look()
+    head = chat.log.fetch_head()
     row = describe(ConversationHead(head, read_state(head))) if head else None
     return (row.title, row.tags, row.metadata) if row else (None, (), {})
 

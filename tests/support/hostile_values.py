@@ -6,7 +6,7 @@ import json
 
 from hypothesis import strategies as st
 
-from chathistory.log.entry import _checksum
+from chathistory.log.entry import compute_checksum
 from chathistory.log.events import EVENT_CLASSES
 
 HUGE = 10**400
@@ -44,7 +44,7 @@ def as_text(value: object) -> str:
 def line_of(values: dict) -> str:
     """Return a line of these values with the right checksum."""
     rest = f",{as_text(values)[1:]}"
-    return f'{{"sum":"{_checksum(rest)}"{rest}'
+    return f'{{"sum":"{compute_checksum(rest)}"{rest}'
 
 
 DATA = (

@@ -532,7 +532,7 @@ class _Play:
         wire, count = self.held.wire, len(self.held.requests)
         wire.answers, wire.break_after = list(move.answers), move.broken
         summary = self.held.chat.state()
-        self.held.positions.append(self.held.chat.log.seen().end if summary else 0)
+        self.held.positions.append(self.held.chat.log.known_head().end if summary else 0)
         message = {"role": "user", "content": move.content}
         before = self._stored(message)
         try:

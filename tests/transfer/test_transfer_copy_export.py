@@ -104,7 +104,7 @@ def test_what_is_added_in_portions_is_a_state_that_was(source, target, monkeypat
     for number in range(20):
         chat.append(user(f"{number}" * 200))
         states[chat.log.refresh().end] = chat.messages()
-    monkeypatch.setattr(bulk_create, "PORTION", 700)
+    monkeypatch.setattr(bulk_create, "BATCH_BYTES", 700)
     seen = []
     append = FaultyStore.append
 
@@ -415,7 +415,7 @@ def test_a_file_that_was_broken_off_is_told_and_nothing_of_it_is_taken_for_whole
 
 
 def test_a_large_conversation_that_was_broken_off_leaves_nothing(target, monkeypatch):
-    monkeypatch.setattr(bulk_create, "PORTION", 500)
+    monkeypatch.setattr(bulk_create, "BATCH_BYTES", 500)
     source = MemoryStore()
     numbered(chat_on(source), 20)
     _, data = exported(source)
@@ -549,7 +549,7 @@ MESSAGES = [user("hi"), said("ho"), user("x" * 100)]
 )
 @pytest.mark.parametrize("portion", [10**6, 200])
 def test_a_list_of_messages_as_people_have_it(target, data, portion, monkeypatch):
-    monkeypatch.setattr(bulk_create, "PORTION", portion)
+    monkeypatch.setattr(bulk_create, "BATCH_BYTES", portion)
     report = imported(target, data.encode(), id="mine", scope="s")
     assert (report.copied, report.records) == (1, 3)
     chat = History(target).conversation("mine", scope="s")

@@ -69,7 +69,7 @@ def filled(choose, count):
         numbered(chat, choose.randint(1, 8))
         if choose.random() < 0.3:
             chat.annotate(title=f"T{number}", metadata={"n": [number, None]})
-        if choose.random() < 0.2 and chat.log.last.end > 2:
+        if choose.random() < 0.2 and chat.log.last_head.end > 2:
             chat.forget(before=1)
     return store
 

@@ -31,12 +31,12 @@ from chathistory.errors import (
 )
 from chathistory.log import bulk_create
 from chathistory.log.state import read_state
-from chathistory.view import view
+from chathistory.view import build_view
 
 
 def as_it_was(chat, at):
     """Return what was sent of a conversation that held what stands below a position, and was never rewound."""
-    return view(list(chat.entries(0, at))).messages
+    return build_view(list(chat.entries(0, at))).messages
 
 
 def test_a_fork_at_any_position_has_what_was_there(store, chat):
@@ -192,7 +192,7 @@ def _same_data(store):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(bulk_create, "PORTION", 1000)
+    monkeypatch.setattr(bulk_create, "BATCH_BYTES", 1000)
 
 
 class Watched(FaultyStore):
@@ -288,7 +288,7 @@ def test_a_fork_is_settled_where_it_begins_if_somebody_has_gone_on_with_it(small
 
 def test_a_conversation_without_a_record_cannot_be_begun(store, chat):
     with pytest.raises(InvalidInput, match="at least one record"):
-        bulk_create.create_whole(chat.log, [], first=0, revision=lambda: None)
+        bulk_create.bulk_create(chat.log, [], first=0, revision=lambda: None)
 
 
 # Going backward.

@@ -24,7 +24,7 @@ from chathistory.messages.accept import _check_content
 from chathistory.testing.fake_api import Reply
 from chathistory.trimming import LastTurns
 from chathistory.trimming.context_editing import CompactionBlocks
-from chathistory.view import view
+from chathistory.view import build_view
 
 pytestmark = pytest.mark.repeated
 
@@ -143,7 +143,7 @@ class Case:
 
     def change(self):
         chat = self.chat
-        head = chat.state() and chat.log.seen()
+        head = chat.state() and chat.log.known_head()
         if head is None:
             return False
         place = self.rng.randint(head.start, head.end)
@@ -274,11 +274,11 @@ def test_whatever_an_earlier_version_has_stored_can_be_sent():
             for place, message in enumerate(messages)
         ]
         before = copy.deepcopy(messages)
-        made = view(entries)
+        made = build_view(entries)
         assert messages == before
         sent = made.messages
         if not sent or sent[-1]["role"] == "assistant":
-            sent = view(followed(entries)).messages
+            sent = build_view(followed(entries)).messages
         assert refused(sent) == [], messages
         json.dumps(sent, ensure_ascii=False).encode()
         stored += len(messages)

@@ -14,7 +14,7 @@ from view_cases import DOCUMENT, HI, HO, RULES, THOUGHT, A, S, U, call, found, r
 from chathistory import MessageView, open_store
 from chathistory.errors import InvalidInput
 from chathistory.log.state import ViewState
-from chathistory.view import view
+from chathistory.view import build_view
 
 
 def entries_of(messages):
@@ -33,7 +33,7 @@ def entries_of(messages):
 @pytest.mark.parametrize("name", RULES)
 def test_rule(name):
     stored, sent, kept, repaired = RULES[name]
-    made = view(entries_of(stored))
+    made = build_view(entries_of(stored))
     assert problems(made.messages) == []
     if made.messages and name not in ("mixed turn", "text None of the SDK", "before a fallback"):
         assert [rule for rule in refused_by_standin(made.messages) if "field" not in rule and "block" not in rule] == []
@@ -50,15 +50,15 @@ def test_rule(name):
 def test_reports_quote_nothing_and_the_entries_stay_as_they_are(name):
     stored = json.loads(json.dumps(RULES[name][0]).replace('"x"', '"SECRET"'))
     entries, before = entries_of(stored), entries_of(stored)
-    made = view(entries)
-    assert view(entries) == made
+    made = build_view(entries)
+    assert build_view(entries) == made
     assert [(e.message, e.data) for e in entries] == [(e.message, e.data) for e in before]
     assert "SECRET" not in repr(made)
     assert "SECRET" not in " ".join(repair.what for repair in made.report.repairs)
 
 
 def test_nothing_stored_is_nothing_sent():
-    assert view([]) == MessageView()
+    assert build_view([]) == MessageView()
 
 
 def test_thinking_below_a_position_is_left_out():
@@ -71,7 +71,7 @@ def test_thinking_below_a_position_is_left_out():
         HI,
         A(THOUGHT, text("z")),
     ]
-    made = view(entries_of(stored), state=ViewState(thinking_valid_from=6))
+    made = build_view(entries_of(stored), state=ViewState(thinking_valid_from=6))
     assert made.messages == [HI, A(text()), HI, A(text("y")), HI, A(THOUGHT, text("z"))]
     assert made.report.dropped == (3,)
     assert {repair.position for repair in made.report.repairs} == {3}  # of which nothing was left
