@@ -1,0 +1,56 @@
+"""Statements of the recipes that their own examples do not show."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from chathistory import ChatEngine
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Failure
+
+RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
+SECRET = "a message that no log may show"
+
+
+@pytest.fixture
+def lines(caplog):
+    """The records of all loggers while somebody talks, is refused, deletes and lists."""
+    caplog.set_level(logging.DEBUG)
+    api = FakeMessagesAPI(
+        [f"I say {SECRET}", Failure(400, message="messages.0.content: could not process image"), "Yes"]
+    )
+    engine = ChatEngine(api.client(), "memory:", model="claude-sonnet-5-5")
+    reply = engine.send("support/42", SECRET)
+    with pytest.raises(Exception, match="could not process image"):
+        engine.send("support/42", f"Again {SECRET}")
+    with engine.stream("support/42", f"Stream {SECRET}") as stream:
+        logging.getLogger("shop").info("%r %r %r", reply, stream.get_final_reply(), engine.history.list().items)
+    engine.history.delete("support/42")
+    return caplog.records
+
+
+def test_the_library_writes_no_log_lines(lines):
+    assert "shop" in {record.name for record in lines}
+    assert not [record for record in lines if record.name.partition(".")[0] == "chathistory"]
+
+
+def test_no_message_text_is_logged_at_info(lines):
+    shown = [record for record in lines if record.levelno >= logging.INFO]
+    assert shown
+    assert not [record for record in shown if SECRET in record.getMessage()]
+
+
+def test_the_sdk_logs_messages_at_debug_as_the_recipe_warns(lines):
+    assert {record.name.partition(".")[0] for record in lines if SECRET in record.getMessage()} == {"anthropic"}
+
+
+@pytest.mark.parametrize(("name", "row"), [("file", "file"), ("redis", "Redis"), ("mongodb", "MongoDB"), ("s3", "S3")])
+def test_what_a_delete_does_not_reach_is_what_the_backend_says(name, row):
+    module = import_module(f"chathistory_{name}.store")
+    [store] = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+    [line] = [line for line in (RECIPES / "delete.md").read_text().splitlines() if line.startswith(f"| [{row}]")]
+    assert line.split(" | ")[1] == ", ".join(store.traits.not_reached)
