@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -93,6 +94,16 @@ def test_no_style_loads_anything_from_another_host_and_the_policy_forbids_it(sit
 
 
 POLICY = "http-equiv=\"Content-Security-Policy\" content=\"default-src 'self' file: 'unsafe-inline' data: blob:\""
+
+
+def test_the_search_knows_what_deletes_a_conversation(site):
+    """The theme's search looks for all words in the title, the path and the text of a section."""
+    items = {item["location"]: item for item in json.loads((site / "search.json").read_text())["items"]}
+    assert items["recipes/delete.html"]["title"] == "Delete a conversation"
+    method = items["reference/history.html#delete"]
+    assert "delete" in method["title"].lower()
+    assert "History.delete" in method["text"]
+    assert "conversation" in method["text"]
 
 
 def test_a_console_block_is_copied_without_prompts_and_output(site):
