@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from faulty_stores import chat_on, named, numbered, reply, texts, user
+from faulty_stores import chat_on, numbered, reply, shared_names, texts, user
 
 from chathistory import History, StoreURL, open_store
 from chathistory.errors import ConfigError, InvalidInput, StoreClosed
@@ -117,7 +117,7 @@ def test_closing_the_shelf_closes_the_store_that_it_opened():
 
 def test_two_shelves_of_one_name_share():
     with (
-        named("test-core-shelf"),
+        shared_names("test-core-shelf"),
         open_store("memory:test-core-shelf") as one,
         open_store("memory:test-core-shelf") as two,
     ):

@@ -61,9 +61,9 @@ class TemplateStore(BaseStore):
         with self._transaction(key) as (db, head):
             check_version(key, head, after)
             start, end = (head.start, head.end) if head else (first, first)
-            rows = [_summed(*astuple(key), position, body) for position, body in enumerate(bodies, end)]
+            rows = [_add_checksum(*astuple(key), position, body) for position, body in enumerate(bodies, end)]
             db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
-            return _put(db, Head(key, start, end + len(bodies), revision))
+            return _write_head(db, Head(key, start, end + len(bodies), revision))
 
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
         with self._transaction(key, "BEGIN") as (db, head):
@@ -72,7 +72,7 @@ class TemplateStore(BaseStore):
             wanted = head.narrow(start, stop)[:1000]  # not all at once
             sql = f"SELECT * FROM records WHERE {OURS} AND position >= ? AND position < ? ORDER BY position"
             rows = db.execute(sql, (*astuple(key), wanted.start, wanted.stop)).fetchall()
-        sound = [row for row in rows if row == _summed(*row[:-1])]
+        sound = [row for row in rows if row == _add_checksum(*row[:-1])]
         records = [Record(row[2], row[3]) for position, row in zip(wanted, sound, strict=False) if row[2] == position]
         if wanted and not records:
             raise CorruptRecord(key, wanted.start, "it is missing, or its checksum is wrong")
@@ -95,7 +95,7 @@ class TemplateStore(BaseStore):
                 return None
             new = head.drop_below(before)
             db.execute(f"DELETE FROM records WHERE {OURS} AND position < ?", (*astuple(key), new.start))
-            return _put(db, new)
+            return _write_head(db, new)
 
     def _delete(self, key: Key, version: str | None) -> bool:
         with self._transaction(key if version is not None else None) as (db, head):  # a damaged one can be deleted, too
@@ -116,10 +116,10 @@ class TemplateStore(BaseStore):
             rows = db.execute(f"SELECT *, rowid FROM heads WHERE {where} ORDER BY updated DESC, id DESC", values)
             while count != 0 and (row := rows.fetchone()):
                 try:
-                    found.append(_made(row))
+                    found.append(_head_from_row(row))
                     count -= 1
                 except CorruptRecord as error:
-                    found.append(Damaged(_key(row), f"row {row[-1]} of heads", error))
+                    found.append(Damaged(_key_from_row(row), f"row {row[-1]} of heads", error))
         return found
 
     @contextmanager
@@ -129,17 +129,17 @@ class TemplateStore(BaseStore):
         try:
             with self._lock:
                 self._check_open()  # it may have been closed while this thread waited
-                db = self._db = self._db or self._connected()
+                db = self._db = self._db or self._connect()
                 db.execute(begin)
                 with db:  # commits, or rolls back
-                    yield db, _head(db, key) if key else None
+                    yield db, _read_head(db, key) if key else None
                     outcome = "unknown"  # from here on: the commit
         except (sqlite3.Error, OSError) as error:
             if getattr(error, "sqlite_errorcode", None) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}:
                 raise StoreRejected(f"SQLite refused: {error}") from error
             raise StoreUnavailable(f"SQLite failed: {error}", outcome=outcome) from error
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         self._path.touch(mode=0o600)  # nobody else's to read
         db = sqlite3.connect(self._path, self._timeout, isolation_level=None, check_same_thread=False)
         db.text_factory = lambda raw: raw.decode(errors="surrogateescape")  # no valid key, and no sum
@@ -147,12 +147,12 @@ class TemplateStore(BaseStore):
         return db
 
 
-def _summed(*values: Any) -> tuple[Any, ...]:
+def _add_checksum(*values: Any) -> tuple[Any, ...]:
     """Return the values of a row with their checksum."""
     return *values, zlib.crc32(repr(values).encode())
 
 
-def _key(row: tuple[Any, ...]) -> Key | None:
+def _key_from_row(row: tuple[Any, ...]) -> Key | None:
     """Return the key of a row; None if that is damaged."""
     try:
         return Key(row[0], row[1])
@@ -160,19 +160,19 @@ def _key(row: tuple[Any, ...]) -> Key | None:
         return None
 
 
-def _made(row: tuple[Any, ...]) -> Head:
-    key = _key(row)
-    if key is None or row[:9] != _summed(*row[:8]):
+def _head_from_row(row: tuple[Any, ...]) -> Head:
+    key = _key_from_row(row)
+    if key is None or row[:9] != _add_checksum(*row[:8]):
         raise CorruptRecord(key, None, "its checksum is wrong")
     return Head(key, row[2], row[3], Revision(*row[4:8]))
 
 
-def _head(db: sqlite3.Connection, key: Key) -> Head | None:
-    return next(map(_made, db.execute(f"SELECT * FROM heads WHERE {OURS}", astuple(key))), None)
+def _read_head(db: sqlite3.Connection, key: Key) -> Head | None:
+    return next(map(_head_from_row, db.execute(f"SELECT * FROM heads WHERE {OURS}", astuple(key))), None)
 
 
-def _put(db: sqlite3.Connection, head: Head) -> Head:
-    row = _summed(*astuple(head.key), head.start, head.end, *astuple(head.revision))
+def _write_head(db: sqlite3.Connection, head: Head) -> Head:
+    row = _add_checksum(*astuple(head.key), head.start, head.end, *astuple(head.revision))
     db.execute("REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     return head
 

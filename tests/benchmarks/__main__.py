@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import import_and_fidelity, workloads
-from .libraries import BACKENDS, subjects_of
+from .libraries import BACKENDS, libraries_for
 from .plot import svg
 from .report import comparison, markdown
-from .servers import serving
+from .servers import serve_place
 from .timing import Figure, Run
 from .workloads import Scale
 
@@ -37,17 +37,17 @@ _VERSIONS = ("redis", "pymongo", "boto3", "langchain-community", "langchain-mong
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what the command line says."""
+    """Run the benchmark, or compare two runs, by the command line."""
     given = _parser().parse_args(arguments)
     if given.command == "compare":
         print(comparison(Run.load(given.old), Run.load(given.new)))
         return
-    run = Run(_about(quick=given.quick, cpu=given.cpu))
+    run = Run(_describe_run(quick=given.quick, cpu=given.cpu))
     scale = QUICK if given.quick else FULL
-    new = list(_figures(given, replace(scale, clock=time.process_time) if given.cpu else scale))
-    run.figures = [*_kept(given, new), *new]
-    for script in given.script or _scripts(given):
-        run.scripts[script.name] = _printed(script)
+    new = list(_measure_figures(given, replace(scale, clock=time.process_time) if given.cpu else scale))
+    run.figures = [*_keep_earlier(given, new), *new]
+    for script in given.script or _choose_scripts(given):
+        run.scripts[script.name] = _run_script(script)
     given.out.mkdir(parents=True, exist_ok=True)
     run.save(given.out / "benchmark.json")
     (given.out / "benchmark.md").write_text(markdown(run))
@@ -63,11 +63,15 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="measure (this is what happens without a command)")
     for each in (parser, run):
         each.add_argument("--quick", action="store_true", help="fewer lengths and rounds: within three minutes")
-        each.add_argument("--backend", action="append", choices=BACKENDS, help="only this one; may be repeated")
-        each.add_argument("--work", action="append", choices=(*WORKS, *MORE), help="only this; may be repeated")
-        each.add_argument("--script", action="append", type=Path, default=[], help="run this one, keep its words")
+        each.add_argument(
+            "--backend", action="append", choices=BACKENDS, help="measure only this backend; may be repeated"
+        )
+        each.add_argument("--work", action="append", choices=(*WORKS, *MORE), help="measure only this; may be repeated")
+        each.add_argument(
+            "--script", action="append", type=Path, default=[], help="run this script and keep its output"
+        )
         each.add_argument("--cpu", action="store_true", help="processor time of single calls: for a busy machine")
-        each.add_argument("--add", action="store_true", help="to what is in the folder for results already")
+        each.add_argument("--add", action="store_true", help="add to the results already in the folder")
         each.add_argument("--out", type=Path, default=Path("build/benchmark"), help="folder for the results")
     compare = commands.add_parser("compare", help="what changed from one benchmark.json to another")
     compare.add_argument("old", type=Path)
@@ -75,30 +79,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _figures(given: argparse.Namespace, scale: Scale) -> Iterator[Figure]:
+def _measure_figures(given: argparse.Namespace, scale: Scale) -> Iterator[Figure]:
     chosen = given.work or (*WORKS, *MORE)
     for backend in given.backend or BACKENDS:
-        if len(subjects_of(backend)) < len(BACKENDS[backend]):
-            _say(f"{backend}: other libraries are not installed; see requirements-peers.txt")
+        if len(libraries_for(backend)) < len(BACKENDS[backend]):
+            _print_progress(f"{backend}: other libraries are not installed; see requirements-peers.txt")
         for name in (*WORKS, "fidelity"):
             if name not in chosen:
                 continue
             begun = time.perf_counter()
-            with serving(backend) as place:
+            with serve_place(backend) as place:
                 yield from import_and_fidelity.fidelity(place) if name == "fidelity" else WORKS[name](place, scale)
-            _say(f"{backend}: {name} took {time.perf_counter() - begun:.0f} s")
+            _print_progress(f"{backend}: {name} took {time.perf_counter() - begun:.0f} s")
     if "imports" in chosen:
         yield from import_and_fidelity.imports(scale.repeats, peers=scale.fresh_peers)
 
 
-def _scripts(given: argparse.Namespace) -> list[Path]:
-    """Return the scripts that a run of everything, in full size, ends with."""
+def _choose_scripts(given: argparse.Namespace) -> list[Path]:
+    """Return the scripts that a full run ends with; none for a partial one."""
     partly = given.quick or given.backend or given.work
     return [] if partly else sorted(HERE.glob("bench_*.py"))
 
 
-def _kept(given: argparse.Namespace, new: Sequence[Figure]) -> list[Figure]:
-    """Return what an earlier run found of which this one has nothing."""
+def _keep_earlier(given: argparse.Namespace, new: Sequence[Figure]) -> list[Figure]:
+    """Return the figures of an earlier run that this one does not replace."""
     path = given.out / "benchmark.json"
     if not (given.add and path.exists()):
         return []
@@ -106,16 +110,16 @@ def _kept(given: argparse.Namespace, new: Sequence[Figure]) -> list[Figure]:
     return [figure for figure in Run.load(path).figures if figure.place not in places]
 
 
-def _say(text: str) -> None:
+def _print_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _printed(script: Path) -> str:
+def _run_script(script: Path) -> str:
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     return done.stdout if done.returncode == 0 else f"{done.stdout}\nfailed: {done.stderr[-1000:]}"
 
 
-def _about(*, quick: bool, cpu: bool) -> dict[str, str]:
+def _describe_run(*, quick: bool, cpu: bool) -> dict[str, str]:
     found = {"when": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "scale": "quick" if quick else "full"}
     found["times"] = "of the processor" if cpu else "of the clock"
     found["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"

@@ -1,6 +1,6 @@
-"""What the engine adds to a turn, beside the same call of the SDK without it; and how long it holds up an event loop.
+"""What the engine adds to a turn, compared with the same call of the SDK, and how long it blocks an event loop.
 
-The API is a fixed answer in this process, so that what is left is the SDK's own work and ours.
+The API is a fixed answer in this process, so only the work of the SDK and of the engine is measured.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def async_client() -> anthropic.AsyncAnthropic:
 def medians(*works: Callable[[], object]) -> list[float]:
     times: list[list[float]] = [[] for _ in works]
     for _ in range(ROUNDS):
-        for work, taken in zip(works, times, strict=True):
+        for work, durations in zip(works, times, strict=True):
             begin = time.perf_counter()
             work()
-            taken.append(time.perf_counter() - begin)
-    return [statistics.median(taken) * 1000 for taken in times]
+            durations.append(time.perf_counter() - begin)
+    return [statistics.median(durations) * 1000 for durations in times]
 
 
 def turns(folder: str, length: int) -> None:
@@ -58,10 +58,10 @@ def turns(folder: str, length: int) -> None:
     messages = [{"role": "user", "content": TEXT}, {"role": "assistant", "content": [{"type": "text", "text": TEXT}]}]
     chat.append(messages * (length // 2))
     raw, fixed = client(), chat.messages()
-    asked = [*fixed, {"role": "user", "content": "Hello"}]
+    messages_sent = [*fixed, {"role": "user", "content": "Hello"}]
     ours, sdk = medians(
         lambda: engine.send("bench", "Hello"),
-        lambda: raw.messages.create(model=MODEL, max_tokens=1000, messages=asked),  # type: ignore[arg-type]
+        lambda: raw.messages.create(model=MODEL, max_tokens=1000, messages=messages_sent),  # type: ignore[arg-type]
     )
     path = next(Path(folder, str(length)).rglob("bench.jsonl"))
     read, cold = medians(

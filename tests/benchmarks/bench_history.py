@@ -1,14 +1,14 @@
-"""What the shelf costs at 20,000 conversations, on each backend; run it as a script, with names of backends if not all.
+"""What listing, export and copy cost at 20,000 conversations, on each backend. A script; it takes names of backends.
 
     fill          conversations of two messages, stored one by one
-    page          the newest 20, and 20 from the midst
-    asked         the newest 20 with a tag that one in ten has; and one look for a tag that none has (1,000 heads)
+    page          the newest 20, and 20 from the middle
+    filtered      the newest 20 with a tag that one in ten has; one page of a tag that none has (scans 1,000 heads)
     walk          all, 500 at a time
-    export        into a file (JSON lines, gzip), and back into the memory store
+    export        to a file (JSON lines, gzip), and back into the memory store
     copy          into the memory store, four at once, each read back and compared
 
-The servers are those of the tests; that of s3 is one process in Python, which is most of what it costs. `COUNT` in the
-environment sets another number of conversations.
+The servers are those of the tests. The S3 server is one process in Python, which is most of what s3 costs here. Set
+`COUNT` in the environment for another number of conversations.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEXT = "The quick brown fox jumps over the lazy dog, and says what it thinks abo
 
 @contextlib.contextmanager
 def url_of(backend: str, folder: Path) -> Iterator[str]:
-    """Start what a backend needs, and give the URL of an empty store."""
+    """Start the server that a backend needs, and yield the URL of an empty store."""
     sys.path.append(str(TESTS / "plugins" / backend))
     if backend == "redis":
         from redis_servers import Server
@@ -71,19 +71,19 @@ def fill(history: History) -> None:
 
 
 def measure(name: str, call: Callable[[], object], *, turns: int = 1, of: int = 0) -> None:
-    """Print the median time of a call, and of each of the conversations that it is about."""
-    taken = []
+    """Print the median time of a call, and that time divided by the number of conversations, `of`."""
+    durations = []
     for _ in range(turns):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         call()
-        taken.append(time.perf_counter() - begun)
-    middle = statistics.median(taken)
+        durations.append(time.perf_counter() - started)
+    middle = statistics.median(durations)
     each = f"{middle / of * 1e6:10.0f} us each" if of else ""
     print(f"  {name:28} {middle * 1e3:10.1f} ms {each}", flush=True)
 
 
-def bench(backend: str, folder: Path) -> None:
-    """Fill a store and do all of it."""
+def measure_backend(backend: str, folder: Path) -> None:
+    """Fill a store and measure everything on it."""
     with url_of(backend, folder) as url, open_store(url) as store:
         history = History(store)
         print(f"{backend}, {COUNT:,} conversations")
@@ -92,9 +92,9 @@ def bench(backend: str, folder: Path) -> None:
         for _ in range(COUNT // 1000):
             after = history.list(limit=500, after=after).next
         measure("page of 20", lambda: history.list(limit=20), turns=11)
-        measure("page of 20 from the midst", lambda: history.list(limit=20, after=after), turns=11)
-        measure("asked, one in ten", lambda: history.list(limit=20, tag="tenth"), turns=5)
-        measure("asked, none", lambda: history.list(limit=20, tag="none"), turns=3)
+        measure("page of 20 from the middle", lambda: history.list(limit=20, after=after), turns=11)
+        measure("filtered, one in ten", lambda: history.list(limit=20, tag="tenth"), turns=5)
+        measure("filtered, none", lambda: history.list(limit=20, tag="none"), turns=3)
         measure("walk", lambda: walk(history), of=COUNT)
         packed = folder / f"{backend}.jsonl.gz"
         measure("export", lambda: history.export_to(packed), of=COUNT)
@@ -105,7 +105,7 @@ def bench(backend: str, folder: Path) -> None:
 
 
 def walk(history: History) -> None:
-    """Go through all pages."""
+    """Walk through all pages."""
     found, after = 0, None
     while True:
         page = history.list(limit=500, after=after)
@@ -117,11 +117,11 @@ def walk(history: History) -> None:
 
 
 def main() -> None:
-    """Run all of it in a temporary folder."""
-    folder = Path(tempfile.mkdtemp(prefix="bench-shelf-"))
+    """Measure the chosen backends in a temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-history-"))
     try:
         for backend in sys.argv[1:] or ("memory", "file", "redis", "mongodb", "s3"):
-            bench(backend, folder)
+            measure_backend(backend, folder)
     finally:
         shutil.rmtree(folder)
 

@@ -1,7 +1,7 @@
-"""What the s3 store costs in requests, rounds and bytes, counted at a server on this machine; run it as a script.
+"""What the s3 store costs in requests, rounds and bytes, counted by a server on this machine. A script.
 
-Beside it, what two plain designs need for the same: one object that is rewritten with every message, and one object
-per message. The last lines turn the counts into money, by prices that are to be looked up.
+It is compared with two plain designs: one object that is rewritten with every message, and one object per message. The
+table turns the counts into money; look up the current prices.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TURNS = 50  # in a conversation, of two records each
 PUT, GET, OUT = 0.005 / 1000, 0.0004 / 1000, 0.09  # US dollars; a LIST costs as a PUT, a DELETE nothing; OUT per GB
 
 
-def grown(store: HistoryStore, key: Key, count: int, *, batch: int = 1, first: int = 0) -> Head:
+def append_records(store: HistoryStore, key: Key, count: int, *, batch: int = 1, first: int = 0) -> Head:
     """Append `count` records, `batch` at a time."""
     head = None
     for at in range(0, count, batch):
@@ -37,7 +37,7 @@ def grown(store: HistoryStore, key: Key, count: int, *, batch: int = 1, first: i
 
 
 def rounds(log: list[Request]) -> int:
-    """Return how many requests had to wait for the answer to another one."""
+    """Return how many rounds of requests there were: how often one had to wait for the answer to another."""
     count, ended = 0, float("-inf")
     for request in sorted(log, key=lambda one: one.begun):
         if request.begun >= ended:
@@ -45,8 +45,8 @@ def rounds(log: list[Request]) -> int:
     return count
 
 
-def told(name: str, server: Server, *, per: int = 1) -> Counter[str]:
-    """Print what was asked since the last time."""
+def print_counts(name: str, server: Server, *, per: int = 1) -> Counter[str]:
+    """Print the requests since the last call, and clear the server's log."""
     kinds = Counter(server.kinds())
     size = sum(request.size for request in server.log)
     each = ", ".join(f"{count / per:.3g} {kind}" for kind, count in sorted(kinds.items()))
@@ -66,17 +66,17 @@ def money(server: Server, store: HistoryStore) -> None:
             head = store.append(key, ["x" * SIZE], after=head, revision=revision)
     kinds = Counter(server.kinds())
     sizes = {kind: sum(request.size for request in server.log if request.kind == kind) for kind in kinds}
-    records = sum(range(2 * TURNS))  # how many there are at each append, added up; at the loads it is half of that
+    records = sum(range(2 * TURNS))  # how many there are at each append, added up; half as many over all loads
     print(f"\na million turns, conversations of {TURNS}{'':10}M PUT, LIST         M GET   GB sent   GB read      USD")
-    priced("this one", kinds["PUT"] + kinds["LIST"], kinds["GET"], sizes["PUT"], sizes["GET"])
-    priced("one object, rewritten", 2 * TURNS, 3 * TURNS, records * SIZE, 3 * records / 2 * SIZE)
-    priced("one object per message", 3 * TURNS, records // 2, 2 * TURNS * SIZE, records / 2 * SIZE)
+    print_price("this one", kinds["PUT"] + kinds["LIST"], kinds["GET"], sizes["PUT"], sizes["GET"])
+    print_price("one object, rewritten", 2 * TURNS, 3 * TURNS, records * SIZE, 3 * records / 2 * SIZE)
+    print_price("one object per message", 3 * TURNS, records // 2, 2 * TURNS * SIZE, records / 2 * SIZE)
     print()
     server.log.clear()
 
 
-def priced(name: str, puts: float, gets: float, sent: float, read: float) -> None:
-    """Print what one conversation's requests and bytes are for a million turns, in money too."""
+def print_price(name: str, puts: float, gets: float, sent: float, read: float) -> None:
+    """Print the requests, bytes and US dollars of a million turns, from the counts of one conversation."""
     often = 1e6 / TURNS
     cost, out = often * (puts * PUT + gets * GET), often * read / 1e9 * OUT
     counts = f"{often * puts / 1e6:12.2f} {often * gets / 1e6:13.2f}"
@@ -94,36 +94,36 @@ def main() -> None:
         with open_store(url) as store:
             store.append(Key("w", "w"), ["w"], after=None, revision=Revision("w", 1))  # the probe, once per store
             money(server, store)
-            head = grown(store, KEY, 1)
+            head = append_records(store, KEY, 1)
             server.log.clear()
             head = store.append(KEY, ["x" * SIZE], after=head, revision=Revision("a", head.revision.updated + 1))
-            told("append, warm", server)
-            grown(store, Key("scope", "thousand"), 1000)
-            told("append, of 1,000, two a minute", server, per=1000)
-            grown(store, Key("scope", "long"), 5000, batch=10)
+            print_counts("append, warm", server)
+            append_records(store, Key("scope", "thousand"), 1000)
+            print_counts("append, of 1,000, two a minute", server, per=1000)
+            append_records(store, Key("scope", "long"), 5000, batch=10)
             server.log.clear()
             server.delay = 0.03
             store.read(Key("scope", "long"))
-            told("load of 5,000 messages", server)
+            print_counts("load of 5,000 messages", server)
             store.read(Key("scope", "long"), start=-20)
-            told("last 20 of 5,000 messages", server)
+            print_counts("last 20 of 5,000 messages", server)
             store.read(Key("scope", "long"), stop=0)
-            told("head of 5,000 messages", server)
+            print_counts("head of 5,000 messages", server)
             server.delay = 0
             for at in range(2000):
-                grown(store, Key("listing", f"c{at}"), 1, first=at * 3)
+                append_records(store, Key("listing", f"c{at}"), 1, first=at * 3)
             server.log.clear()
-            server.delay = 0.5  # so long that all requests of a round are under way before the first one ends
+            server.delay = 0.5  # long enough that all requests of a round have started before the first one ends
             store.heads("listing")
-            told("page of 20 of 2,000, 40 in an hour", server)
+            print_counts("page of 20 of 2,000, 40 in an hour", server)
             server.delay = 0
         with open_store(url.replace("history", "exact") + "&recency=exact") as store:
             for at in range(2000):
-                grown(store, Key("listing", f"c{at}"), 1, first=at * 3)
+                append_records(store, Key("listing", f"c{at}"), 1, first=at * 3)
             server.log.clear()
             server.delay = 0.5
             store.heads("listing")
-            told("page of 20 of 2,000, recency=exact", server)
+            print_counts("page of 20 of 2,000, recency=exact", server)
 
 
 if __name__ == "__main__":

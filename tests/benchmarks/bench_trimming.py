@@ -1,11 +1,10 @@
-"""What cuts cost: the prompt cache over a long chat, requests that the API would refuse, and a view behind a cut.
+"""What cuts cost: the prompt cache over a long chat, requests that the API would refuse, and the view after a cut.
 
-A chat of 300 turns with tools and thinking, held through the engine with a budget of 50,000 tokens, against the
-stand-in of the API, which simulates the prompt cache and signs thinking. Beside it a window that slides with each turn,
-cut in the right way by the same engine; and the same chat, never cut, with each of its requests sent once more as a
-slice of the list would leave it, or `trim_messages` of langchain-core. Shares (of the requests that were answered) and
-refusals are the same in every run; only the last part measures time. It takes some minutes; with fewer turns:
-`bench_trimming.py 60`.
+A chat of 300 turns with tools and thinking runs through the engine with a budget of 50,000 tokens. The fake API
+simulates the prompt cache and signs thinking. It is compared with a window that slides with each turn, cut correctly by
+the same engine, and with the same chat without cuts, whose requests are sent again as a slice of the list, or
+`trim_messages` of langchain-core, would leave them. Cache shares (of the requests that were answered) and refusals are
+the same in every run; only the last part measures time. It takes some minutes. For fewer turns: `bench_trimming.py 60`.
 """
 
 from __future__ import annotations
@@ -31,30 +30,30 @@ STORED, KEPT = 10_000, 200
 ROUNDS = 7
 
 
-def told(name: str, bill: Bill) -> None:
+def print_bill(name: str, bill: Bill) -> None:
     refused = ", ".join(f"{count} x {rule}" for rule, count in bill.refused.most_common()) or "none"
     share = f"{bill.share:6.1%} of input from the cache ({bill.at_turns:.1%} where a turn begins)"
     print(f"{name:34} {bill.requests:4} requests, largest {bill.largest:7,} tokens, {share}; refused: {refused}")
 
 
-def caching(turns: int) -> None:
+def measure_caching(turns: int) -> None:
     print(f"{turns} turns with tools and thinking:")
-    told(f"TokenBudget({HIGH}, {LOW})", Bill.of(held(turns, TokenBudget(HIGH, LOW)).requests))
-    told(f"a window of {WINDOW} turns that slides", Bill.of(held(turns, LastTurns(WINDOW, WINDOW)).requests))
+    print_bill(f"TokenBudget({HIGH}, {LOW})", Bill.of(held(turns, TokenBudget(HIGH, LOW)).requests))
+    print_bill(f"a window of {WINDOW} turns that slides", Bill.of(held(turns, LastTurns(WINDOW, WINDOW)).requests))
     whole = held(turns).requests
-    told("never cut", Bill.of(whole))
-    print("the requests of the chat that was never cut, sent again as others would cut them:")
+    print_bill("never cut", Bill.of(whole))
+    print("the requests of the chat without cuts, sent again as others would cut them:")
     for name, cut in others().items():
-        told(name, replayed(whole, cut))
+        print_bill(name, replayed(whole, cut))
 
 
 def others() -> dict[str, Callable[[list[Message]], list[Message]]]:
-    """Return how others cut a list of messages."""
+    """Return the ways in which others cut a list of messages, by name."""
     found = {f"messages[-{SLICE}:]": lambda messages: messages[-SLICE:]}
     try:
-        from langchain_core.messages import trim_messages  # only here, and only if it is there
+        from langchain_core.messages import trim_messages  # optional, and used only here
     except ImportError:
-        print("(langchain-core is not installed: trim_messages is left out; see requirements-peers.txt)")
+        print("(langchain-core is not installed, so trim_messages is not measured; see requirements-peers.txt)")
         return found
 
     def last(messages: list[Message], **options: object) -> list[Message]:
@@ -75,7 +74,7 @@ def others() -> dict[str, Callable[[list[Message]], list[Message]]]:
 
 
 def as_theirs(messages: list[Message]) -> list:
-    """Return messages as langchain-core has them: each result of a tool is a message of its own."""
+    """Return messages as langchain-core has them, where each tool result is a separate message."""
     from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
     theirs: list = []
@@ -103,7 +102,7 @@ def as_theirs(messages: list[Message]) -> list:
 
 
 def as_ours(messages: list) -> list[Message]:
-    """Return them as the API takes them, results of tools in one message again."""
+    """Return messages as the API takes them, with the tool results of a turn in one message again."""
     ours: list[Message] = []
     for message in messages:
         made = message.additional_kwargs["ours"]
@@ -114,8 +113,8 @@ def as_ours(messages: list) -> list[Message]:
     return ours
 
 
-def views() -> None:
-    """Print what `messages()` costs a process that knows nothing of a long conversation with a cut near its end."""
+def measure_views() -> None:
+    """Print what `messages()` costs a fresh process in a long conversation with a cut near its end."""
     with Counted() as store:
         for name, stored in (("cut", STORED), ("short", KEPT)):
             long_chat(store, stored, kept=KEPT, name=name)
@@ -130,24 +129,24 @@ def views() -> None:
         for name, stored in names.items():
             long_chat(files, stored, kept=stored if name == "whole" else KEPT, name=name)
         cut, short, whole = (cold_time(files, name) for name in names)
-    print(f"messages() in a process that knows nothing, store of files: {cut * 1000:.2f} ms behind a cut")
-    print(f"   {cut / short:.2f} x of a conversation that has no more than the {KEPT} messages ({short * 1000:.2f} ms)")
+    print(f"messages() in a fresh process, file store: {cut * 1000:.2f} ms after a cut")
+    print(f"   {cut / short:.2f} x of a conversation of only these {KEPT} messages ({short * 1000:.2f} ms)")
     print(f"   {cut / whole:.3f} x of {STORED} messages without a cut ({whole * 1000:.1f} ms)")
 
 
 def cold_time(store: object, name: str) -> float:
-    taken = []
+    durations = []
     for _ in range(ROUNDS):
         chat = seen_anew(store, name)
         begin = time.perf_counter()
         chat.messages()
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken)
+        durations.append(time.perf_counter() - begin)
+    return statistics.median(durations)
 
 
 def main() -> None:
-    caching(int(sys.argv[1]) if len(sys.argv) > 1 else 300)
-    views()
+    measure_caching(int(sys.argv[1]) if len(sys.argv) > 1 else 300)
+    measure_views()
 
 
 if __name__ == "__main__":

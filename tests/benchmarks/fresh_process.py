@@ -1,4 +1,4 @@
-"""A process that opens a place, appends one turn, tells how long that took once all was imported, and ends."""
+"""A process that opens a store, appends one turn, and prints how long that took, without the imports."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import time
 
 from chathistory.storage.plugins import load_store_class
 
-from .libraries import named
+from .libraries import load_library
 from .libraries.chathistory_layers import Chathistory
 from .samples import turn
 
 
 def main(subject: str, place: str, name: str) -> None:
-    """Append, and print whose time it was."""
-    kind = named(subject)
+    """Append a turn, and print the library and the seconds as JSON."""
+    kind = load_library(subject)
     exec(kind.imports)
     if kind.imports == Chathistory.imports:
-        load_store_class(place.partition(":")[0])  # its client library, too
+        load_store_class(place.partition(":")[0])  # imports its client library as well
     begun = time.perf_counter()
     kind(place).append(name, turn("fresh"))
     print(json.dumps({"subject": kind.name, "seconds": time.perf_counter() - begun}))

@@ -17,7 +17,7 @@ _PEERS = ("#d9822b", "#b23a48", "#5b8c3a")
 
 
 def svg(run: Run) -> str:
-    """Return the picture."""
+    """Return a picture of a run as SVG."""
     shown = [each for each in run.figures if each.work in _WORKS and each.unit == "us" and each.median]
     backends = list(dict.fromkeys(each.backend for each in shown))
     width = _LEFT + len(backends) * (_WIDTH + _GAP)
@@ -42,7 +42,7 @@ def _panels(shown: Sequence[Figure], backends: Sequence[str]) -> Iterator[str]:
 
 
 def _scale(shown: Sequence[Figure], work: str) -> tuple[int, int]:
-    """Return the decades of microseconds that a row of panels shows: the same for all backends."""
+    """Return the decades of microseconds that a row of panels shows, the same for all backends."""
     values = [each.median for each in shown if each.work == work and each.median]
     return math.floor(math.log10(min(values, default=1))), math.ceil(math.log10(max(values, default=1)))
 

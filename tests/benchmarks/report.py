@@ -1,4 +1,4 @@
-"""A run as Markdown: tables for people. And two runs side by side: what changed."""
+"""A run as Markdown tables, and the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def _table(title: str, figures: Sequence[Figure]) -> Iterator[str]:
     cells = {each.place[1:]: each for each in figures}
     for work, size, unit in _unique((each.work, each.size, each.unit) for each in figures):
         row = (_cell(cells.get((work, size, subject, unit))) for subject in subjects)
-        yield f"| {_named(work, size, unit)} | {' | '.join(row)} |"
+        yield f"| {_describe_work(work, size, unit)} | {' | '.join(row)} |"
 
 
-def _named(work: str, size: int, unit: str) -> str:
+def _describe_work(work: str, size: int, unit: str) -> str:
     if "threads" in work:
         return f"{work}, {unit}"
     return f"{work}, of {size:,}" + ("" if unit in ("us", "ms") else f", {unit}")
@@ -98,7 +98,7 @@ def _unique(values: Iterable) -> list:
 
 
 def comparison(old: Run, new: Run, *, beyond: float = 0.1) -> str:
-    """Return a line for each figure that differs by more than `beyond`: ratios to raw where there are any."""
+    """Return a line for each figure that differs by more than `beyond` (0.1 is a tenth), by its ratio to raw if any."""
     before = {each.place: each for each in old.figures}
     lines = []
     for each in new.figures:
@@ -107,13 +107,13 @@ def comparison(old: Run, new: Run, *, beyond: float = 0.1) -> str:
             continue
         then, now, what = (was.ratio, each.ratio, "x raw") if each.ratio else (was.median, each.median, each.unit)
         if then is not None and now is not None and abs(now - then) > beyond * abs(then):
-            place = f"{each.backend:8} {_named(each.work, each.size, each.unit):44} {each.subject:16}"
-            lines.append(f"{place} {then:12,.2f} -> {now:12,.2f} {what}{_doubt(was, each)}")
-    return "\n".join(lines) or "no figure differs by more than its tenth"
+            place = f"{each.backend:8} {_describe_work(each.work, each.size, each.unit):44} {each.subject:16}"
+            lines.append(f"{place} {then:12,.2f} -> {now:12,.2f} {what}{_overlap_note(was, each)}")
+    return "\n".join(lines) or f"no figure differs by more than {beyond:.0%}"
 
 
-def _doubt(was: Figure, now: Figure) -> str:
-    """Say whether the quartiles overlap: then it may be nothing."""
+def _overlap_note(was: Figure, now: Figure) -> str:
+    """Return a note if the quartiles overlap: the change may be noise."""
     if None in (was.ratio_low, was.ratio_high, now.ratio_low, now.ratio_high):
         return ""
     apart = was.ratio_high < now.ratio_low or now.ratio_high < was.ratio_low  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""The real servers, started for a run and ended with it: those of the tests. And meters for what passes to them."""
+"""The real servers of the tests, started for a run and ended with it, and meters for the traffic to them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from typing import Any, ClassVar
 TESTS = Path(__file__).parents[1]
 sys.path += [str(TESTS / folder) for folder in ("support", "plugins/redis", "plugins/mongodb", "plugins/s3")]
 
-__all__ = ["Meter", "Place", "serving"]
+__all__ = ["MeasuredPlace", "Meter", "serve_place"]
 
 
 class Meter(ABC):
-    """Counts what one call asks of the system, the network or the service; the median of `calls` calls is told."""
+    """Counts what one call costs the system, the network or the service. The report has the median of `calls` calls."""
 
     calls: ClassVar[int] = 9
 
     @abstractmethod
     def begin(self) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
 
     @abstractmethod
     def end(self) -> dict[str, float]:
-        """Return what was counted, by name."""
+        """Return the counts since `begin`, by name."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where conversations are kept. url: straight to it; metered: the same, where the meter sees all."""
+class MeasuredPlace:
+    """A store to measure. `url` leads to it directly, `metered` by way of the meter."""
 
     backend: str
     url: str
@@ -43,41 +43,41 @@ class Place:
 
 
 @contextmanager
-def serving(backend: str) -> Iterator[Place]:
-    """Give a place of that backend, empty, for the time of the block."""
+def serve_place(backend: str) -> Iterator[MeasuredPlace]:
+    """Yield an empty store of a backend, and end its server afterwards."""
     with ExitStack() as stack:
         yield _MAKERS[backend](stack)
 
 
-def _memory(_: ExitStack) -> Place:
-    return Place("memory", "memory:", "memory:", None)
+def _memory(_: ExitStack) -> MeasuredPlace:
+    return MeasuredPlace("memory", "memory:", "memory:", None)
 
 
-def _file(stack: ExitStack) -> Place:
+def _file(stack: ExitStack) -> MeasuredPlace:
     url = f"file:{stack.enter_context(tempfile.TemporaryDirectory(prefix='benchmark-'))}"
-    return Place("file", url, url, _System() if _System.there() else None)
+    return MeasuredPlace("file", url, url, _SystemCalls() if _SystemCalls.is_available() else None)
 
 
-def _redis(stack: ExitStack) -> Place:
+def _redis(stack: ExitStack) -> MeasuredPlace:
     from redis_servers import Server
 
     server = stack.enter_context(Server())
     meter = _Wire(server.port)
     stack.callback(meter.proxy.end)
-    return Place("redis", server.url, meter.proxy.url, meter)
+    return MeasuredPlace("redis", server.url, meter.proxy.url, meter)
 
 
-def _mongodb(stack: ExitStack) -> Place:
+def _mongodb(stack: ExitStack) -> MeasuredPlace:
     from mongodb_servers import replica_set
 
     member = stack.enter_context(replica_set(1, "--setParameter", "ttlMonitorEnabled=false"))[0]
     meter = _Wire(member.port)
     stack.callback(meter.proxy.end)
     metered = f"mongodb://127.0.0.1:{meter.proxy.port}/benchmark?directConnection=true"
-    return Place("mongodb", f"mongodb://{member.address}/benchmark", metered, meter)
+    return MeasuredPlace("mongodb", f"mongodb://{member.address}/benchmark", metered, meter)
 
 
-def _s3(stack: ExitStack) -> Place:
+def _s3(stack: ExitStack) -> MeasuredPlace:
     from s3_server import CREDENTIALS, serving
 
     names = {"AWS_ACCESS_KEY_ID": "aws_access_key_id", "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key"}
@@ -86,14 +86,14 @@ def _s3(stack: ExitStack) -> Place:
     server = stack.enter_context(serving())
     server.client().create_bucket(Bucket="benchmark")
     url = f"s3://benchmark/history?endpoint_url={server.url}"
-    return Place("s3", url, url, _Requests(server))
+    return MeasuredPlace("s3", url, url, _Requests(server))
 
 
 _MAKERS = {"memory": _memory, "file": _file, "redis": _redis, "mongodb": _mongodb, "s3": _s3}
 
 
 class _Wire(Meter):
-    """Round trips and bytes, by a proxy in between."""
+    """Counts round trips and bytes with a proxy."""
 
     def __init__(self, port: int) -> None:
         from fault_proxy import FaultProxy
@@ -109,9 +109,9 @@ class _Wire(Meter):
 
 
 class _Requests(Meter):
-    """Requests, rounds of requests that had to wait for one another, and bytes, by the server's log.
+    """Counts requests, rounds of requests that had to wait for one another, and bytes, from the server's log.
 
-    A round is told by time: the answers wait so long that all its requests have arrived, on a busy machine too.
+    Rounds are separated by time: answers are delayed until all requests of a round have arrived, on a busy machine too.
     """
 
     calls: ClassVar[int] = 3
@@ -133,20 +133,20 @@ class _Requests(Meter):
         return {"requests": len(log), "rounds": rounds, "bytes sent or received": sum(one.size for one in log)}
 
 
-class _System(Meter):
-    """Read and write calls of this process and their bytes, as Linux counts them."""
+class _SystemCalls(Meter):
+    """Counts read and write calls of this process and their bytes, as Linux reports them."""
 
     _PATH = Path("/proc/self/io")
     _NAMES = ("syscw", "wchar", "syscr", "rchar")
-    _TOLD = ("write calls", "bytes written", "read calls", "bytes read")
+    _UNITS = ("write calls", "bytes written", "read calls", "bytes read")
 
     def __init__(self) -> None:
         self._before = self._own = [0, 0, 0, 0]
         self.begin()
-        self._own = list(map(int, self.end().values()))  # what looking costs
+        self._own = list(map(int, self.end().values()))  # the cost of reading the counters
 
     @classmethod
-    def there(cls) -> bool:
+    def is_available(cls) -> bool:
         return cls._PATH.exists()
 
     def begin(self) -> None:
@@ -154,8 +154,8 @@ class _System(Meter):
 
     def end(self) -> dict[str, float]:
         counts = zip(self._counts(), self._before, self._own, strict=True)
-        return dict(zip(self._TOLD, (max(now - before - own, 0) for now, before, own in counts), strict=True))
+        return dict(zip(self._UNITS, (max(now - before - own, 0) for now, before, own in counts), strict=True))
 
     def _counts(self) -> list[int]:
-        told = dict(line.split(": ") for line in self._PATH.read_text().splitlines())
-        return [int(told[name]) for name in self._NAMES]
+        values = dict(line.split(": ") for line in self._PATH.read_text().splitlines())
+        return [int(values[name]) for name in self._NAMES]

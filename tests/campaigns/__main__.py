@@ -1,4 +1,4 @@
-"""python -m tests.campaigns NAME [OPTIONS]: run a campaign; `--help` behind the name says what it does."""
+"""python -m tests.campaigns NAME [OPTIONS]: run a campaign; `NAME --help` says what it does."""
 
 import importlib
 import sys

@@ -1,12 +1,12 @@
-"""Connections that break at any read or write of a client library: only our errors come out, and nothing is lost.
+"""Connections that break at any read or write of a client library: only our errors are raised, and nothing is lost.
 
 python -m tests.campaigns broken_connections --backend redis --count 2000 --state reads-redis.json
 
 Each round makes one call of the storage contract, with large and small answers, and lets one read or write of the
 network fail in it: an error of the socket or of TLS, a connection that ends, a wrong byte. What the call raises must be
 an error of `chathistory.errors`. Then the store is read through another client: what was acknowledged must be there,
-once and in order, and what was "not stored" must not. The counts are in the state file after each hundred rounds; the
-same command goes on from there. Exits with an error at the first fault.
+once and in order, and what was "not stored" must not. The counts are saved in the state file after each hundred rounds;
+the same command continues from there. Exits with an error at the first fault.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ SHORT: dict[str, dict[str, Any]] = {
         "socketTimeoutMS": 1000,
         "serverSelectionTimeoutMS": 2000,
         "heartbeatFrequencyMS": 500,
-        "serverMonitoringMode": "poll",  # a stream of the server is given up only after half a second
+        "serverMonitoringMode": "poll",  # a streaming monitor gives up only after half a second
         "retryWrites": False,  # or the driver repeats nearly everything, and hides what it would have raised
         "retryReads": False,
     },
 }
 KEY = Key("reads", "conversation")
-MOST = 400  # records of the conversation, before it is begun anew
+MOST = 400  # records in the conversation, before it is deleted and created again
 
 
 @dataclass
 class Campaign:
-    """What is known of the store: the bodies that are there for certain, and the head that was seen last.
+    """What is known of the store: the bodies that are certainly stored, and the last head.
 
-    late: what may be there instead, since an append without an answer may be done after somebody has looked.
+    Attributes:
+        late: Bodies that may be stored instead: an append without an answer may be carried out after the check.
     """
 
     backend: str
@@ -63,11 +64,11 @@ class Campaign:
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def round(self) -> None:
-        """Make one call in which something fails."""
+        """Make one call in which a read or write fails."""
         name = self.chance.choice(list(CALLS))
         kind = self.chance.choice(KINDS)
         if kind == "wrong byte" and name.startswith("append") and self.backend == "mongodb":
-            kind = "end"  # what is moved from the tail to a segment goes through the client: TLS is what protects it
+            kind = "end"  # compaction moves records through the client, where only TLS protects them
         self.faults.arm(kind, self.chance.choice((1, 1, 2, 3, 5, 9, 30)))
         try:
             if name.startswith("append"):
@@ -95,18 +96,18 @@ class Campaign:
         except StoreUnavailable as error:
             said = f"{error} from {error.__cause__!r}"
             allowed = [self.bodies] if error.outcome == "not stored" else [self.bodies, [*self.bodies, *batch]]
-        except Conflict:  # the client library has repeated it by itself
+        except Conflict:  # the client library has retried by itself
             allowed = [self.bodies, [*self.bodies, *batch]]
         finally:
             self.faults.disarm()
-        stored = self._stored()
+        stored = self._read_stored()
         allowed += [] if self.late is None else [self.late]
         assert stored in allowed, f"{len(stored)} are stored, {len(self.bodies)} were, after {count} more: {said}"
         whole = [*self.bodies, *batch]
         self.late = whole if stored == self.bodies and whole in allowed else None
         self.bodies = stored
 
-    def _stored(self) -> list[str]:
+    def _read_stored(self) -> list[str]:
         found: list[str] = []
         self.head = None
         while (part := self.sound.read(KEY, start=len(found))) is not None:
@@ -118,7 +119,7 @@ class Campaign:
 
     def check(self) -> None:
         """Compare what is stored with what must be."""
-        stored = self._stored()
+        stored = self._read_stored()
         if stored == self.late:
             self.bodies, self.late = stored, None
         assert stored == self.bodies, "something was lost, doubled or changed"
@@ -127,7 +128,7 @@ class Campaign:
             self.bodies, self.head, self.late = [], None, None
 
 
-def _found(store: HistoryStore) -> None:
+def _find_records(store: HistoryStore) -> None:
     recovery = store.get_recovery()
     assert recovery is not None
     found = recovery.find_records(KEY)
@@ -152,17 +153,17 @@ CALLS: dict[str, Callable[[HistoryStore], object]] = {
     "check": lambda store: store.check(),
     "forget nothing": lambda store: store.forget(KEY, before=0),
     "delete nothing": lambda store: store.delete(Key("reads", "nobody")),
-    "find_records": _found,
+    "find_records": _find_records,
 }
 
 
 def run(backend: str, url: str, *, count: int, seed: int) -> Counter[str]:
-    """Make `count` rounds, and return what came of them."""
+    """Make `count` rounds, and return how many had each outcome."""
     chance = random.Random(seed)
     if backend == "mongodb":
         from pymongo import common  # loads the client library
 
-        common.MIN_HEARTBEAT_INTERVAL = 0.01  # a driver that lost a server looks again at once
+        common.MIN_HEARTBEAT_INTERVAL = 0.01  # a driver that lost its server tries again at once
     with open_store(url) as sound, failing_sockets(seed) as faults, open_store(url, **SHORT[backend]) as broken:
         sound.delete(KEY)
         if not list(sound.keys("many")):

@@ -1,7 +1,7 @@
 """Sockets that fail on purpose: an exception, an end, or a wrong byte, at any read or write of a client library.
 
-A client library takes its sockets from the module `socket`; `failing_sockets` puts a class of its own there. What fails
-is set by `Faults.arm`, for the thread that calls it alone, and happens once.
+Client libraries take their sockets from the module `socket`; `failing_sockets` replaces the class there. `Faults.arm`
+sets what fails: once, and only in the thread that calls it.
 """
 
 from __future__ import annotations
@@ -31,64 +31,64 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "TLS closed": lambda: ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed"),
 }
 KINDS = (*ERRORS, "end", "wrong byte")
-"""What can happen. A wrong byte may change a text as well as the protocol, so what is read then may be wrong."""
+"""The kinds of faults. A wrong byte may change a text as well as the protocol, so what is read may be wrong."""
 
 
 @dataclass
 class Faults:
-    """What fails next, and how often something did. `at`: the read or write, counted from 1; 0: none."""
+    """What fails next, and how often something failed. `at` counts reads and writes from 1; 0: nothing fails."""
 
     chance: random.Random
     kind: str = ""
     at: int = 0
-    seen: int = 0
-    struck: int = 0
+    calls: int = 0
+    count: int = 0
     thread: int = field(default=0)
 
     def arm(self, kind: str, at: int) -> None:
-        """Have the `at`-th read or write of this thread fail, from now on."""
-        self.kind, self.at, self.seen, self.thread = kind, at, 0, threading.get_ident()
+        """Let the `at`-th read or write of this thread fail, counted from now."""
+        self.kind, self.at, self.calls, self.thread = kind, at, 0, threading.get_ident()
 
     def disarm(self) -> bool:
-        """Have nothing fail any longer; return whether something did."""
+        """Let nothing fail; return True if something failed since `arm`."""
         happened = self.at == -1
         self.at = 0
         return happened
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         if self.at <= 0 or threading.get_ident() != self.thread:
             return False
-        self.seen += 1
-        if self.seen < self.at:
+        self.calls += 1
+        if self.calls < self.at:
             return False
         self.at = -1
-        self.struck += 1
+        self.count += 1
         return True
 
     def error(self) -> BaseException:
         return ERRORS[self.kind]()
 
-    def changed(self, data: bytes) -> bytes:
+    def flip_bit(self, data: bytes) -> bytes:
         place = self.chance.randrange(len(data))
         return data[:place] + bytes([data[place] ^ (1 << self.chance.randrange(8))]) + data[place + 1 :]
 
 
 @contextmanager
 def failing_sockets(seed: int) -> Iterator[Faults]:
-    """Replace the class of sockets that are made from now on; those that exist stay as they are."""
+    """Replace the class of new sockets; existing sockets stay as they are."""
     faults = Faults(random.Random(seed))
 
     class FailingSocket(socket.socket):
         def recv(self, *given: Any) -> bytes:
-            if not faults.due():
+            if not faults.is_due():
                 return super().recv(*given)
             if faults.kind in ERRORS:
                 raise faults.error()
             data = super().recv(*given) if faults.kind == "wrong byte" else b""
-            return faults.changed(data) if data else b""
+            return faults.flip_bit(data) if data else b""
 
         def recv_into(self, buffer: Any, *given: Any) -> int:
-            if not faults.due():
+            if not faults.is_due():
                 return super().recv_into(buffer, *given)
             if faults.kind in ERRORS:
                 raise faults.error()
@@ -96,11 +96,11 @@ def failing_sockets(seed: int) -> Iterator[Faults]:
                 return 0
             count = super().recv_into(buffer, *given)
             view = memoryview(buffer)
-            view[:count] = faults.changed(bytes(view[:count])) if count else b""
+            view[:count] = faults.flip_bit(bytes(view[:count])) if count else b""
             return count
 
         def sendall(self, data: Any, *given: Any) -> None:
-            if faults.kind in ERRORS and faults.due():
+            if faults.kind in ERRORS and faults.is_due():
                 half = memoryview(data)[: len(data) // 2]
                 super().sendall(half, *given)
                 raise faults.error()

@@ -1,11 +1,12 @@
-"""Writers that are killed at any moment: what was acknowledged is there, once, in order, and no batch by halves.
+"""Writers that are killed at any moment: acknowledged batches are stored once, in order, and no batch in part.
 
 python -m tests.campaigns kills --backend file --count 5000 --state kills-file.json
 
 Each round starts a writer process, which appends batches of one to three messages (some of 200 kB, now and then a title
 or a forget) and reports each batch when its append has returned. It is killed after a random number of reports and a
 random short delay. A second process then opens the store, compares what is there with what was reported, and appends.
-The counts are in the state file after each round; the same command goes on from there. Exits with 1 at the first fault.
+The count is saved in the state file after each round; the same command continues from there. Exits with 1 at the first
+fault.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _TEXT = re.compile(r"batch (\d+), part (\d+) of (\d+) ")
 
 
 def batch_texts(number: int, maker: random.Random) -> list[str]:
-    """Return the texts of a batch: each says which batch it is of, which part, and how many parts there are."""
+    """Return the texts of a batch. Each names its batch, its part, and the number of parts."""
     count = maker.choice((1, 1, 2, 3))
     padding = maker.choice((0, 10, 700, 5000, 200_000 if number % 11 == 0 else 90))
     return [f"batch {number}, part {part} of {count} {'.' * padding}" for part in range(count)]
@@ -52,7 +53,7 @@ def write(url: str, id: str, number: int, seed: int, reports: Connection) -> Non
                 chat.forget(before=entries[0].position)
 
 
-def parts_of(chat: Conversation) -> Iterator[tuple[int, int, int]]:
+def read_parts(chat: Conversation) -> Iterator[tuple[int, int, int]]:
     """Yield (batch, part, parts) of each message that is kept, oldest first."""
     for entry in chat.entries():
         if entry.kind == "message" and entry.message is not None:
@@ -63,14 +64,14 @@ def parts_of(chat: Conversation) -> Iterator[tuple[int, int, int]]:
 
 
 def check(url: str, id: str, reported: int, results: Connection) -> None:
-    """Compare what is stored with the last batch that was reported (-1: none was), and send what is wrong or the next.
+    """Compare what is stored with the last batch that was reported (-1: no batch was).
 
-    Sends a text that says what is wrong, or the number of the batch that comes next.
+    Sends a text that says what is wrong, or the number of the next batch.
     """
     try:
         with open_store(url) as store:
             chat = History(store).conversation(id)
-            found = list(parts_of(chat))
+            found = list(read_parts(chat))
             results.send(verdict(found, reported))
             if found:
                 chat.annotate(title="checked")  # the store can still be written to
@@ -79,7 +80,7 @@ def check(url: str, id: str, reported: int, results: Connection) -> None:
 
 
 def verdict(found: list[tuple[int, int, int]], reported: int) -> str | int:
-    """Return what is wrong with the parts that were found, or the number of the batch that comes next."""
+    """Return what is wrong with the parts that were found, or the number of the next batch."""
     for (number, part, count), following in itertools.zip_longest(found, found[1:]):
         expected = (number, part + 1) if part + 1 < count else (number + 1, 0)
         if following is None:
@@ -89,12 +90,12 @@ def verdict(found: list[tuple[int, int, int]], reported: int) -> str | int:
             return f"batch {number}, part {part} is followed by batch {following[0]}, part {following[1]}"
     last = found[-1][0] if found else -1
     if last not in (reported, reported + 1):
-        return f"batch {reported} was acknowledged, and the last that is there is {last}"
+        return f"batch {reported} was acknowledged, but the last that is stored is {last}"
     return last + 1
 
 
 def run_round(context: multiprocessing.context.ForkServerContext, url: str, id: str, number: int, seed: int) -> int:
-    """Let a writer begin with batch `number`, kill it, check what it left; return the number of the next batch."""
+    """Start a writer at batch `number`, kill it, and check what it left; return the number of the next batch."""
     maker = random.Random(seed)
     reports, writing = context.Pipe(duplex=False)
     writer = context.Process(target=write, args=(url, id, number, seed, writing), daemon=True)

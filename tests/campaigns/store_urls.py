@@ -1,4 +1,4 @@
-"""Where a campaign runs: the URL of a store on each backend, on a server that is started for it and ended with it."""
+"""The URL of an empty store on each backend, with a server that is started for the campaign and ended with it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 TESTS = Path(__file__).parent.parent
 BACKENDS = ("file", "redis", "mongodb", "s3")
 
-for folder in ("plugins/redis", "plugins/mongodb", "plugins/s3"):  # where the modules are that start servers
+for folder in ("plugins/redis", "plugins/mongodb", "plugins/s3"):  # the modules that start servers
     sys.path.insert(0, str(TESTS / folder))
 
 
 @contextmanager
 def store_url(backend: str, folder: Path | None = None) -> Iterator[str]:
-    """Yield the URL of an empty store on `backend`; its data are removed afterwards unless a `folder` is given."""
+    """Yield the URL of an empty store on `backend`; its data is removed afterwards unless a `folder` is given."""
     with {"file": _file, "redis": _redis, "mongodb": _mongodb, "s3": _s3}[backend](folder) as url:
         yield url
 

@@ -1,4 +1,4 @@
-"""The campaigns run, and would see what they are there to see."""
+"""The campaigns run, and detect the faults they look for."""
 
 import json
 
@@ -20,7 +20,7 @@ def test_what_was_reported_and_perhaps_one_batch_more_is_right(reported):
     ("found", "reported", "words"),
     [
         (WHOLE, 3, "batch 3 was acknowledged"),
-        (WHOLE, 0, "batch 0 was acknowledged, and the last that is there is 2"),
+        (WHOLE, 0, "batch 0 was acknowledged, but the last that is stored is 2"),
         ([], 0, "batch 0 was acknowledged"),
         (WHOLE[:2], 1, "batch 1 ends after part 0"),
         ([WHOLE[0], WHOLE[2], WHOLE[3]], 2, "batch 0, part 0 is followed by batch 1, part 1"),

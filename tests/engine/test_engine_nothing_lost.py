@@ -9,7 +9,7 @@ import sys
 
 import anthropic
 import pytest
-from faulty_stores import FaultyStore, lost, named
+from faulty_stores import FaultyStore, shared_names, unavailable
 from stored_entries import list_entries, list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
@@ -57,7 +57,7 @@ def paid_later():
 
 @pytest.fixture
 def store():
-    with named("kept"):
+    with shared_names("kept"):
         yield FaultyStore("kept")
 
 
@@ -69,7 +69,7 @@ def down(_):
     raise gone
 
 
-gone = lost("not stored")
+gone = unavailable("not stored")
 
 
 def deep(levels):
@@ -98,7 +98,7 @@ def test_results_that_cannot_be_stored_are_on_the_error_and_can_be_handed_in_lat
     assert amounts == [1, 2]
     assert [block["content"] for block in caught.value.results] == ["paid 1", "paid 2"]
     assert "error.results" in "\n".join(caught.value.__notes__)
-    store.healed()
+    store.clear_faults()
     assert engine.run_tools("a", caught.value.results, tools=[pay]).text == "both paid"
     assert amounts == [1, 2], "nothing was paid twice"
     assert results_sent(api) == [("toolu_1", "paid 1"), ("toolu_2", "paid 2")]
@@ -111,7 +111,7 @@ def test_results_can_be_handed_in_by_send_as_well(store, paid):
     store.on_append = iter([None, None, *[down] * 10])
     with pytest.raises(errors.StoreUnavailable) as caught:
         engine.run_tools("a", "pay", tools=[pay])
-    store.healed()
+    store.clear_faults()
     assert engine.send("a", caught.value.results).text == "both paid"
     assert amounts == [1, 2]
 
@@ -123,7 +123,7 @@ def test_storing_results_is_tried_again_and_stores_them_once(store, paid):
 
     def landed_and_lost(call):
         call()
-        raise lost()
+        raise unavailable()
 
     store.on_append = iter([None, None, landed_and_lost, down, down, down])
     assert engine.run_tools("a", "pay", tools=[pay]).text == "both paid"
@@ -145,7 +145,7 @@ def test_a_reply_that_cannot_be_stored_for_good_is_on_the_error(store):
     with pytest.raises(errors.StoreUnavailable) as caught:
         engine.send("a", "hello")
     assert caught.value.reply.text == "hi"
-    store.healed()
+    store.clear_faults()
     assert engine.resume("a").text == "hi"
 
 
@@ -158,7 +158,7 @@ def test_the_asynchronous_runner_keeps_results_alike(store, paid_later):
             store.on_append = iter([None, None, *[down] * 10])
             with pytest.raises(errors.StoreUnavailable) as caught:
                 await engine.run_tools("a", "pay", tools=[pay])
-            store.healed()
+            store.clear_faults()
             return (await engine.run_tools("a", caught.value.results, tools=[pay])).text
 
     assert asyncio.run(main()) == "both paid"

@@ -165,7 +165,7 @@ def played(seed):
             check_kept(world, error, world.given[before:], world.results[ran:])
         else:
             check_kept(world, None, world.given[before:], world.results[ran:])
-    world.store.healed()
+    world.store.clear_faults()
     world.api = FakeMessagesAPI("fine")
     engine = world.open_store()
     engine.abandon("a")

@@ -8,17 +8,17 @@ import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import (
     FaultyStore,
+    always_unavailable,
     chat_on,
-    dead,
     landed_but_refused,
     landed_then,
-    lost,
-    named,
     names_of,
     not_landed,
     said,
+    shared_names,
     surely_not_landed,
     texts,
+    unavailable,
     user,
 )
 
@@ -29,7 +29,7 @@ NAME = "test-core-commit"
 
 @pytest.fixture
 def store():
-    with named(NAME), FaultyStore(NAME) as store:
+    with shared_names(NAME), FaultyStore(NAME) as store:
         yield store
 
 
@@ -114,7 +114,7 @@ def test_identical_text_of_others_is_not_ours(store, other, chat):
     def theirs(_call):
         other.state()
         other.append(chat.batch)
-        raise lost()
+        raise unavailable()
 
     store.on_append = iter([theirs])
     with pytest.raises(Conflict) as conflict:
@@ -186,11 +186,11 @@ def test_deleted_and_made_again_since(store, other, chat):
 
 
 def test_dead_for_good_after_it_landed(store, other, chat):
-    store.on_append = itertools.chain([landed_then()], dead("not stored"))
+    store.on_append = itertools.chain([landed_then()], always_unavailable("not stored"))
     with pytest.raises(StoreUnavailable) as failed:
         chat.append(chat.batch)
     assert failed.value.outcome == "unknown"
-    store.healed()
+    store.clear_faults()
     assert stored(other) == expected(chat)
     with pytest.raises(Conflict):  # whoever repeats it is told, instead of doubling it
         chat.append(chat.batch)
@@ -214,20 +214,20 @@ def test_dead_when_it_looks_what_became_of_it(store, other, chat, outcome, refus
     else:
         chat.state()
         other.log._local_state.known = False  # it looks when it is its turn
-    store.on_read = dead(outcome)
+    store.on_read = always_unavailable(outcome)
     with pytest.raises(StoreUnavailable) as failed:
         chat.append(chat.batch)
     assert failed.value.outcome == "unknown"
-    store.healed()
+    store.clear_faults()
     assert stored(other) == expected(chat)
 
 
 def test_dead_from_the_beginning(store, other, chat):
-    store.on_append = dead("unknown")
+    store.on_append = always_unavailable("unknown")
     with pytest.raises(StoreUnavailable) as failed:
         chat.append(chat.batch)
     assert failed.value.outcome == "unknown"
-    store.healed()
+    store.clear_faults()
     assert stored(other) == ["before"] * chat.start
     chat.append(chat.batch)
     assert stored(other) == expected(chat)
@@ -262,7 +262,7 @@ def test_it_lands_late_between_the_two_tries(store, other, chat):
 
     def delayed(call):
         late.append(call)
-        raise lost()
+        raise unavailable()
 
     def second(call):
         late[0]()

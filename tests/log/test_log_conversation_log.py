@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 from chathistory_memory import MemoryStore
-from faulty_stores import FaultyStore, ShortStore, chat_on, kinds_of, named, names_of, said, texts, user
+from faulty_stores import FaultyStore, ShortStore, chat_on, kinds_of, names_of, said, shared_names, texts, user
 from made_entries import make_entry
 
 from chathistory import History, Usage, open_store
@@ -27,7 +27,7 @@ SECOND = 1_000_000
 @pytest.fixture
 def pair():
     """One conversation as two processes have it: two stores of one name."""
-    with named(NAME), open_store(f"memory:{NAME}") as one, open_store(f"memory:{NAME}") as two:
+    with shared_names(NAME), open_store(f"memory:{NAME}") as one, open_store(f"memory:{NAME}") as two:
         yield chat_on(one), chat_on(two)
 
 
@@ -149,7 +149,7 @@ def test_a_rewind_or_a_delete_in_between_is_a_conflict(pair):
 @pytest.mark.parametrize(("times", "stored"), [(5, True), (25, False)])
 def test_rebasing_ends_some_time(times, stored):
     """Others who annotate without end do not keep a writer for ever: then it is a conflict, and nothing is stored."""
-    with named(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+    with shared_names(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append(user("first"))
         two.state()
@@ -165,12 +165,12 @@ def test_rebasing_ends_some_time(times, stored):
         with pytest.raises(Conflict):
             one.append(said("mine"))
         assert two.state().totals.messages == 1
-        store.healed()
+        store.clear_faults()
         one.append(said("mine"))
 
 
 def test_a_tail_whose_records_are_forgotten_while_it_is_read_is_a_conflict():
-    with named(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+    with shared_names(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user(str(number)) for number in range(100)])
         one.log.append([make_entry("annotation", data={"title": str(number)}) for number in range(20)])
@@ -194,7 +194,7 @@ def test_identical_texts_are_two_messages(pair):
 
 def test_what_came_after_a_tail_began_is_not_seen():
     """A tail that takes several round trips must not vouch for a message that it does not give."""
-    with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+    with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user(str(number)) for number in range(60)])
         two.state()
@@ -209,7 +209,7 @@ def test_what_came_after_a_tail_began_is_not_seen():
 
 
 def test_a_conversation_made_again_while_it_is_read_is_not_mixed_into_it():
-    with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+    with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user("old")] * 10)
 
@@ -223,7 +223,7 @@ def test_a_conversation_made_again_while_it_is_read_is_not_mixed_into_it():
 
 
 def test_a_range_forgotten_while_it_is_read_is_a_conflict():
-    with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+    with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user(str(number)) for number in range(10)])
         store.arm(lambda: two.forget(before=8))
@@ -232,7 +232,7 @@ def test_a_range_forgotten_while_it_is_read_is_a_conflict():
 
 
 def test_what_is_appended_while_it_is_read_is_left_out():
-    with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+    with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user(str(number)) for number in range(10)])
         two.state()
@@ -306,7 +306,7 @@ def clock():
 def brief(clock):
     """Two processes, and conversations that live ten seconds."""
     with (
-        named(NAME),
+        shared_names(NAME),
         open_store(f"memory:{NAME}", ttl=10) as one,
         open_store(f"memory:{NAME}?ttl=10") as two,
     ):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from anthropic.types import Message
 from chathistory_memory import MemoryStore
-from faulty_stores import FaultyStore, chat_on, kinds_of, landed_then, named, reply, said, texts, user
+from faulty_stores import FaultyStore, chat_on, kinds_of, landed_then, reply, said, shared_names, texts, user
 from made_entries import make_entry
 
 from chathistory import AsyncHistory, open_store
@@ -23,7 +23,7 @@ NAME = "test-core-once"
 @pytest.fixture
 def two():
     """Two stores of one name: as two processes have them."""
-    with named(NAME), open_store(f"memory:{NAME}") as one, open_store(f"memory:{NAME}") as other:
+    with shared_names(NAME), open_store(f"memory:{NAME}") as one, open_store(f"memory:{NAME}") as other:
         yield one, other
 
 
@@ -138,7 +138,7 @@ def test_a_key_is_still_a_guarded_append(two):
 
 
 def test_a_key_whose_answer_was_lost_is_stored_once():
-    with named(NAME), FaultyStore(NAME) as store:
+    with shared_names(NAME), FaultyStore(NAME) as store:
         chat = chat_on(store)
         chat.append(user("before"))
 
@@ -148,7 +148,7 @@ def test_a_key_whose_answer_was_lost_is_stored_once():
         store.on_append = iter([landed_then(), lost_for_good, lost_for_good])
         with contextlib.suppress(StoreUnavailable, Conflict):
             chat.append(user("a"), key="k")
-        store.healed()
+        store.clear_faults()
         chat_on(store).append(user("a"), key="k")
         assert len(chat_on(store).messages()) == 2
 
@@ -254,7 +254,7 @@ def spent(store, step) -> int:
 
 @pytest.mark.parametrize("key", [None, "k{}"])
 def test_recognizing_costs_nothing_where_the_log_is_known(key):
-    with named(NAME), Counted(NAME) as store:
+    with shared_names(NAME), Counted(NAME) as store:
         chat = chat_on(store)
         given = {"key": key.format(0)} if key else {}
         assert spent(store, lambda: chat.append([user("a"), reply(0)], **given)) == 2  # as without: look, append
@@ -273,7 +273,7 @@ def test_recognizing_costs_nothing_where_the_log_is_known(key):
 
 
 def test_a_plain_message_costs_what_it_did():
-    with named(NAME), Counted(NAME) as store:
+    with shared_names(NAME), Counted(NAME) as store:
         chat_on(store).append([user("a")])
         with Counted(NAME) as cold:
             chat = chat_on(cold)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from anthropic import beta_tool
 from anthropic.types import Message, TextBlock, ToolUseBlock
-from ask_fake_api import CALL_1, PNG, judge, refused, results, said, user
+from ask_fake_api import CALL_1, PNG, find_refusal, judge, results, said, user
 from made_entries import make_entry
 
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History, open_store
@@ -733,7 +733,7 @@ def test_any_content_of_an_old_log_can_be_sent():
         ),
     ]
     built = build_view([Entry(MessageAdded(message), position=position) for position, message in enumerate(odd)])
-    assert refused([*built.messages, user("And now?")]) == []
+    assert find_refusal([*built.messages, user("And now?")]) == []
     assert len(built.messages) == 4  # the last call is left out because its name is empty
 
 

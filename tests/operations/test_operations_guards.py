@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from chathistory_memory import MemoryStore
-from faulty_stores import ShortStore, chat_on, kinds_of, named, names_of, said, texts, user
+from faulty_stores import ShortStore, chat_on, kinds_of, names_of, said, shared_names, texts, user
 from made_entries import make_entry
 
 from chathistory import AsyncHistory, ConversationInfo, History, open_store
@@ -24,7 +24,7 @@ TAKING = {
 @pytest.fixture
 def two():
     """Two stores of one name: as two processes have them."""
-    with named(NAME), open_store(f"memory:{NAME}") as one, open_store(f"memory:{NAME}") as other:
+    with shared_names(NAME), open_store(f"memory:{NAME}") as one, open_store(f"memory:{NAME}") as other:
         yield one, other
 
 
@@ -175,7 +175,7 @@ def test_own_changes_count_as_returned(two):
 @pytest.mark.parametrize("taking", TAKING)
 def test_a_message_that_lands_while_it_is_being_taken_away_is_a_conflict(taking):
     """What is read for a rewind must not vouch for what came between its reads."""
-    with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+    with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         chat, others = chat_on(store), chat_on(elsewhere)
         chat.append([user(str(number)) if number % 2 == 0 else said(str(number)) for number in range(40)])
         others.state()
@@ -334,7 +334,7 @@ def test_the_same_for_asyncio(two):
 
 def test_a_fork_conflicts_only_with_a_taken_name():
     """Whatever is done to the conversation while it is copied."""
-    with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+    with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         chat, others = chat_on(store), chat_on(elsewhere)
         chat.append([user(str(number)) for number in range(12)])
         for number, (step, first, count) in enumerate(

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from chathistory_memory import MemoryStore
-from faulty_stores import HurtStore, chat_on, numbered, reply, said, texts, user
+from faulty_stores import DamagedStore, chat_on, numbered, reply, said, texts, user
 from made_entries import make_entry
 
 from chathistory import AsyncHistory, Damaged, Entry, History, Key, Restoration, Revision, ViewRepair
@@ -23,7 +23,7 @@ KEY = Key("default", "c")
 
 @pytest.fixture
 def store():
-    with HurtStore() as store:
+    with DamagedStore() as store:
         yield store
 
 
@@ -39,7 +39,7 @@ def spoil_summary(store, key=KEY, info="nonsense"):
 
 
 def spoil_head(store, key=KEY):
-    store.hurt_head(key)
+    store.damage_head(key)
 
 
 WAYS = [spoil_summary, spoil_head]
@@ -129,15 +129,15 @@ def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
     choose = random.Random(seed)
     lively(chat)
     end = chat.log.last_head.end
-    hurt = set(choose.sample(range(end), choose.randint(1, end - 1)))
-    store.hurt_records(KEY, *hurt)
+    damaged = set(choose.sample(range(end), choose.randint(1, end - 1)))
+    store.damage_records(KEY, *damaged)
     spoil(store)
     fresh = chat_on(store)
     plan = fresh.restore()
-    assert {each.position for each in plan.lost} == hurt
+    assert {each.position for each in plan.lost} == damaged
     rescued = [each for each in fresh.salvage() if isinstance(each, Entry)]
-    assert [each.position for each in rescued] == [position for position in range(end) if position not in hurt]
-    assert {each.position for each in fresh.salvage() if isinstance(each, ViewRepair)} == hurt
+    assert [each.position for each in rescued] == [position for position in range(end) if position not in damaged]
+    assert {each.position for each in fresh.salvage() if isinstance(each, ViewRepair)} == damaged
     fresh.restore(dry_run=False)
     other = chat_on(store)
     other.messages()
@@ -152,7 +152,7 @@ def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
 @both_ways
 def test_of_nothing_sound_nothing_is_made(store, chat, spoil):
     numbered(chat, 3)
-    store.hurt_records(KEY, 0, 1, 2)
+    store.damage_records(KEY, 0, 1, 2)
     spoil(store)
     for write in (False, True):
         with pytest.raises(CorruptRecord, match="none of its records can be read"):
@@ -190,39 +190,39 @@ def test_not_while_a_turn_is_open(store, chat, spoil):
 
 def test_a_writer_who_came_meanwhile_is_not_overwritten(store, chat):
     numbered(chat, 3)
-    store.hurt_head(KEY, "one")
-    found = HurtStore.find_records
+    store.damage_head(KEY, "one")
+    found = DamagedStore.find_records
 
     def raced(self, key):
         seen = found(self, key)
-        self.hurt[key] = "two"
+        self.unreadable[key] = "two"
         return seen
 
-    HurtStore.find_records = raced
+    DamagedStore.find_records = raced
     try:
         with pytest.raises(Conflict):
             chat_on(store).restore(dry_run=False)
     finally:
-        HurtStore.find_records = found
+        DamagedStore.find_records = found
     assert store.restored == []
 
 
 def test_a_head_that_is_mended_meanwhile_is_left_alone(store, chat):
     numbered(chat, 3)
-    store.hurt_head(KEY)
-    read = HurtStore.read
+    store.damage_head(KEY)
+    read = DamagedStore.read
 
     def mended(self, key, **span):
         try:
             return read(self, key, **span)
         finally:
-            self.hurt.clear()
+            self.unreadable.clear()
 
-    HurtStore.read = mended
+    DamagedStore.read = mended
     try:
         assert chat_on(store).restore(dry_run=False) is None
     finally:
-        HurtStore.read = read
+        DamagedStore.read = read
 
 
 def test_a_later_version_is_never_overwritten(store, chat):
@@ -237,7 +237,7 @@ def test_a_later_version_is_never_overwritten(store, chat):
 def test_a_new_head_lives_as_long_as_the_store_says(store, chat, ttl):
     numbered(chat, 2)
     store.ttl = ttl
-    store.hurt_head(KEY)
+    store.damage_head(KEY)
     time = now()
     chat_on(store).restore(dry_run=False)
     expires = store.restored[0].revision.expires
@@ -255,7 +255,7 @@ def test_nothing_to_restore(store, chat):
 @both_ways
 def test_the_same_for_asyncio(store, chat, spoil):
     numbered(chat, 3)
-    store.hurt_records(KEY, 1)
+    store.damage_records(KEY, 1)
     spoil(store)
 
     async def restored():
@@ -275,8 +275,8 @@ def test_a_conversation_of_sixty_megabytes_is_not_held(store, chat):
     words = "x" * 100_000
     for start in range(0, 600, 100):
         chat.append([(said if n % 2 else user)(f"{n} {words}") for n in range(start, start + 100)])
-    store.hurt_records(KEY, 3, 400)
-    store.hurt_head(KEY)
+    store.damage_records(KEY, 3, 400)
+    store.damage_head(KEY)
     tracemalloc.start()
     try:
         made = chat_on(store).restore(dry_run=False)
@@ -294,14 +294,14 @@ def test_a_check_names_what_can_be_done(store):
     for name in ("sound", "repairable", "waiting", "restorable", "restorable too", "lost", "unsupported", "left out"):
         lively(chat_on(store, name))
     key = lambda name: Key("default", name)  # noqa: E731
-    store.hurt_records(key("repairable"), 1)
+    store.damage_records(key("repairable"), 1)
     chat_on(store, "waiting").append({"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f"}]})
-    store.hurt_head(key("restorable"))
+    store.damage_head(key("restorable"))
     spoil_summary(store, key("restorable too"))
-    store.hurt_head(key("lost"))
-    store.hurt_records(key("lost"), *range(chat_on(store, "sound").log.refresh().end))
+    store.damage_head(key("lost"))
+    store.damage_records(key("lost"), *range(chat_on(store, "sound").log.refresh().end))
     spoil_summary(store, key("unsupported"), '{"v":3}')
-    store.hurt_records(key("left out"), 1)
+    store.damage_records(key("left out"), 1)
     chat_on(store, "left out").repair(dry_run=False)
     told = []
     report = History(store).check(progress=told.append)
@@ -331,7 +331,7 @@ def test_a_revision_of_a_restored_head_can_be_appended_to(store, chat):
     """The version is the id of the last record, so that other processes find it where they left it."""
     numbered(chat, 3)
     before = chat.log.refresh()
-    store.hurt_head(KEY)
+    store.damage_head(KEY)
     chat_on(store).restore(dry_run=False)
     assert store.restored[0].revision.version == before.revision.version
     assert isinstance(store.restored[0].revision, Revision)

@@ -1,11 +1,11 @@
-"""Build a release and check it, as those who install it will find it.
+"""Build a release and check it as a user will install it.
 
-    make release                                          builds into dist/ and tries it on this Python
-    python tests/release/release.py dist 3.11 3.12 3.13   the same on these
+    make release                                          builds into dist/ and tests it on this Python
+    python tests/release/release.py dist 3.11 3.12 3.13   the same on these Pythons
 
 1. the sdist from the tree, and the wheel from the sdist;
-2. what is in them: every module, script and licence, and nothing else;
-3. their metadata, as an index reads them;
+2. their contents: every module, script and licence, and nothing else;
+3. their metadata, as a package index reads it;
 4. in an empty environment of each Python: the wheel alone, a chat with the fake in two processes, and the contract
    on `memory:` and `file:`.
 """
@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = {  # what is imported, and where it lies in the tree
+SHIPPED = {  # import names, and their folders in the tree
     "chathistory": ROOT / "chathistory",
     **{path.name: path for path in sorted((ROOT / "plugins").glob("chathistory_*"))},
 }
@@ -66,7 +66,7 @@ def say(words: str) -> None:
 
 
 def run(*command: object, cwd: Path = ROOT) -> str:
-    """Run a command and return what it prints; what it says on failure is the error."""
+    """Run a command and return its output; exit with the output if it fails."""
     words = [str(word) for word in command]
     done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -78,17 +78,17 @@ def run(*command: object, cwd: Path = ROOT) -> str:
 
 
 def build(folder: Path) -> tuple[Path, Path]:
-    """Build into `folder`, and return the sdist and the wheel, which is made from the sdist."""
+    """Build into `folder`, and return the sdist and the wheel (built from the sdist)."""
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder)
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     return sdist, wheel
 
 
-# What is in them.
+# Contents.
 
 
-def due() -> set[str]:
-    """Return the files that a wheel is made of: all that the packages hold, less what Python leaves there."""
+def expected_files() -> set[str]:
+    """Return the files that a wheel must hold: all files of the packages but for caches of Python."""
     files = (
         (name, path) for name, root in SHIPPED.items() for path in root.rglob("*") if "__pycache__" not in path.parts
     )
@@ -96,11 +96,11 @@ def due() -> set[str]:
 
 
 def faults_of_wheel(names: Iterable[str]) -> list[str]:
-    """Return what is wrong with the contents of a wheel; []: nothing."""
+    """Return what is wrong with the contents of a wheel; an empty list if nothing is."""
     found = {name for name in names if not re.match(r"chathistory-[^/]*\.dist-info/", name)}
     about = {name.partition("/")[2].rpartition("/")[2] for name in set(names) - found}
-    faults = [f"lacks {name}" for name in sorted(due() - found)]
-    faults += [f"holds {name}" for name in sorted(found - due())]
+    faults = [f"lacks {name}" for name in sorted(expected_files() - found)]
+    faults += [f"holds {name}" for name in sorted(found - expected_files())]
     faults += [f"lacks its {name}" for name in NOT_CODE if name not in about]
     faults += [] if any(name.endswith(".lua") for name in found) else ["has no scripts for Redis"]
     faults += [f"{name} is not typed" for name in SHIPPED if f"{name}/py.typed" not in found]
@@ -108,10 +108,10 @@ def faults_of_wheel(names: Iterable[str]) -> list[str]:
 
 
 def faults_of_sdist(names: Iterable[str]) -> list[str]:
-    """Return what is wrong with the contents of an sdist; []: nothing."""
+    """Return what is wrong with the contents of an sdist; an empty list if nothing is."""
     found = {name.partition("/")[2] for name in names}
     tracked = set(run("git", "ls-files").splitlines()) if (ROOT / ".git").exists() else found
-    sources = {f"plugins/{name}" if name.startswith("chathistory_") else name for name in due()}
+    sources = {f"plugins/{name}" if name.startswith("chathistory_") else name for name in expected_files()}
     faults = [f"lacks {name}" for name in sorted((IN_SDIST | sources) - found)]
     return faults + [f"holds {name}" for name in sorted(found - tracked - {"PKG-INFO"})]
 
@@ -130,22 +130,22 @@ def check_contents(sdist: Path, wheel: Path) -> None:
 
 
 def python_of(version: str) -> Path | None:
-    """Return an interpreter of that version, from the path or from pyenv; None: there is none on this machine."""
+    """Return an interpreter of a version, from the path or from pyenv, or None if this machine has none."""
     near = [shutil.which(f"python{version}"), sys.executable]
     if pyenv := shutil.which("pyenv"):
         known = run(pyenv, "versions", "--bare").split()
         near += [f"{run(pyenv, 'prefix', each).strip()}/bin/python" for each in known if each.startswith(f"{version}.")]
-    return next((Path(each) for each in near if each and _is(each, version)), None)
+    return next((Path(each) for each in near if each and _has_version(each, version)), None)
 
 
-def _is(python: str, version: str) -> bool:
+def _has_version(python: str, version: str) -> bool:
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     return done.stdout.strip() == version
 
 
 def check_installed(wheel: Path, python: Path, folder: Path) -> str:
-    """Install the wheel where nothing else is, and use it; return how the contract went."""
+    """Install the wheel in an empty environment and use it; return pytest's summary line of the contract."""
     run(python, "-m", "venv", folder / "env")
     own = folder / "env" / "bin"
     run(own / "python", "-m", "pip", "install", "--quiet", wheel, cwd=folder)
@@ -157,18 +157,18 @@ def check_installed(wheel: Path, python: Path, folder: Path) -> str:
 
 
 def check_chat(own: Path, folder: Path) -> None:
-    """Talk with the fake in two processes, and look at what is stored."""
+    """Chat with the fake API in two processes, and check what is stored."""
     command, store = own / "chathistory", ("--store", f"file:{folder}/history")
     for number in (1, 3):
         seen = run(command, "chat", "--fake", "-c", "hello", "Good morning", *store, cwd=folder)
         if f"You said: Good morning (message {number} of" not in seen:
-            sys.exit(f"the chat does not go on: {seen}")
+            sys.exit(f"the second process does not continue the conversation: {seen}")
     if run(command, "list", *store, cwd=folder).split("\t")[:2] != ["hello", "4"]:
-        sys.exit("the chat is not listed")
+        sys.exit("the conversation is not listed")
     for line in run(command, "backends", cwd=folder).splitlines():
         scheme, _, state = line.split("\t")
         if state != "works" and "pip install" not in state:
-            sys.exit(f"{scheme} neither works nor says what it needs: {state}")
+            sys.exit(f"{scheme} neither works nor names the package to install: {state}")
 
 
 def main(folder: str, *versions: str) -> None:
@@ -176,7 +176,7 @@ def main(folder: str, *versions: str) -> None:
     say("building")
     sdist, wheel = build(place)
     check_contents(sdist, wheel)
-    say(f"{sdist.name}, {wheel.name}: all that belongs there, and nothing else")
+    say(f"{sdist.name}, {wheel.name}: complete, and nothing else in them")
     run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel)
     missing = []
     for version in versions or ("{}.{}".format(*sys.version_info),):
@@ -186,7 +186,7 @@ def main(folder: str, *versions: str) -> None:
         with tempfile.TemporaryDirectory() as empty:
             say(f"Python {version}: {check_installed(wheel, python, Path(empty))}")
     if missing:
-        sys.exit(f"NOT TRIED, for there is no such Python on this machine: {', '.join(missing)}")
+        sys.exit(f"NOT TESTED, this machine has no such Python: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A release is whole, holds nothing else, and works where nothing else is installed."""
+"""A release is complete, holds nothing else, and works in an empty environment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def built(tmp_path_factory):
     return release.build(tmp_path_factory.mktemp("dist"))
 
 
-def test_what_is_built_is_whole_and_holds_nothing_else(built):
+def test_a_release_is_complete_and_holds_nothing_else(built):
     release.check_contents(*built)
     release.run(sys.executable, "-m", "twine", "check", "--strict", *built)
     with zipfile.ZipFile(built[1]) as wheel:
@@ -33,19 +33,19 @@ def test_what_is_built_is_whole_and_holds_nothing_else(built):
 @pytest.mark.parametrize(
     "name", ["chathistory/storage/store.py", "chathistory_redis/append.lua", "chathistory_s3/py.typed"]
 )
-def test_a_wheel_that_lacks_something_is_seen(built, name):
+def test_a_missing_file_in_a_wheel_is_reported(built, name):
     with zipfile.ZipFile(built[1]) as wheel:
         names = [each for each in wheel.namelist() if each != name]
     assert f"lacks {name}" in release.faults_of_wheel(names)
 
 
 @pytest.mark.parametrize("name", ["tests/conftest.py", "chathistory/__pycache__/store.pyc", "conftest.py"])
-def test_a_wheel_that_holds_something_else_is_seen(built, name):
+def test_an_extra_file_in_a_wheel_is_reported(built, name):
     with zipfile.ZipFile(built[1]) as wheel:
         assert release.faults_of_wheel([*wheel.namelist(), name]) == [f"holds {name}"]
 
 
-def test_a_wheel_without_its_scripts_or_licence_is_seen(built):
+def test_a_wheel_without_its_scripts_or_licence_is_reported(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = [each for each in wheel.namelist() if not each.endswith((".lua", "LICENSE"))]
     faults = release.faults_of_wheel(names)
@@ -53,7 +53,7 @@ def test_a_wheel_without_its_scripts_or_licence_is_seen(built):
     assert "lacks its LICENSE" in faults
 
 
-def test_an_sdist_that_lacks_or_leaks_something_is_seen(built):
+def test_a_missing_or_extra_file_in_an_sdist_is_reported(built):
     with tarfile.open(built[0]) as sdist:
         names = [member.name for member in sdist.getmembers() if member.isfile()]
     top = names[0].partition("/")[0]
@@ -64,13 +64,13 @@ def test_an_sdist_that_lacks_or_leaks_something_is_seen(built):
     ]
 
 
-def test_a_python_that_is_not_there_is_said(monkeypatch, tmp_path, capsys):
+def test_a_missing_python_is_reported(monkeypatch, tmp_path, capsys):
     assert release.python_of("{}.{}".format(*sys.version_info))
     assert release.python_of("2.6") is None
     monkeypatch.setattr(release, "build", lambda folder: (folder / "a.tar.gz", folder / "a.whl"))
     monkeypatch.setattr(release, "check_contents", lambda *_: None)
     monkeypatch.setattr(release, "run", lambda *_, **__: "")
-    with pytest.raises(SystemExit, match=r"NOT TRIED.*: 2\.6"):
+    with pytest.raises(SystemExit, match=r"NOT TESTED.*: 2\.6"):
         release.main(str(tmp_path), "2.6")
 
 
@@ -78,13 +78,13 @@ def test_a_python_that_is_not_there_is_said(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("version", PYTHONS)
 def test_the_wheel_works_in_an_empty_environment(built, version, tmp_path):
     python = release.python_of(version)
-    assert python, f"NOT TRIED: there is no Python {version} on this machine; install it, for instance with pyenv"
+    assert python, f"NOT TESTED: there is no Python {version} on this machine; install it, for instance with pyenv"
     outcome = release.check_installed(built[1], python, tmp_path)
     assert re.search(r"\b[5-9]\d\d passed", outcome), outcome
     assert "failed" not in outcome
 
 
-def test_the_hooks_of_pre_commit_fetch_nothing_and_run_what_is_there():
+def test_pre_commit_hooks_fetch_nothing_and_run_installed_tools():
     config = (release.ROOT / ".pre-commit-config.yaml").read_text()
     assert re.findall(r"repo: (\S+)", config) == ["local"]
     entries = re.findall(r"entry: \.venv/bin/(\S+)(.*)", config)

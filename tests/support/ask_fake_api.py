@@ -30,7 +30,7 @@ CALL_1 = said({"type": "tool_use", "id": "call_1", "name": "look", "input": {}})
 BETAS = "mcp-client-2025-11-20,advisor-tool-2026-03-01,compact-2026-09-04,server-side-fallback-2026-07-01"
 
 
-def refused(messages: list[dict]) -> list[str]:
+def find_refusal(messages: list[dict]) -> list[str]:
     """Return what the fake says against a list of messages; [] if it takes them."""
     body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": messages}
     headers = {"anthropic-version": "2026-10-21", "anthropic-beta": BETAS}
@@ -51,7 +51,7 @@ def results(messages: list[dict]) -> list[dict]:
     return [block for block in blocks if block["type"] == "tool_result"]
 
 
-def followed(entries: list[Entry]) -> list[Entry]:
+def add_next_message(entries: list[Entry]) -> list[Entry]:
     """Return the entries and what comes next: the user's words, unless results that are pending are sent as it is."""
     return [
         *entries,
@@ -67,10 +67,10 @@ def next_view(chat: Conversation, **more: object) -> list[dict]:
         return [user("And now?")]
     if made.messages and made.messages[-1]["role"] == "user":
         return made.messages
-    return build_active_view(replace(sent, entries=followed(sent.entries)), **more).messages
+    return build_active_view(replace(sent, entries=add_next_message(sent.entries)), **more).messages
 
 
 def judge(chat: Conversation) -> list[str]:
     """Return what the fake says against what is sent next."""
     chat.state()
-    return refused(next_view(chat))
+    return find_refusal(next_view(chat))

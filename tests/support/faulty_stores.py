@@ -52,7 +52,7 @@ def bodies(store: MemoryStore, chat: Conversation) -> list[str]:
     return [record.body for record in part.records] if part else []
 
 
-def lost(outcome: Any = "unknown") -> StoreUnavailable:
+def unavailable(outcome: Any = "unknown") -> StoreUnavailable:
     return StoreUnavailable("the line went dead", outcome=outcome)
 
 
@@ -71,19 +71,19 @@ class FaultyStore(MemoryStore):
 
     def append(self, *args, **kwargs):
         self.appends += 1
-        return _met(self.on_append, lambda: super(FaultyStore, self).append(*args, **kwargs))
+        return _call_with_fault(self.on_append, lambda: super(FaultyStore, self).append(*args, **kwargs))
 
     def read(self, *args, **kwargs):
-        return _met(self.on_read, lambda: super(FaultyStore, self).read(*args, **kwargs))
+        return _call_with_fault(self.on_read, lambda: super(FaultyStore, self).read(*args, **kwargs))
 
     def delete(self, *args, **kwargs):
-        return _met(self.on_delete, lambda: super(FaultyStore, self).delete(*args, **kwargs))
+        return _call_with_fault(self.on_delete, lambda: super(FaultyStore, self).delete(*args, **kwargs))
 
-    def healed(self) -> None:
+    def clear_faults(self) -> None:
         self.on_append = self.on_read = self.on_delete = iter(())
 
 
-def _met(faults: Iterator[Any], call: Callable[[], Any]) -> Any:
+def _call_with_fault(faults: Iterator[Any], call: Callable[[], Any]) -> Any:
     fault = next(faults, None)
     return fault(call) if fault else call()
 
@@ -95,7 +95,7 @@ def landed_then(*after: Callable[[], Any], outcome: Any = "unknown") -> Callable
         call()
         for step in after:
             step()
-        raise lost(outcome)
+        raise unavailable(outcome)
 
     return fault
 
@@ -114,14 +114,14 @@ def landed_but_refused(key: Any, store: MemoryStore, *after: Callable[[], Any]) 
 
 
 def not_landed(call: Any, outcome: Any = "unknown") -> Any:
-    raise lost(outcome)
+    raise unavailable(outcome)
 
 
 def surely_not_landed(call: Any) -> Any:
     return not_landed(call, "not stored")
 
 
-def dead(outcome: Any = "unknown") -> Iterator[Any]:
+def always_unavailable(outcome: Any = "unknown") -> Iterator[Any]:
     return itertools.repeat(lambda call: not_landed(call, outcome))
 
 
@@ -144,7 +144,7 @@ class ShortStore(MemoryStore):
 
 
 @contextlib.contextmanager
-def named(*names: str) -> Iterator[None]:
+def shared_names(*names: str) -> Iterator[None]:
     """Forget the shared data of these names at the end."""
     try:
         yield
@@ -178,25 +178,25 @@ def reply(number, **usage):
     }
 
 
-class HurtStore(MemoryStore):
+class DamagedStore(MemoryStore):
     """A store with damage in it, that can read records without their head, as backends do.
 
-    hurt: keys whose head cannot be read, with whatever stands in its place. lost: keys that cannot be told.
+    unreadable: keys with a head that cannot be read, with the bytes in its place. lost: heads with an unreadable key.
     """
 
     def __init__(self, name: str = "") -> None:
         super().__init__(name)
-        self.hurt: dict[Key, str] = {}
+        self.unreadable: dict[Key, str] = {}
         self.lost: list[Damaged] = []
         self.restored: list[Head] = []
 
-    def hurt_head(self, key: Key, token: str = "bytes") -> None:
-        self.hurt[key] = token
+    def damage_head(self, key: Key, token: str = "bytes") -> None:
+        self.unreadable[key] = token
 
-    def hurt_records(self, key: Key, *positions: int) -> None:
-        held = self._data.scopes[key.scope][key.id]
+    def damage_records(self, key: Key, *positions: int) -> None:
+        stored = self._data.scopes[key.scope][key.id]
         for position in positions:
-            held.bodies[position - held.head.start] += " "
+            stored.bodies[position - stored.head.start] += " "
 
     def append(self, key, *args, **kwargs):
         self._check(key)
@@ -213,19 +213,19 @@ class HurtStore(MemoryStore):
     def delete(self, key, *, version=None):
         if version is not None:
             self._check(key)
-        self.hurt.pop(key, None)
+        self.unreadable.pop(key, None)
         return super().delete(key, version=version)
 
     def _check(self, key):
-        if key in self.hurt:
+        if key in self.unreadable:
             raise CorruptRecord(key, None, "it is hurt")
 
     def heads(self, scope, **page):
         found = super().heads(scope, **page)
-        hurt = [head for head in found.items if head.key in self.hurt]
-        damaged = [Damaged(head.key, head.key.id, CorruptRecord(head.key, None, "it is hurt")) for head in hurt]
+        heads = [head for head in found.items if head.key in self.unreadable]
+        damaged = [Damaged(head.key, head.key.id, CorruptRecord(head.key, None, "it is hurt")) for head in heads]
         lost = [each for each in self.lost if page.get("after") is None]
-        return Page([head for head in found.items if head.key not in self.hurt], found.next, [*damaged, *lost])
+        return Page([head for head in found.items if head.key not in self.unreadable], found.next, [*damaged, *lost])
 
     def damaged_keys(self, scope=None):
         return iter(self.lost)
@@ -237,24 +237,24 @@ class HurtStore(MemoryStore):
         return Leftovers(count, left.left, left.complete)
 
     def find_records(self, key):
-        held = self._data.scopes.get(key.scope, {}).get(key.id)
-        if held is None:
+        stored = self._data.scopes.get(key.scope, {}).get(key.id)
+        if stored is None:
             return None
-        problem = "it is hurt" if key in self.hurt else None
-        return FoundRecords(key, self.hurt.get(key, "sound"), held.head.start, held.head.end, problem)
+        problem = "it is hurt" if key in self.unreadable else None
+        return FoundRecords(key, self.unreadable.get(key, "sound"), stored.head.start, stored.head.end, problem)
 
     def read_found(self, found, *, start, stop):
-        held = self._data.scopes[found.key.scope][found.key.id]
+        stored = self._data.scopes[found.key.scope][found.key.id]
         return [
             Record(position, body)
-            for position, body in enumerate(held.bodies, held.head.start)
+            for position, body in enumerate(stored.bodies, stored.head.start)
             if start <= position < stop and not body.endswith(" ")
         ]
 
     def restore_head(self, found, head):
-        if self.hurt.get(found.key) != found.token:
+        if self.unreadable.get(found.key) != found.token:
             raise Conflict(found.key, None)
-        del self.hurt[found.key]
+        del self.unreadable[found.key]
         self.restored.append(head)
         self._data.scopes[head.key.scope][head.key.id].head = head
         return head

@@ -15,12 +15,12 @@ from faulty_stores import (
     FaultyStore,
     all_unless_named,
     chat_on,
-    lost,
     numbered,
     reply,
     said,
     surely_not_landed,
     texts,
+    unavailable,
     user,
 )
 from made_entries import make_entry
@@ -253,7 +253,7 @@ def test_a_store_that_fails_ends_the_copy_and_it_is_made_again(source, target):
     target.on_append = iter([None, None, surely_not_landed])
     with pytest.raises(StoreUnavailable):
         copy(source, target)
-    target.healed()
+    target.clear_faults()
     assert 2 <= copy(source, target).same < 5
     assert all_of(target) == all_of(source)
 
@@ -261,7 +261,7 @@ def test_a_store_that_fails_ends_the_copy_and_it_is_made_again(source, target):
 def test_a_lost_answer_is_settled(source, target):
     def landed_and_lost(call):
         call()
-        raise lost()
+        raise unavailable()
 
     target.on_append = iter([landed_and_lost] * 3)
     assert copy(source, target).copied == 5

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from chathistory_memory import MemoryStore
-from faulty_stores import HurtStore, all_unless_named, chat_on, numbered, reply, said, texts, user
+from faulty_stores import DamagedStore, all_unless_named, chat_on, numbered, reply, said, texts, user
 from hostile_values import DEEP, HUGE, as_text, line_of, lines, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,7 +49,7 @@ def hurt(store, key, way, choose):
     held = store._data.scopes[key.scope][key.id]
     end = held.head.end
     if way == "head":
-        store.hurt_head(key)
+        store.damage_head(key)
     elif way in ("summary", "later"):
         info = '{"v":9}' if way == "later" else choose.choice(["x", "{}", '{"v":2}', DEEP])
         held.head = type(held.head)(key, held.head.start, end, type(held.head.revision)("v", 5, None, info))
@@ -63,7 +63,7 @@ def hurt(store, key, way, choose):
 
 
 def filled(choose, count):
-    store = HurtStore()
+    store = DamagedStore()
     for number in range(count):
         chat = History(store).conversation(f"c{number}", scope=choose.choice(["a", "b", "Ada/ü"]))
         numbered(chat, choose.randint(1, 8))
@@ -108,10 +108,10 @@ def test_what_comes_back_is_what_is_not_damaged(seed):
 
 def test_a_large_store_with_one_damaged_conversation_comes_back():
     """As it was found: 138 of 1,500 came back."""
-    store = HurtStore()
+    store = DamagedStore()
     for number in range(150):
         numbered(chat_on(store, f"c{number:03}"), 2)
-    store.hurt_records(Key("default", "c013"), 1)
+    store.damage_records(Key("default", "c013"), 1)
     report, data = exported(store)
     assert (report.conversations, list(report.failed)) == (149, [Key("default", "c013")])
     for file in (data, without_void(data)):
@@ -133,8 +133,8 @@ def test_what_can_be_read_of_damaged_ones_is_salvaged(seed):
         for place in places:
             held.bodies[place] += " "
         if choose.random() < 0.5:
-            store.hurt_head(key)
-        if places or key in store.hurt:
+            store.damage_head(key)
+        if places or key in store.unreadable:
             lost[key] = len(places)
     report, data = exported(store, salvage=True)
     assert report.failed == {}
@@ -154,9 +154,9 @@ def test_what_can_be_read_of_damaged_ones_is_salvaged(seed):
 
 
 def test_markdown_of_damaged_ones_is_salvaged():
-    store = HurtStore()
+    store = DamagedStore()
     numbered(chat_on(store), 4)
-    store.hurt_records(Key("default", "c"), 1)
+    store.damage_records(Key("default", "c"), 1)
     report, data = exported(store, format="markdown")
     assert (list(report.failed), data) == ([Key("default", "c")], b"")
     report, data = exported(store, format="markdown", salvage=True)

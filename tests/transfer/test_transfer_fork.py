@@ -10,12 +10,12 @@ from faulty_stores import (
     bodies,
     chat_on,
     kinds_of,
-    lost,
     numbered,
     reply,
     said,
     surely_not_landed,
     texts,
+    unavailable,
     user,
 )
 from made_entries import make_entry
@@ -228,7 +228,7 @@ def test_a_fork_that_fails_leaves_nothing(small, step):
     with pytest.raises(StoreUnavailable):
         chat.fork("f")
     assert list(store.keys()) == [chat.log.key]
-    store.healed()
+    store.clear_faults()
     assert chat.fork("f").messages() == chat.messages()
 
 
@@ -240,7 +240,7 @@ def test_a_fork_that_was_killed_is_absent_and_in_nobodys_way(small):
     store.on_delete = iter([_die])
     with pytest.raises(SystemExit):
         chat.fork("f")
-    store.healed()
+    store.clear_faults()
     assert len(list(store.keys())) == 2
     again = History(_same_data(store))
     assert [row.id for row in again.list().items] == ["c"]
@@ -266,7 +266,7 @@ def test_the_last_portion_is_settled_after_a_lost_answer(small):
 
 def _landed_and_lost(call):
     call()
-    raise lost()
+    raise unavailable()
 
 
 def test_a_fork_is_settled_where_it_begins_if_somebody_has_gone_on_with_it(small):
@@ -278,7 +278,7 @@ def test_a_fork_is_settled_where_it_begins_if_somebody_has_gone_on_with_it(small
     def landed_and_gone_on_with(call):
         call()
         chat_on(_same_data(store), "f").append(user("on"))
-        raise lost()
+        raise unavailable()
 
     store.on_append = iter([landed_and_gone_on_with])
     fork = chat.fork("f", at=4)

@@ -13,7 +13,7 @@ import random
 from collections import Counter
 
 import pytest
-from ask_fake_api import followed, next_view, refused, user
+from ask_fake_api import add_next_message, find_refusal, next_view, user
 from made_conversations import MODEL, Refused, Wire
 from made_entries import make_entry
 from made_foreign import Foreign, number_of
@@ -278,8 +278,8 @@ def test_whatever_an_earlier_version_has_stored_can_be_sent():
         assert messages == before
         sent = made.messages
         if not sent or sent[-1]["role"] == "assistant":
-            sent = build_view(followed(entries)).messages
-        assert refused(sent) == [], messages
+            sent = build_view(add_next_message(entries)).messages
+        assert find_refusal(sent) == [], messages
         json.dumps(sent, ensure_ascii=False).encode()
         stored += len(messages)
     assert stored > 1000

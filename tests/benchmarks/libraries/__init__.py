@@ -1,13 +1,13 @@
-"""Who is measured, by backend. Add a class here to put another library beside ours."""
+"""The libraries that are measured, by backend. To compare another one, add a class here."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
 
-from .library_base import Subject, Unable
+from .library_base import MeasuredLibrary, NotSupported
 
-__all__ = ["BACKENDS", "Subject", "Unable", "named", "subjects_of"]
+__all__ = ["BACKENDS", "MeasuredLibrary", "NotSupported", "libraries_for", "load_library"]
 
 _OURS = ("chathistory_layers:Store", "chathistory_layers:Chathistory")
 BACKENDS: dict[str, tuple[str, ...]] = {
@@ -26,13 +26,13 @@ BACKENDS: dict[str, tuple[str, ...]] = {
 _NEEDS = {"langchain": ("langchain_community", "langchain_mongodb"), "openai_agents": ("agents",)}
 
 
-def subjects_of(backend: str) -> list[str]:
-    """Return the subjects of a backend, raw first, then ours; peers only as far as they are installed."""
+def libraries_for(backend: str) -> list[str]:
+    """Return the libraries of a backend: raw, then `chathistory`, then those of the others that are installed."""
     return [name for name in BACKENDS[backend] if all(map(find_spec, _NEEDS.get(name.partition(":")[0], ())))]
 
 
-def named(name: str) -> type[Subject]:
-    """Return the class of a subject, importing what it needs."""
+def load_library(name: str) -> type[MeasuredLibrary]:
+    """Return the class for a name such as "raw_redis:RawRedis"; imports its module."""
     module, _, kind = name.partition(":")
-    found: type[Subject] = getattr(import_module(f"{__name__}.{module}"), kind)
+    found: type[MeasuredLibrary] = getattr(import_module(f"{__name__}.{module}"), kind)
     return found

@@ -1,7 +1,7 @@
-"""Ours, twice: the library as applications use it, and a backend alone, below the core.
+"""`chathistory`, twice: the library as applications use it, and a backend alone, without the core.
 
-The difference between the two is what the core does for every backend: checking and copying what is handed in, ids and
-checksums, the fold (title, totals, preview), the queue of the process.
+The difference between the two is the work of the core: checking and copying messages, ids and checksums, the state
+(title, totals, preview), the queue of the process.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from chathistory.errors import Conflict
 from chathistory.log.clock import fresh_token
 
 from ..samples import INFO, Turn, fresh_name, turn
-from .library_base import Subject
+from .library_base import MeasuredLibrary
 
 __all__ = ["Chathistory", "Store"]
 
 _ONE = [json.dumps(turn()[0])]
 _BEGIN, _STEP = 1_760_000_000_000_000, 90_000_000  # a conversation in 90 seconds: 40 in an hour
-_BATCH, _BY_TURNS = 500, 250  # a long past comes in batches, the newest turns come one by one, as in life
+_BATCH, _BY_TURNS = 500, 250  # old turns are stored in batches, the newest one by one
 
 
 @contextmanager
 def _without_syncing() -> Iterator[None]:
     """Do not wait for the disk during the block: 20,000 new files would take minutes."""
-    from unittest.mock import patch  # it loads asyncio, which no fresh process of ours needs
+    from unittest.mock import patch  # imports asyncio, which a fresh process does not need
 
     with patch("os.fsync", lambda _: None), patch("chathistory_file.write._sync", lambda _: None):
         yield
 
 
-class _Ours(Subject):
+class _ChathistoryBase(MeasuredLibrary):
     imports: ClassVar[str] = "import chathistory"
 
     def __init__(self, place: str) -> None:
@@ -50,22 +50,24 @@ class _Ours(Subject):
             for turn in turns[past:]:
                 self.append(name, turn)
 
-    def fill_shelf(self, count: int) -> None:
-        if self.store.heads(self._shelf(count), limit=1).items:
+    def fill_conversations(self, count: int) -> None:
+        if self.store.heads(self._listing_scope(count), limit=1).items:
             return
         with _without_syncing():
             for number in range(count):
                 revision = Revision(fresh_token(), _BEGIN + number * _STEP, None, INFO)
-                self.store.append(Key(self._shelf(count), f"chat-{number}"), _ONE, after=None, revision=revision)
+                self.store.append(
+                    Key(self._listing_scope(count), f"chat-{number}"), _ONE, after=None, revision=revision
+                )
 
-    def _shelf(self, count: int) -> str:
-        return f"shelf-{count}"
+    def _listing_scope(self, count: int) -> str:
+        return f"listing-{count}"
 
     def close(self) -> None:
         self.store.close()
 
 
-class Chathistory(_Ours):
+class Chathistory(_ChathistoryBase):
     """The library: `History` and `Conversation`."""
 
     name: ClassVar[str] = "chathistory"
@@ -85,7 +87,7 @@ class Chathistory(_Ours):
         return self._chat(name).messages()
 
     def recent(self, count: int) -> list[Any]:
-        return list(self.history.list(scope=self._shelf(count)).items)
+        return list(self.history.list(scope=self._listing_scope(count)).items)
 
     def kept(self, given: Any) -> Any:
         name = fresh_name()
@@ -100,7 +102,7 @@ class Chathistory(_Ours):
         return chat
 
 
-class Store(_Ours):
+class Store(_ChathistoryBase):
     """The backend alone: the same bytes of JSON as the raw form, with guard, head and index."""
 
     name: ClassVar[str] = "backend alone"
@@ -114,7 +116,7 @@ class Store(_Ours):
         seen = threading.get_ident(), name
         while True:
             try:
-                self._heads[seen] = self._stored(name, bodies, self._heads.get(seen))
+                self._heads[seen] = self._append_once(name, bodies, self._heads.get(seen))
             except Conflict as conflict:
                 self._heads[seen] = conflict.head
             else:
@@ -133,9 +135,9 @@ class Store(_Ours):
         return messages
 
     def recent(self, count: int) -> list[Any]:
-        return list(self.store.heads(self._shelf(count)).items)
+        return list(self.store.heads(self._listing_scope(count)).items)
 
-    def _stored(self, name: str, bodies: list[str], head: Head | None) -> Head:
+    def _append_once(self, name: str, bodies: list[str], head: Head | None) -> Head:
         updated = head.revision.updated + 1 if head else _BEGIN
         revision = Revision(fresh_token(), updated, None, INFO)
         return self.store.append(self._key(name), bodies, after=head, revision=revision)

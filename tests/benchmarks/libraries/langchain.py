@@ -9,7 +9,7 @@ from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from ..samples import Turn, fresh_name
-from .library_base import Subject
+from .library_base import MeasuredLibrary
 
 __all__ = ["LangchainFile", "LangchainMongo", "LangchainRedis", "LangchainSQLite"]
 
@@ -17,7 +17,7 @@ _CLASSES: dict[str, Callable[..., Any]] = {"user": HumanMessage, "assistant": AI
 _ROLES = {"human": "user", "ai": "assistant", "system": "system"}
 
 
-class _Langchain(Subject):
+class _Langchain(MeasuredLibrary):
     _made: ClassVar[bool] = True  # whether an object is kept for a conversation
 
     def __init__(self, place: str) -> None:
@@ -42,16 +42,16 @@ class _Langchain(Subject):
     def kept(self, given: Any) -> Any:
         name = fresh_name()
         self.append(name, [given])
-        (found,) = self._opened(name).messages
+        (found,) = self._open_history(name).messages
         return {"role": _ROLES[found.type], "content": found.content}
 
     def _chat(self, name: str) -> BaseChatMessageHistory:
         chat = self._chats.get(name)
         if chat is None:
-            chat = self._chats[name] = self._opened(name)
+            chat = self._chats[name] = self._open_history(name)
         return chat
 
-    def _opened(self, name: str) -> BaseChatMessageHistory:
+    def _open_history(self, name: str) -> BaseChatMessageHistory:
         raise NotImplementedError
 
 

@@ -1,7 +1,7 @@
-"""What everybody who is measured can be asked to do; small, so that another library is soon put beside ours.
+"""The interface of a library that is measured; small, so that another library is quickly added.
 
-A subject is made anew for each place (a folder, a server's URL), and opens what it needs when it is first asked. What a
-library has no way to do raises `Unable`: the tables show that as a dash.
+An instance is made for each place (a folder or the URL of a server), and connects with its first call. What a library
+cannot do raises `NotSupported`; the tables show a dash for it.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import Any, ClassVar
 
 from ..samples import Turn, text_of
 
-__all__ = ["Subject", "Unable"]
+__all__ = ["MeasuredLibrary", "NotSupported"]
 
 
-class Unable(Exception):
-    """This library cannot do that."""
+class NotSupported(Exception):
+    """The library cannot do this."""
 
 
-class Subject(ABC):
-    """One way to keep conversations. `place` is what a `servers.Place` gives for its backend."""
+class MeasuredLibrary(ABC):
+    """One way to keep conversations. `place` is a URL from `servers.MeasuredPlace`."""
 
     name: ClassVar[str]
-    imports: ClassVar[str]  # the statement that a program begins with
+    imports: ClassVar[str]  # the import statement of a program
 
     def __init__(self, place: str) -> None:
         self.place = place
 
     @abstractmethod
     def append(self, name: str, turn: Turn) -> object:
-        """Store the two messages of a turn behind what is there; durable on return, as far as this way ever is."""
+        """Append the two messages of a turn; durable on return, as far as the library is."""
 
     @abstractmethod
     def tail(self, name: str) -> list[Any]:
@@ -40,7 +40,7 @@ class Subject(ABC):
         """Return all messages, oldest first."""
 
     def fill(self, name: str, turns: list[Turn]) -> None:
-        """Store many turns in a new conversation, as fast as may be."""
+        """Store many turns in a new conversation, as fast as possible."""
         for turn in turns:
             self.append(name, turn)
 
@@ -48,21 +48,21 @@ class Subject(ABC):
         """Append to a conversation to which other threads append as well."""
         return self.append(name, turn)
 
-    def fill_shelf(self, count: int) -> None:
-        """Make `count` conversations on a shelf of its own."""
-        raise Unable
+    def fill_conversations(self, count: int) -> None:
+        """Create `count` conversations in a separate listing."""
+        raise NotSupported
 
     def recent(self, count: int) -> list[Any]:
-        """Return the 20 conversations of that shelf with the newest activity, newest first."""
-        raise Unable
+        """Return the 20 most recently used conversations of that listing, newest first."""
+        raise NotSupported
 
     def texts(self, name: str) -> list[str]:
         """Return the first text of each message."""
         return [text_of(message) for message in self.load(name)]
 
     def kept(self, given: Any) -> Any:
-        """Store a message and return what a program that opens the conversation later finds in its place."""
-        raise Unable
+        """Store a message, and return it as a program that opens the conversation later reads it."""
+        raise NotSupported
 
-    def close(self) -> None:  # noqa: B027  # most have nothing to do
-        """Let go of connections."""
+    def close(self) -> None:  # noqa: B027  # optional
+        """Close connections."""

@@ -8,14 +8,14 @@ from collections.abc import Coroutine
 from typing import Any, ClassVar, TypeVar
 
 from ..samples import Turn, fresh_name
-from .library_base import Subject
+from .library_base import MeasuredLibrary
 
 __all__ = ["AgentsMongo", "AgentsRedis", "AgentsSQLite"]
 
 T = TypeVar("T")
 
 
-class _Agents(Subject):
+class _Agents(MeasuredLibrary):
     def __init__(self, place: str) -> None:
         super().__init__(place)
         self._own = threading.local()
@@ -29,24 +29,24 @@ class _Agents(Subject):
             loop.close()
 
     def append(self, name: str, turn: Turn) -> object:
-        return self._done(self._session(name).add_items(turn))
+        return self._run_until_done(self._session(name).add_items(turn))
 
     def fill(self, name: str, turns: list[Turn]) -> None:
         self.append(name, [message for turn in turns for message in turn])
 
     def tail(self, name: str) -> list[Any]:
-        return self._done(self._session(name).get_items(limit=20))
+        return self._run_until_done(self._session(name).get_items(limit=20))
 
     def load(self, name: str) -> list[Any]:
-        return self._done(self._session(name).get_items())
+        return self._run_until_done(self._session(name).get_items())
 
     def kept(self, given: Any) -> Any:
         name = fresh_name()
         self.append(name, [given])
-        (found,) = self._done(self._opened(name).get_items())
+        (found,) = self._run_until_done(self._open_session(name).get_items())
         return found
 
-    def _done(self, work: Coroutine[Any, Any, T]) -> T:
+    def _run_until_done(self, work: Coroutine[Any, Any, T]) -> T:
         return self._loop().run_until_complete(work)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -65,10 +65,10 @@ class _Agents(Subject):
         self._loop()
         session = self._own.sessions.get(name)
         if session is None:
-            session = self._own.sessions[name] = self._opened(name)
+            session = self._own.sessions[name] = self._open_session(name)
         return session
 
-    def _opened(self, name: str) -> Any:
+    def _open_session(self, name: str) -> Any:
         raise NotImplementedError
 
 

@@ -1,6 +1,6 @@
 """The raw form of `file:`: lock, open, json.dumps, write, fdatasync, close; read by seeking back and json.loads.
 
-It keeps no version, checksum, batch or order, and finds no tail that is longer than it guesses.
+It keeps no version, checksum, batch or order, and reads no tail that is longer than its guess of 32 kB.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..samples import Turn
-from .library_base import Subject
+from .library_base import MeasuredLibrary
 
 __all__ = ["RawFile"]
 
 _GUESS = 32 * 1024
 
 
-class RawFile(Subject):
+class RawFile(MeasuredLibrary):
     """A program with a file of lines for each conversation."""
 
     name: ClassVar[str] = "raw"
@@ -52,8 +52,8 @@ class RawFile(Subject):
         with self._path(name).open(encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
-    def fill_shelf(self, count: int) -> None:
-        folder = self._root / f"shelf-{count}"
+    def fill_conversations(self, count: int) -> None:
+        folder = self._root / f"listing-{count}"
         folder.mkdir(exist_ok=True)
         for number in range(count):
             path = folder / f"chat-{number}.jsonl"
@@ -61,7 +61,7 @@ class RawFile(Subject):
             os.utime(path, ns=(number * 10**9, number * 10**9))
 
     def recent(self, count: int) -> list[Any]:
-        with os.scandir(self._root / f"shelf-{count}") as entries:
+        with os.scandir(self._root / f"listing-{count}") as entries:
             return heapq.nlargest(20, ((entry.stat().st_mtime_ns, entry.name) for entry in entries))
 
     def _path(self, name: str) -> Path:

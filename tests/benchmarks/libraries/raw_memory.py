@@ -7,13 +7,13 @@ import heapq
 from typing import Any, ClassVar
 
 from ..samples import Message, Turn
-from .library_base import Subject
+from .library_base import MeasuredLibrary
 
 __all__ = ["RawMemory"]
 
 
-class RawMemory(Subject):
-    """A program that keeps lists, and lets nobody change what is in them."""
+class RawMemory(MeasuredLibrary):
+    """A program that keeps lists, protected from changes by their readers."""
 
     name: ClassVar[str] = "raw"
     imports: ClassVar[str] = "import copy"
@@ -21,7 +21,7 @@ class RawMemory(Subject):
     def __init__(self, place: str) -> None:
         super().__init__(place)
         self._chats: dict[str, list[Message]] = {}
-        self._shelf: dict[str, int] = {}
+        self._activity: dict[str, int] = {}
 
     def append(self, name: str, turn: Turn) -> object:
         return self._chats.setdefault(name, []).extend(copy.deepcopy(turn))
@@ -32,8 +32,8 @@ class RawMemory(Subject):
     def load(self, name: str) -> list[Any]:
         return copy.deepcopy(self._chats[name])
 
-    def fill_shelf(self, count: int) -> None:
-        self._shelf = {f"chat-{number}": number for number in range(count)}
+    def fill_conversations(self, count: int) -> None:
+        self._activity = {f"chat-{number}": number for number in range(count)}
 
     def recent(self, count: int) -> list[Any]:
-        return heapq.nlargest(20, self._shelf.items(), key=lambda item: item[1])
+        return heapq.nlargest(20, self._activity.items(), key=lambda item: item[1])

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import pymongo
 
 from ..samples import INFO, Turn
-from .library_base import Subject
+from .library_base import MeasuredLibrary
 
 __all__ = ["RawMongo"]
 
 
-class RawMongo(Subject):
+class RawMongo(MeasuredLibrary):
     """A program with a document for each turn."""
 
     name: ClassVar[str] = "raw"
@@ -49,13 +49,13 @@ class RawMongo(Subject):
         found = self._turns.find({"chat": name}).sort("n", 1)
         return [json.loads(line) for each in found for line in each["lines"]]
 
-    def fill_shelf(self, count: int) -> None:
-        shelf = self._client["raw"][f"shelf{count}"]
-        shelf.create_index([("scope", 1), ("updated", -1)])
-        shelf.insert_many([{"scope": "s", "id": f"chat-{n}", "updated": n, "info": INFO} for n in range(count)])
+    def fill_conversations(self, count: int) -> None:
+        collection = self._client["raw"][f"listing{count}"]
+        collection.create_index([("scope", 1), ("updated", -1)])
+        collection.insert_many([{"scope": "s", "id": f"chat-{n}", "updated": n, "info": INFO} for n in range(count)])
 
     def recent(self, count: int) -> list[Any]:
-        return list(self._client["raw"][f"shelf{count}"].find({"scope": "s"}).sort("updated", -1).limit(20))
+        return list(self._client["raw"][f"listing{count}"].find({"scope": "s"}).sort("updated", -1).limit(20))
 
     def close(self) -> None:
         self._client.close()

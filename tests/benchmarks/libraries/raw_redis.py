@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import redis
 
 from ..samples import INFO, Turn
-from .library_base import Subject
+from .library_base import MeasuredLibrary
 
 __all__ = ["RawRedis"]
 
@@ -25,7 +25,7 @@ return 1
 """
 
 
-class RawRedis(Subject):
+class RawRedis(MeasuredLibrary):
     """A program with a list, a hash and one sorted set."""
 
     name: ClassVar[str] = "raw"
@@ -59,11 +59,11 @@ class RawRedis(Subject):
     def load(self, name: str) -> list[Any]:
         return [json.loads(line) for line in self._client.lrange(f"raw:{name}", 0, -1)]
 
-    def fill_shelf(self, count: int) -> None:
-        self._client.zadd(f"raw:shelf-{count}", {f"chat-{number}": number for number in range(count)})
+    def fill_conversations(self, count: int) -> None:
+        self._client.zadd(f"raw:listing-{count}", {f"chat-{number}": number for number in range(count)})
 
     def recent(self, count: int) -> list[Any]:
-        return self._client.zrevrange(f"raw:shelf-{count}", 0, 19, withscores=True)
+        return self._client.zrevrange(f"raw:listing-{count}", 0, 19, withscores=True)
 
     def close(self) -> None:
         self._client.close()

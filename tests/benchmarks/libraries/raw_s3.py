@@ -1,7 +1,7 @@
 """The raw form of `s3:`: the fewest requests that move the same bytes. One PUT for a turn, one GET to read it back.
 
-No program could work like that: the objects that are read whole are written once, by `fill`. A listing is a LIST of all
-conversations, for S3 sorts by name alone.
+No program could work like this: the objects that are read whole are written once, by `fill`. A listing is a LIST of all
+conversations, since S3 sorts by name only.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import boto3
 
 from ..samples import Turn, fresh_name
-from .library_base import Subject
+from .library_base import MeasuredLibrary
 
 __all__ = ["RawS3"]
 
 
-class RawS3(Subject):
+class RawS3(MeasuredLibrary):
     """The limit, not a design."""
 
     name: ClassVar[str] = "raw"
@@ -50,13 +50,13 @@ class RawS3(Subject):
         return [message["content"] if index == 0 else message["content"][0]["text"]
                 for key in keys for index, message in enumerate(self._get(key))]  # fmt: skip
 
-    def fill_shelf(self, count: int) -> None:
+    def fill_conversations(self, count: int) -> None:
         for number in range(count):
-            self._put(f"shelf-{count}/chat-{number}", [])
+            self._put(f"listing-{count}/chat-{number}", [])
 
     def recent(self, count: int) -> list[Any]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=f"raw/shelf-{count}/"
+            Bucket=self._bucket, Prefix=f"raw/listing-{count}/"
         )
         found = (each for page in pages for each in page["Contents"])
         return heapq.nlargest(20, found, key=lambda each: each["LastModified"])

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from chathistory_template import TemplateStore, _put, _summed
+from chathistory_template import TemplateStore, _add_checksum, _write_head
 
 from chathistory import Head, hookimpl
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable
@@ -37,14 +37,14 @@ class Late(TemplateStore):
 
     appends = 0
 
-    def _connected(self):
+    def _connect(self):
         db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        with closing(super()._connected()) as disk:
+        with closing(super()._connect()) as disk:
             disk.backup(db)
         return db
 
     def _save(self):
-        with closing(super()._connected()) as disk:
+        with closing(super()._connect()) as disk:
             self._db.backup(disk)
 
     def append(self, key, bodies, *, after, revision, first=0):
@@ -132,7 +132,7 @@ class ForgetsTheStartFirst(TemplateStore):
 
     def forget(self, key, *, before):
         with self._transaction(key) as (db, head):
-            new = head and _put(db, replace(head, start=min(max(before, head.start), head.end)))
+            new = head and _write_head(db, replace(head, start=min(max(before, head.start), head.end)))
         time.sleep(0.01)
         for position in range(head.start, new.start) if head else ():
             with self._transaction() as (db, _):
@@ -149,11 +149,11 @@ class HeadLater(TemplateStore):
             if (head and head.revision.version) != (after and after.revision.version):
                 raise Conflict(key, head)
             start, end = (head.start, head.end) if head else (first, first)
-            rows = [_summed(key.scope, key.id, position, body) for position, body in enumerate(bodies, end)]
+            rows = [_add_checksum(key.scope, key.id, position, body) for position, body in enumerate(bodies, end)]
             db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
         time.sleep(0.05)
         with self._transaction() as (db, _):
-            return _put(db, Head(key, start, end + len(bodies), revision))
+            return _write_head(db, Head(key, start, end + len(bodies), revision))
 
 
 @caught_by(10, "test_four_processes_lose_nothing", "after a head that was not present")

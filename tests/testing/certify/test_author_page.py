@@ -32,7 +32,7 @@ def test_the_page_names_every_hook_and_option_of_the_command():
         assert not isinstance(option, Option) or option.name in {"help", "debug"} or option.opts[0] in PAGE, option.name
 
 
-def test_the_command_can_be_asked_for_every_guarantee():
+def test_the_option_only_takes_the_number_of_every_guarantee():
     [only] = [param for param in certify.params if param.name == "only"]
     assert (only.type.min, only.type.max) == (1, LISTING)
     assert f"{LISTING}: the listing" in only.help

@@ -70,9 +70,9 @@ def test_the_report_names_each_guarantee_what_was_seen_and_expected(plugin, comm
     assert "does not fit" not in done.errors
 
 
-def test_what_was_not_tested_is_listed_and_counts_if_all_is_asked_for(command):
-    asked = ("certify", "template:./history.db", "--only", "3", "--only", "4")
-    done = command(*asked)
+def test_tests_that_did_not_run_are_listed_and_fail_with_complete(command):
+    words = ("certify", "template:./history.db", "--only", "3", "--only", "4")
+    done = command(*words)
     assert done.code == 0
     for hook, test in (("lose_answer", "an append whose answer never comes"), ("crash", "what keeps the data crashes")):
         assert f"not tested: needs the hook `{hook}` [1 test]\n        {test}\n" in done.output
@@ -80,10 +80,10 @@ def test_what_was_not_tested_is_listed_and_counts_if_all_is_asked_for(command):
     assert done.output.splitlines()[-1] == (
         "kept: retry-safe, durable on return; this is no certificate, for the other guarantees were not tested"
     )
-    done = command(*asked, "--complete")
+    done = command(*words, "--complete")
     assert done.code == 1
     assert "NOT complete" in done.output
-    assert command(*asked, *HOOKS, "--complete").code == 0
+    assert command(*words, *HOOKS, "--complete").code == 0
 
 
 def test_what_was_not_tested_is_listed_for_programs(command):
@@ -110,9 +110,9 @@ def test_what_was_not_tested_is_listed_for_programs(command):
         (("needs a hook",), (1,), "kept: atomic; this is no certificate, for the other guarantees were not tested"),
     ],
 )
-def test_the_verdict_says_no_more_than_was_tested(left_out, only, verdict):
+def test_the_verdict_says_no_more_than_was_tested(not_run, only, verdict):
     outcomes = [Outcome(f"test_{number}", number, "passed", "") for number in GUARANTEES if number in only or not only]
-    outcomes += [Outcome(f"test_it[{at}]", 1, "left out", reason) for at, reason in enumerate(left_out)]
+    outcomes += [Outcome(f"test_it[{at}]", 1, "left out", reason) for at, reason in enumerate(not_run)]
     certificate = Certificate(
         store="memory:",
         backend="MemoryStore",
@@ -126,20 +126,20 @@ def test_the_verdict_says_no_more_than_was_tested(left_out, only, verdict):
     lines = list(certificate.lines())
     assert lines[-1] == verdict
     assert certificate.to_dict()["certified"] is (not only)
-    for reason in left_out:
+    for reason in not_run:
         assert any(reason.removeprefix("traits: ") in line for line in lines)
-    assert lines.count("        it") == len(set(left_out))
+    assert lines.count("        it") == len(set(not_run))
 
 
-def test_a_store_that_cannot_be_reached_is_asked_for(command):
-    asked = ("certify", "template:./history.db", "--only", "11")
-    done = command(*asked)
+def test_an_unreachable_store_is_listed_as_needed(command):
+    words = ("certify", "template:./history.db", "--only", "11")
+    done = command(*words)
     assert done.code == 0, done.output
     assert (
         "not tested: needs a store that cannot be reached (--unreachable URL, or the hook `unreachable_store`)"
         in done.output
     )
-    done = command(*asked, "--unreachable", "template:/dev/null/history.db", "--json")
+    done = command(*words, "--unreachable", "template:/dev/null/history.db", "--json")
     assert done.code == 0, done.output
     [guarantee] = done.data["guarantees"]
     assert guarantee["passed"] > 20
@@ -152,7 +152,7 @@ def test_a_kit_that_does_not_come_to_its_end_certifies_nothing(monkeypatch):
         certify("memory:")
 
 
-def test_whoever_waits_is_told_how_far_it_is(capsys):
+def test_progress_is_printed_on_standard_error(capsys):
     for done in (3, 4):
         _print_progress(done, 4)
     assert capsys.readouterr().err == "\r3 of 4 tests\r4 of 4 tests\n"
@@ -165,7 +165,7 @@ def test_a_scoped_store_is_not_opened_by_a_url_and_passes_on_what_is_no_head():
         assert ScopedStore(store, ScopeNames())._rename_head("no head") == "no head"
 
 
-def test_scopes_that_cannot_be_emptied_are_told():
+def test_scopes_that_cannot_be_emptied_are_reported():
     target = Target(url="file:/dev/null/history")
     with MemoryStore() as store:
         scoped = ScopedStore(store, ScopeNames())
@@ -231,7 +231,7 @@ def test_an_exclusive_place_is_empty_and_is_used_by_plain_names(command, place):
     assert "has to be empty" in done.errors
 
 
-def test_a_store_that_does_not_remove_is_told_to_have_left_something(plugin, command):
+def test_a_store_that_does_not_remove_is_reported(plugin, command):
     source = """
         from chathistory import hookimpl
         from chathistory_template import TemplateStore
@@ -268,10 +268,10 @@ def test_it_can_be_reached_by_a_url_with_a_secret_that_nobody_sees(command):
         (("template:x", "--hooks", ""), "cannot be imported"),
     ],
 )
-def test_what_cannot_be_certified_says_why(command, words, told):
+def test_what_cannot_be_certified_says_why(command, words, message):
     done = command("certify", *words)
     assert (done.code, done.output) == (1, "")
-    assert told in done.errors
+    assert message in done.errors
     assert len(done.errors.splitlines()) == 1, done.errors
 
 
@@ -290,16 +290,16 @@ def test_options_and_plugins_of_the_callers_pytest_play_no_part(command, place):
     assert done.code == 0, done.errors
 
 
-def test_names_are_fresh_and_told_apart():
+def test_names_are_fresh_and_distinct():
     names = ScopeNames()
     cut = ("x" * length for length in range(200, LONGEST_NAME + 1))  # of which the long ones become as long as others
     scopes = sorted({*NAMES, *(name for pair in NEIGHBOURS for name in pair), *cut})
-    real = [names.stored_scope(scope) for scope in scopes]
-    assert len(set(real)) == len(scopes)
-    assert all(len(name) <= LONGEST_NAME for name in real)
-    assert {names.original_key(Key(name, "id")).scope for name in real} == set(scopes)
+    stored = [names.stored_scope(scope) for scope in scopes]
+    assert len(set(stored)) == len(scopes)
+    assert all(len(name) <= LONGEST_NAME for name in stored)
+    assert {names.original_key(Key(name, "id")).scope for name in stored} == set(scopes)
     assert names.stored_scope("foobar").startswith(names.stored_scope("foo"))
-    assert set(real).isdisjoint(map(ScopeNames().stored_scope, scopes))
+    assert set(stored).isdisjoint(map(ScopeNames().stored_scope, scopes))
     assert [ScopeNames(plain=True).stored_scope(scope) for scope in scopes] == scopes
 
 

@@ -45,8 +45,8 @@ class TestLMDB(HistoryStoreContract):
 
 def test_it_is_certified_by_the_command(plugin, command):
     plugin("lmdb", "chathistory_lmdb")
-    asked = [word for number in (3, 4, 6, 10) for word in ("--only", str(number))]
-    done = command("certify", "lmdb:./history.lmdb", "--json", *asked)
+    options = [word for number in (3, 4, 6, 10) for word in ("--only", str(number))]
+    done = command("certify", "lmdb:./history.lmdb", "--json", *options)
     assert (done.code, done.errors) == (0, "")
     assert done.data["backend"] == "LMDBStore of lmdb-plugin 1.0"
     assert [each["passed"] > 0 for each in done.data["guarantees"]] == [True] * 4

@@ -84,18 +84,18 @@ TOO_NEW = {
 
 
 @pytest.fixture
-def told(command):
-    """Say what becomes of a plugin that is asked for: the error in one line, and that the others go on."""
+def plugin_error(command):
+    """Return the error that a command prints for a plugin, and check that other backends still work."""
 
-    def told(scheme):
+    def open_plugin(scheme):
         done = command("list", "--store", f"{scheme}:./history.db")
         assert (done.code, done.output) == (1, ""), done
         assert command("list", "--store", "memory:").code == 0, "others have to go on"
-        told, where = done.errors.splitlines()
+        message, where = done.errors.splitlines()
         assert where == "the store is set here: --store"
-        return f"{told}\n"
+        return f"{message}\n"
 
-    return told
+    return open_plugin
 
 
 def test_an_older_plugin_of_this_version_works(plugin, command):
@@ -113,18 +113,18 @@ def test_a_newer_plugin_of_this_version_works_if_it_can(plugin, command, what):
 
 
 @pytest.mark.parametrize("what", TOO_NEW)
-def test_a_newer_plugin_that_cannot_work_says_what_it_asks_for(plugin, told, what):
+def test_a_newer_plugin_that_cannot_work_says_what_it_asks_for(plugin, plugin_error, what):
     source, words = TOO_NEW[what]
     plugin("newer", "newer_plugin", HEAD + source, requires="chathistory>=9.5")
-    error = told("newer")
+    error = plugin_error("newer")
     for word in ("newer:", "newer-plugin", *words, f"it requires chathistory>=9.5; this is {__version__}"):
         assert word in error
 
 
 @pytest.mark.parametrize("group", ["chathistory.v2", "chathistory.v0"])
-def test_a_plugin_for_another_version_says_so(plugin, told, group):
+def test_a_plugin_for_another_version_says_so(plugin, plugin_error, group):
     plugin("other", "other_plugin", "raise SystemError('this is never imported')", group=group)
-    error = told("other")
+    error = plugin_error("other")
     for word in ("other-plugin", group, "chathistory.v1", "to get versions that match, run: pip install"):
         assert word in error
 

@@ -56,26 +56,26 @@ def test_the_template_is_no_part_of_our_wheel(wheels):
 def test_it_passes_the_contract(installed, tmp_path):
     shutil.copytree(TEMPLATE / "tests", tmp_path / "tests")
     shutil.copy(TEMPLATE / "pyproject.toml", tmp_path)
-    told = run(installed / "python", "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path)
-    passed, skipped = re.search(r"(\d+) passed, (\d+) skipped", told).groups()
+    output = run(installed / "python", "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path)
+    passed, skipped = re.search(r"(\d+) passed, (\d+) skipped", output).groups()
     assert int(passed) > 450
     assert int(skipped) == 28, "it has no limits to exceed, does not restore heads, and nothing else is left out"
 
 
 def test_it_holds_a_chat(installed, tmp_path):
-    place = ("--store", "template:./history.db")
-    chat = (installed / "chathistory", "chat", "--fake", "--conversation", "hello", *place)
+    store_option = ("--store", "template:./history.db")
+    chat = (installed / "chathistory", "chat", "--fake", "--conversation", "hello", *store_option)
     assert "You said: Hello (message 1 of" in run(*chat, "Hello", cwd=tmp_path)
     assert "You said: Again (message 3 of" in run(*chat, "Again", cwd=tmp_path)
-    [row] = map(json.loads, run(installed / "chathistory", "list", "--json", *place, cwd=tmp_path).splitlines())
+    [row] = map(json.loads, run(installed / "chathistory", "list", "--json", *store_option, cwd=tmp_path).splitlines())
     assert (row["id"], row["messages"]) == ("hello", 4)
     assert (tmp_path / "history.db").stat().st_mode & 0o077 == 0, "others may read it"
 
 
 def test_it_is_certified_by_the_command(installed, tmp_path):
-    asked = [word for number in (3, 4, 6, 10) for word in ("--only", str(number))]
-    told = run(installed / "chathistory", "certify", "template:./history.db", "--json", *asked, cwd=tmp_path)
-    report = json.loads(told)
+    options = [word for number in (3, 4, 6, 10) for word in ("--only", str(number))]
+    output = run(installed / "chathistory", "certify", "template:./history.db", "--json", *options, cwd=tmp_path)
+    report = json.loads(output)
     assert (report["passed"], report["certified"]) == (True, False), "some guarantees are no certificate"
     assert report["backend"] == "TemplateStore of chathistory-template 1.0.0"
     assert [each["passed"] > 0 for each in report["guarantees"]] == [True] * 4
@@ -92,7 +92,7 @@ def test_a_store_is_as_short_as_its_page_says():
     assert lines_of_code((Path(__file__).with_name("chathistory_lmdb.py")).read_text()) <= 125
 
 
-def test_lines_of_code_are_counted_as_told():
+def test_lines_of_code_leave_out_comments_and_docstrings():
     source = '"""Doc."""\nimport a\nfrom b import (\n    c,\n)\n\n# aside\nx = """\n1\n"""\n'
     source += 'def f():\n    """Doc."""\n    y = 1  # so\n'
     assert lines_of_code(source) == 5

@@ -6,7 +6,7 @@ import zlib
 from contextlib import closing
 from dataclasses import astuple
 
-from chathistory_template import OURS, TemplateStore, _made, _put, _summed
+from chathistory_template import OURS, TemplateStore, _add_checksum, _head_from_row, _write_head
 
 from chathistory.errors import Conflict, CorruptRecord
 from chathistory.storage.abilities import FoundRecords
@@ -43,7 +43,7 @@ class SQLStore(TemplateStore):
 
     @classmethod
     def execute(cls, place, sql, key, *values):
-        with cls(place) as store, closing(store._connected()) as db, db:
+        with cls(place) as store, closing(store._connect()) as db, db:
             db.execute(sql, (*astuple(key), *values))
 
 
@@ -57,23 +57,23 @@ class RecoveringStore(SQLStore):
         if row is None and not rows:
             return None
         start = row[2] if row and not _problem(row) else min((found[2] for found in rows), default=0)
-        end = max((found[2] + 1 for found in rows if found == _summed(*found[:-1])), default=start)
+        end = max((found[2] + 1 for found in rows if found == _add_checksum(*found[:-1])), default=start)
         return FoundRecords(key, _token(row), start, end, _problem(row))
 
     def read_found(self, found, *, start, stop):
         sql = f"SELECT * FROM records WHERE {OURS} AND position >= ? AND position < ? ORDER BY position"
         with self._transaction(begin="BEGIN") as (db, _):
             rows = db.execute(sql, (*astuple(found.key), start, stop)).fetchall()
-        return [Record(row[2], row[3]) for row in rows if row == _summed(*row[:-1])]
+        return [Record(row[2], row[3]) for row in rows if row == _add_checksum(*row[:-1])]
 
     def restore_head(self, found, head):
         with self._transaction() as (db, _):
             row = self._row(db, found.key)
             if _token(row) != found.token:
-                raise Conflict(found.key, None if row is None or _problem(row) else _made(row))
+                raise Conflict(found.key, None if row is None or _problem(row) else _head_from_row(row))
             outside = f"DELETE FROM records WHERE {OURS} AND NOT (position >= ? AND position < ?)"
             db.execute(outside, (*astuple(head.key), head.start, head.end))
-            return _put(db, head)
+            return _write_head(db, head)
 
     def _row(self, db, key):
         return db.execute(f"SELECT * FROM heads WHERE {OURS}", astuple(key)).fetchone()
@@ -85,6 +85,6 @@ def _token(row):
 
 def _problem(row):
     try:
-        return "it is missing" if row is None else _made(row) and None
+        return "it is missing" if row is None else _head_from_row(row) and None
     except CorruptRecord as error:
         return error.reason

@@ -36,7 +36,7 @@ class NamedStore(MemoryStore):
 
     @classmethod
     def remains(cls, place, text):
-        return found_in(MemoryStore._named[str(place)], text)
+        return find_text_in(MemoryStore._named[str(place)], text)
 
 
 class Unreachable:
@@ -80,7 +80,7 @@ class FrugalStore(NamedStore):
         yield from super().keys(scope)
 
 
-def found_in(data, text):
+def find_text_in(data, text):
     """Return where a text is in the dicts of a memory store."""
     kept = [found for scope in data.scopes.values() for found in scope.values()]
     return [str(found.head.key) for found in kept if text in "\n".join([found.head.revision.payload, *found.bodies])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from chathistory_memory import MemoryStore
 from correct_sql_store import SQLStore
-from correct_stores import FrugalStore, LimitedStore, NamedStore, contract_of, found_in
+from correct_stores import FrugalStore, LimitedStore, NamedStore, contract_of, find_text_in
 from store_without_base_class import DuckStore
 from wrong_sql_base import SQL
 
@@ -25,7 +25,7 @@ class TestPrivate(HistoryStoreContract):
             yield self.opened
 
     def remains(self, text):
-        return found_in(self.opened._data, text)
+        return find_text_in(self.opened._data, text)
 
 
 class TestDuck(HistoryStoreContract):
@@ -54,7 +54,7 @@ class TestWrapped(HistoryStoreContract):
 
 
 @pytest.mark.parametrize("wrap", [lambda store: store, WrappedStore])
-def test_a_store_without_the_base_class_is_taken_wherever_a_store_is(wrap):
+def test_a_store_without_the_base_class_is_accepted_everywhere(wrap):
     store = wrap(DuckStore())
     chat = History(store).conversation("c", scope="s")
     chat.append({"role": "user", "content": "hello"})
@@ -82,7 +82,7 @@ class TestSQL(contract_of(SQLStore)):
     """A database: the tests of damage run here."""
 
     @pytest.mark.parametrize("damage", ["id = char(1)", "id = ''", "id = CAST(x'ff' AS TEXT)"])
-    def test_what_has_lost_its_key_is_told_for_its_scope(self, store, damage):
+    def test_a_head_without_a_key_is_reported_for_its_scope(self, store, damage):
         for at in range(3):
             create_conversation(store, Key("scope", f"c{at}"))
         create_conversation(store, Key("other", "c"))
@@ -91,9 +91,9 @@ class TestSQL(contract_of(SQLStore)):
         with self.reopen(store) as other:
             assert [head.key.id for page in read_pages(other, "scope", 1) for head in page.items] == ["c2", "c0"]
             [damaged] = other.heads("scope").damaged
-            told = [*other.heads("scope", limit=1).damaged, *other.damaged_keys("scope"), *other.damaged_keys()]
-            assert [each.where for each in told] == [damaged.where] * 3
-            assert [each.key for each in told] == [None] * 3
+            reported = [*other.heads("scope", limit=1).damaged, *other.damaged_keys("scope"), *other.damaged_keys()]
+            assert [each.where for each in reported] == [damaged.where] * 3
+            assert [each.key for each in reported] == [None] * 3
             assert list(other.damaged_keys("other")) == []
             assert sorted(other.keys("scope")) == [Key("scope", "c0"), Key("scope", "c2")]
             left = other.remove_leftovers("scope")

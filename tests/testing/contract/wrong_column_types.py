@@ -26,21 +26,21 @@ class Columns(SQL):
     scope = ""
     id = ""
 
-    def _connected(self):
+    def _connect(self):
         self._path.touch()
         db = sqlite3.connect(self._path, 60, isolation_level=None, check_same_thread=False)
-        db.create_collation("custom", self.compared)
+        db.create_collation("custom", self.compare)
         schema, columns = chathistory_template.SCHEMA, f"scope {self.scope}, id {self.id}, "
         for after in ("low", "position, body"):
             schema = schema.replace(f"scope, id, {after}", columns + after)
         db.executescript(schema)
         return db
 
-    def compared(self, one, other):
-        folded = self.folded(one), self.folded(other)
+    def compare(self, one, other):
+        folded = self.fold(one), self.fold(other)
         return (folded[0] > folded[1]) - (folded[0] < folded[1])
 
-    def folded(self, text):
+    def fold(self, text):
         return text
 
 
@@ -163,7 +163,7 @@ class TiesByLastWrite(SQL):
         return Page(sorted(page.items, key=self.order, reverse=True), page.next)
 
     def order(self, head):
-        return head.revision.updated, self.now("SELECT rowid FROM heads WHERE id = ?", head.key.id)
+        return head.revision.updated, self.run_now("SELECT rowid FROM heads WHERE id = ?", head.key.id)
 
 
 @caught_by("test_an_append_at_the_same_time_moves_nothing")

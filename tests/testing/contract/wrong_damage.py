@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import astuple, replace
 
-from chathistory_template import OURS, _put
+from chathistory_template import OURS, _write_head
 from wrong_sql_base import SQL
 from wrong_stores import caught_by
 
@@ -73,7 +73,7 @@ class DamageIsGivenOut(SQL):
             return None
         low = max(start if start >= 0 else run.head.end + start, run.head.start)
         high = min(run.head.end if stop is None else stop, run.head.end)
-        rows = self.now(f"SELECT position, body FROM records WHERE {OURS} AND position >= ? AND position < ?",
+        rows = self.run_now(f"SELECT position, body FROM records WHERE {OURS} AND position >= ? AND position < ?",
                         *astuple(key), low, high)  # fmt: skip
         return ReadResult(run.head, [Record(*row) for row in sorted(rows)])
 
@@ -195,7 +195,7 @@ class RestoresUnguarded(SQL):
 
     def restore_head(self, found, head):
         with self._transaction() as (db, _):
-            return _put(db, head)
+            return _write_head(db, head)
 
 
 @caught_by("test_a_new_head_is_guarded_by_what_was_found", "test_what_is_made_anew_meanwhile_is_not_overwritten")
@@ -245,5 +245,5 @@ class DeletedIsRestored(SQL):
     def restore_head(self, found, head):
         if super().find_records(head.key) is None:
             with self._transaction() as (db, _):
-                return _put(db, head)
+                return _write_head(db, head)
         return super().restore_head(found, head)

@@ -226,7 +226,7 @@ class WriteErrorSwallowed(Wrong):
 @caught_by("test_what_is_refused_is_refused_without_the_backend")
 class AsksTheBackendFirst(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
-        self.present(key)
+        self.present_head(key)
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 

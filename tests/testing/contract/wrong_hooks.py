@@ -87,7 +87,7 @@ class ForgetReturnsWhatWas(Wrong):
     """Returns the head as it was before the forget."""
 
     def _forget_records(self, key, before):
-        head = self.present(key)
+        head = self.present_head(key)
         super()._forget_records(key, before)
         return head
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, replace
 
-from chathistory_template import OURS, _put
+from chathistory_template import OURS, _write_head
 from wrong_sql_base import SQL
 from wrong_stores import caught_by
 
@@ -21,8 +21,8 @@ class Tables(SQL):
 
     tables = ""
 
-    def _connected(self):
-        db = super()._connected()
+    def _connect(self):
+        db = super()._connect()
         db.executescript(self.tables)
         return db
 
@@ -33,7 +33,7 @@ class ForgetMovesTheStart(SQL):
 
     def forget(self, key, *, before):
         with self._transaction(key) as (db, head):
-            return head and _put(db, replace(head, start=min(max(before, head.start), head.end)))
+            return head and _write_head(db, replace(head, start=min(max(before, head.start), head.end)))
 
 
 @caught_by(DELETED, "test_nothing_remains_of_the_conversation_before_one_of_the_same_name")
@@ -43,7 +43,7 @@ class DeletedRowsAreMarked(Tables):
     tables = """CREATE TABLE IF NOT EXISTS bin (scope, id, position, body, sum);"""
 
     def delete(self, key, *, version=None):
-        self.now(f"INSERT INTO bin SELECT * FROM records WHERE {OURS}", *astuple(key))
+        self.run_now(f"INSERT INTO bin SELECT * FROM records WHERE {OURS}", *astuple(key))
         return super().delete(key, version=version)
 
 
@@ -54,7 +54,7 @@ class DeletedHeadsAreMarked(Tables):
     tables = """CREATE TABLE IF NOT EXISTS graves (scope, id, low, high, version, updated, expires, info, sum);"""
 
     def delete(self, key, *, version=None):
-        self.now(f"INSERT INTO graves SELECT * FROM heads WHERE {OURS}", *astuple(key))
+        self.run_now(f"INSERT INTO graves SELECT * FROM heads WHERE {OURS}", *astuple(key))
         return super().delete(key, version=version)
 
 
@@ -67,7 +67,7 @@ class AuditTrail(Tables):
     def append(self, key, bodies, *, after, revision, first=0):
         head = super().append(key, bodies, after=after, revision=revision, first=first)
         for body in bodies:
-            self.now("INSERT INTO audit VALUES (?, ?, ?)", *astuple(key), body)
+            self.run_now("INSERT INTO audit VALUES (?, ?, ?)", *astuple(key), body)
         return head
 
 
@@ -75,8 +75,8 @@ class AuditTrail(Tables):
 class FreedPagesKeepTheirText(SQL):
     """Leaves freed pages of its files as they are."""
 
-    def _connected(self):
-        db = super()._connected()
+    def _connect(self):
+        db = super()._connect()
         db.execute("PRAGMA secure_delete = OFF")
         return db
 
@@ -85,8 +85,8 @@ class FreedPagesKeepTheirText(SQL):
 class LogKeepsItsText(SQL):
     """Leaves in its write-ahead log what its files no longer have."""
 
-    def _connected(self):
-        db = super()._connected()
+    def _connect(self):
+        db = super()._connect()
         db.execute("PRAGMA journal_mode = WAL")
         return db
 
@@ -99,9 +99,9 @@ class StagedRowsStay(Tables):
 
     def append(self, key, bodies, *, after, revision, first=0):
         for body in bodies:
-            self.now("INSERT INTO staged VALUES (?, ?, ?, ?)", *astuple(key), revision.version, body)
+            self.run_now("INSERT INTO staged VALUES (?, ?, ?, ?)", *astuple(key), revision.version, body)
         head = super().append(key, bodies, after=after, revision=revision, first=first)
-        self.now("DELETE FROM staged WHERE version = ?", revision.version)
+        self.run_now("DELETE FROM staged WHERE version = ?", revision.version)
         return head
 
 
@@ -112,7 +112,7 @@ class Indexed(Tables):
 
     def append(self, key, bodies, *, after, revision, first=0):
         head = super().append(key, bodies, after=after, revision=revision, first=first)
-        self.now("REPLACE INTO places VALUES (?, ?)", *astuple(key))
+        self.run_now("REPLACE INTO places VALUES (?, ?)", *astuple(key))
         return head
 
     def _read_heads(self, where, *values, count=-1):
@@ -146,7 +146,7 @@ class ScanByRecords(SQL):
 
     def scan_keys(self, scope=None):
         named = set(super().scan_keys(scope))
-        rows = self.now("SELECT DISTINCT scope, id FROM records")
+        rows = self.run_now("SELECT DISTINCT scope, id FROM records")
         return iter([key for key in named if astuple(key) in rows])
 
 

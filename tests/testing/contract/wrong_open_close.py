@@ -75,7 +75,7 @@ class Private(Wrong):
 @caught_by("test_what_was_removed_stays_removed_after_reopen", "test_each_sees_at_once_what_the_other_does")
 class ForgetsForItselfOnly(Wrong):
     def forget(self, key, *, before):
-        head = self.present(key)
+        head = self.present_head(key)
         self.__dict__.setdefault("starts", {})[key] = before
         return head and replace(head, start=min(max(before, head.start), head.end))
 

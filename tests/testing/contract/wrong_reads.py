@@ -17,7 +17,7 @@ class TwoMoments(Wrong):
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
         time.sleep(0.0005)
-        return run and ReadResult(self.present(key) or run.head, run.records)
+        return run and ReadResult(self.present_head(key) or run.head, run.records)
 
 
 class Reading(Wrong):
@@ -75,14 +75,14 @@ class StopIncluded(Wrong):
 @caught_by(RANGES)
 class StopCountsFromTheEnd(Wrong):
     def read(self, key, *, start=0, stop=None):
-        present = self.present(key)
+        present = self.present_head(key)
         return super().read(key, start=start, stop=present.end + stop if present and (stop or 0) < 0 else stop)
 
 
 @caught_by(RANGES)
 class TailOfTheRange(Wrong):
     def read(self, key, *, start=0, stop=None):
-        present = self.present(key)
+        present = self.present_head(key)
         if present and start < 0 and stop is not None:
             start = max(min(stop, present.end) + start, 0)
         return super().read(key, start=start, stop=stop)
@@ -245,7 +245,7 @@ class EmptyNotListed(Paged):
 @caught_by("test_it_is_gone_everywhere", "test_again_and_again")
 class DeletedStaysListed(Wrong):
     def delete(self, key, *, version=None):
-        head = self.present(key)
+        head = self.present_head(key)
         deleted = super().delete(key, version=version)
         self.__dict__.setdefault("gone", []).extend([head] if deleted else [])
         return deleted

@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import contextmanager, nullcontext
 
-from chathistory_template import _head
+from chathistory_template import _read_head
 from correct_sql_store import RecoveringStore
 
 PAUSE = 0.002
@@ -51,10 +51,10 @@ class SQL(RecoveringStore):
         """Commit each statement by itself; the lock of the instance is held all the time."""
         self._open_guard.check()
         with self._lock:
-            db = self._db = self._db or self._connected()
-            yield Paused(db), _head(db, key) if key else None
+            db = self._db = self._db or self._connect()
+            yield Paused(db), _read_head(db, key) if key else None
 
-    def now(self, sql, *values):
+    def run_now(self, sql, *values):
         """Run one statement, in a transaction of its own."""
         with self._transaction() as (db, _):
             return db.execute(sql, values).fetchall()
@@ -75,7 +75,7 @@ class Paused:
             self.db.execute(sql, row)
 
 
-def in_steps(method, *, writes=True):
+def commit_each_statement(method, *, writes=True):
     """Let a method of the store commit each of its statements by itself."""
 
     @functools.wraps(method)

@@ -121,7 +121,7 @@ class Stamping(Wrong):
 
     def append(self, key, bodies, *, after, revision, first=0):
         check_append(bodies, revision, self.traits, first=first)
-        present = self.present(key)
+        present = self.present_head(key)
         changed = self.change(revision, present.revision if present else Revision("", 0))
         return super().append(key, bodies, after=after, revision=changed, first=first)
 
@@ -163,7 +163,7 @@ class TimesInMilliseconds(Stamping):
 
 
 @caught_by("test_an_expiry_counts_microseconds")
-class ExpiryTakenForNanoseconds(Wrong):
+class ExpiryReadAsNanoseconds(Wrong):
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
         return None if run and run.head.revision.expires and run.head.revision.expires < 2_000_000_000_000_000 else run
@@ -173,7 +173,7 @@ class ExpiryTakenForNanoseconds(Wrong):
 class EmptyBatchAccepted(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         if len(bodies) == 0:
-            return self.present(key)
+            return self.present_head(key)
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 

@@ -19,7 +19,7 @@ def caught_by(*tests):
 class Wrong(NamedStore):
     """The base of all of them, which is still right."""
 
-    def present(self, key):
+    def present_head(self, key):
         """Return the present head, None: there is none."""
         with self._data.lock:
             found = self._find_conversation(key)

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from threading import Event, RLock
 
-from chathistory_template import OURS, _head, _put, _summed
+from chathistory_template import OURS, _add_checksum, _read_head, _write_head
 from correct_sql_store import RecoveringStore
-from wrong_sql_base import PAUSE, SQL, Paused, in_steps
+from wrong_sql_base import PAUSE, SQL, Paused, commit_each_statement
 from wrong_stores import caught_by
 
 from chathistory.errors import Conflict
@@ -28,7 +28,7 @@ class ReadCommitted(SQL):
     """Reads the head by one statement and the records by the next, each of its own moment."""
 
     hidden_by_its_lock = True
-    read = in_steps(RecoveringStore.read, writes=False)
+    read = commit_each_statement(RecoveringStore.read, writes=False)
 
 
 @caught_by(ONE_MOMENT)
@@ -49,7 +49,7 @@ class ForgetInSteps(SQL):
     """Deletes the rows, and then moves the start."""
 
     hidden_by_its_lock = True
-    forget = in_steps(RecoveringStore.forget)
+    forget = commit_each_statement(RecoveringStore.forget)
 
 
 @caught_by(DELETED_AT_ONCE)
@@ -57,7 +57,7 @@ class DeleteInSteps(SQL):
     """Deletes the records, and then the head."""
 
     hidden_by_its_lock = True
-    delete = in_steps(RecoveringStore.delete)
+    delete = commit_each_statement(RecoveringStore.delete)
 
 
 @caught_by("test_a_delete_takes_nothing_of_what_is_made_after_it")
@@ -68,7 +68,7 @@ class DeleteHeadFirst(SQL):
 
     def append(self, key, bodies, *, after, revision, first=0):
         if after is None:
-            self.now(f"DELETE FROM records WHERE {OURS} AND NOT EXISTS (SELECT 1 FROM heads WHERE {OURS})",
+            self.run_now(f"DELETE FROM records WHERE {OURS} AND NOT EXISTS (SELECT 1 FROM heads WHERE {OURS})",
                      *astuple(key), *astuple(key))  # fmt: skip
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
@@ -78,7 +78,7 @@ class DeleteHeadFirst(SQL):
                 raise Conflict(key, head)
             gone = bool(db.execute(f"DELETE FROM heads WHERE {OURS}", astuple(key)).rowcount)
         time.sleep(PAUSE)
-        self.now(f"DELETE FROM records WHERE {OURS}", *astuple(key))
+        self.run_now(f"DELETE FROM records WHERE {OURS}", *astuple(key))
         return gone
 
 
@@ -87,7 +87,7 @@ class HeadDeletedAndInserted(SQL):
     """Replaces the head as a DELETE and an INSERT."""
 
     one_writer = False
-    append = in_steps(RecoveringStore.append)
+    append = commit_each_statement(RecoveringStore.append)
 
     @contextmanager
     def _statements(self, key):
@@ -116,12 +116,12 @@ class HeadAfterItsRecords(SQL):
         with self._transaction(key) as (db, head):
             self._check(key, head, after)
             start, end = (head.start, head.end) if head else (first, first)
-            rows = [_summed(*astuple(key), position, body) for position, body in enumerate(batch, end)]
+            rows = [_add_checksum(*astuple(key), position, body) for position, body in enumerate(batch, end)]
             db.executemany("REPLACE INTO records VALUES (?, ?, ?, ?, ?)", rows)
         time.sleep(PAUSE)
         with self._transaction(key) as (db, head):
             self._check(key, head, after)
-            return _put(db, Head(key, head.start if head else start, end + len(batch), revision))
+            return _write_head(db, Head(key, head.start if head else start, end + len(batch), revision))
 
     def _check(self, key, head, after):
         if (head and head.revision.version) != (after and after.revision.version):
@@ -194,7 +194,7 @@ class ForgetPutsAnOldHeadBack(Unguarded):
             with self._transaction() as (db, _):
                 start = min(max(before, head.start), head.end) if head else 0
                 db.execute(f"DELETE FROM records WHERE {OURS} AND position < ?", (*astuple(key), start))
-                return head and _put(db, replace(head, start=start))
+                return head and _write_head(db, replace(head, start=start))
 
 
 @caught_by("test_one_of_many_makes_the_conversation")
@@ -232,7 +232,7 @@ class DirtyReads(SQL):
         if shown is not None:
             with self._transaction() as (db, _):
                 db.execute(f"DELETE FROM records WHERE {OURS} AND position >= ?", (*astuple(shown.key), present.end))
-                _put(db, present)
+                _write_head(db, present)
 
 
 class Replicated(SQL):
@@ -254,7 +254,7 @@ class Replicated(SQL):
         self._open_guard.check()
         replica = self._copied()
         with self._lock:
-            yield replica, _head(replica, key) if key else None
+            yield replica, _read_head(replica, key) if key else None
 
     def append(self, key, bodies, *, after, revision, first=0):
         self._replica = None
@@ -301,8 +301,8 @@ class SnapshotThatNeverEnds(SQL):
 
     _reading = None
 
-    def _connected(self):
-        db = super()._connected()
+    def _connect(self):
+        db = super()._connect()
         db.execute("PRAGMA journal_mode = WAL")
         return db
 
@@ -314,9 +314,9 @@ class SnapshotThatNeverEnds(SQL):
         self._open_guard.check()
         with self._lock:
             if self._reading is None:
-                self._reading = self._connected()
+                self._reading = self._connect()
                 self._reading.execute("BEGIN")
-            yield self._reading, _head(self._reading, key) if key else None
+            yield self._reading, _read_head(self._reading, key) if key else None
 
     def _ended(self):
         if self._reading is not None:

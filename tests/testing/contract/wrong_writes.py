@@ -47,7 +47,7 @@ class OthersInsideABatch(Wrong):
 )
 class NoGuard(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
-        return super().append(key, bodies, after=self.present(key), revision=revision, first=first)
+        return super().append(key, bodies, after=self.present_head(key), revision=revision, first=first)
 
 
 class Believing(Wrong):
@@ -57,7 +57,7 @@ class Believing(Wrong):
         raise AssertionError
 
     def append(self, key, bodies, *, after, revision, first=0):
-        present = self.present(key)
+        present = self.present_head(key)
         if after and present and self.believes(after, present):
             after = present
         return super().append(key, bodies, after=after, revision=revision, first=first)
@@ -96,7 +96,7 @@ class GuardedByFoldedVersion(Believing):
 @caught_by("test_stale_after_a_delete", "test_appending_to_what_never_was")
 class Resurrecting(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
-        if after and self.present(key) is None:
+        if after and self.present_head(key) is None:
             return super().append(key, bodies, after=None, revision=revision, first=after.end)
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
@@ -118,7 +118,7 @@ class EndOfTheWriter(Wrong):
 @caught_by("test_a_repeated_append_is_a_conflict_that_tells")
 class RepeatedInSilence(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
-        present = self.present(key)
+        present = self.present_head(key)
         if present and present.revision == revision:
             return present
         return super().append(key, bodies, after=after, revision=revision, first=first)
@@ -149,17 +149,17 @@ class ConflictWithoutHead(Wrong):
 @caught_by("test_one_of_many_appends_wins", "test_one_of_many_makes_the_conversation")
 class NotThreadSafe(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
-        present = self.present(key)
+        present = self.present_head(key)
         if (present and present.revision.version) == (after and after.revision.version):
             time.sleep(0.001)  # between the look and the leap
-            after = self.present(key)
+            after = self.present_head(key)
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by("test_one_of_many_deletes_wins")
 class TwoDeletesWin(Wrong):
     def delete(self, key, *, version=None):
-        found = self.present(key) is not None
+        found = self.present_head(key) is not None
         time.sleep(0.001)
         return super().delete(key, version=version) or found
 
@@ -208,7 +208,7 @@ class ForgetBeyondTheEnd(Wrong):
 @caught_by("test_the_revision_stays", "test_a_forget_between_disturbs_no_writer")
 class ForgetChangesVersion(Wrong):
     def forget(self, key, *, before):
-        old, head = self.present(key), super().forget(key, before=before)
+        old, head = self.present_head(key), super().forget(key, before=before)
         return self.put_head(replace(head, revision=replace(head.revision, version="new"))) if head != old else head
 
 

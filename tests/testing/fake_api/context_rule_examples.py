@@ -110,13 +110,13 @@ for edits, words in (
 example("edit unknown", Req(body(context_management={"edits": {}}), betas(EDITING)), edited(), "edits: Input should be")
 EXTRA_FIELD = Req(body(context_management={"clear": 1}), betas(EDITING))
 example("edit unknown", EXTRA_FIELD, edited(), f"context_management.clear: {EXTRA}")
-for edit, asked, needed in (
+for edit, present, needed in (
     (TOOLS, AT_THRESHOLD, EDITING),
     (THOUGHTS, AT_THRESHOLD, EDITING),
     (COMPACT, EDITING, AT_THRESHOLD),
 ):
     sent = body(context_management={"edits": [edit]})
-    example("edit of a beta", Req(sent, betas(asked)), Req(sent, betas(needed)), f"Input tag '{edit['type']}'")
+    example("edit of a beta", Req(sent, betas(present)), Req(sent, betas(needed)), f"Input tag '{edit['type']}'")
 for edit, bad, good in (
     (TOOLS, {"keep": 3}, {"keep": amount("tool_uses", 0)}),
     (TOOLS, {"keep": amount("tool_uses", -1)}, {"trigger": amount("tool_uses", 1)}),
@@ -198,10 +198,10 @@ example(
     on_demand(reply([BLOCK | {"cache_control": {"type": "ephemeral"}}]), user()),
     "`compaction` block `content` does not match its `signature`",
 )
-for told in ([{"type": "tool_removal"}], None):
+for changes in ([{"type": "tool_removal"}], None):
     example(
         "compaction tool changes changed",
-        on_demand(reply([CHANGED | {"tool_changes": told}]), user()),
+        on_demand(reply([CHANGED | {"tool_changes": changes}]), user()),
         on_demand(reply([CHANGED]), user()),
         "`tool_changes` does not match",
     )

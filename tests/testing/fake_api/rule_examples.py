@@ -37,8 +37,8 @@ class Example:
 
     def api(self, req):
         """A fake that this request can be sent to next."""
-        told = [self.reply, "then"] if self.before else None
-        api = FakeMessagesAPI(told, strict_first_role=req.strict, **self.options)
+        reply_script = [self.reply, "then"] if self.before else None
+        api = FakeMessagesAPI(reply_script, strict_first_role=req.strict, **self.options)
         if self.before:
             spoken(api, self.before)
         return api
@@ -228,32 +228,32 @@ example(
 SYSTEM_BETAS = beta("mid-conversation-system-clear-at-2026-08-21,mid-conversation-output-config-2026-07-01")
 
 
-def held(**more):
+def system_message(**more):
     return Req(body(user(), system(**more)), SYSTEM_BETAS)
 
 
 example(
     "message field unknown",
-    held(output_config={"effort": "low", "x": 1}),
-    held(output_config={}),
+    system_message(output_config={"effort": "low", "x": 1}),
+    system_message(output_config={}),
     f"messages.1.output_config.x: {EXTRA}",
 )
 example(
     "system field of another kind",
-    held(clear_at="soon"),
-    held(clear_at=None),
+    system_message(clear_at="soon"),
+    system_message(clear_at=None),
     "messages.1.clear_at: Input should be 'next_user_message' or 'never'",
 )
 example(
     "system field of another kind",
-    held(output_config="low"),
-    held(output_config=None),
+    system_message(output_config="low"),
+    system_message(output_config=None),
     "messages.1.output_config: Input should be a valid dictionary",
 )
 example(
     "system field of another kind",
-    held(output_config={"effort": "huge"}),
-    held(output_config={"effort": None}),
+    system_message(output_config={"effort": "huge"}),
+    system_message(output_config={"effort": None}),
     "messages.1.output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'",
 )
 example("content of another kind", body(user(None)), FINE, "messages.0.content: Input should be")

@@ -21,14 +21,14 @@ DROP = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_
 NOTHING = {"input_tokens": 0, "output_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
 
 
-def thoughtful(asked):
-    return [THINKING, text(f"Reply {len(asked['messages'])}")]
+def reply_with_thinking(body):
+    return [THINKING, text(f"Reply {len(body['messages'])}")]
 
 
 class Talk:
     """A conversation in which each reply has thinking, sent as the tests please."""
 
-    def __init__(self, replies=thoughtful, *, turns=4, betas=(ON_DEMAND, CONTROLS), **options):
+    def __init__(self, replies=reply_with_thinking, *, turns=4, betas=(ON_DEMAND, CONTROLS), **options):
         self.messages = []
         self.setup = {"system": "S", "tools": [TOOL], "model": MODEL, "max_tokens": 99, "betas": list(betas)}
         self.api = FakeMessagesAPI(replies, **options)
@@ -215,7 +215,7 @@ def test_dropped_thinking_is_reported_and_not_counted():
     assert message.usage.input_tokens == bare.usage.input_tokens
 
 
-def test_nothing_is_told_of_dropped_thinking_without_the_beta_for_it():
+def test_dropped_thinking_is_not_reported_without_its_beta():
     assert "input_transformations" not in Talk(betas=[ON_DEMAND]).say("More").to_dict()
 
 
@@ -259,14 +259,14 @@ SUMMARIES = {
     "no summary": (Reply(content=[], stop_reason="max_tokens"), "max_tokens", []),
     "no text": (Reply(content=""), "end_turn", []),
     "a refusal": (Reply(content=[], stop_reason="refusal"), "refusal", []),
-    "a function": (lambda asked: f"{len(asked['messages'])} messages", "compaction", ["8 messages"]),
+    "a function": (lambda body: f"{len(body['messages'])} messages", "compaction", ["8 messages"]),
     "none told": (None, "compaction", ["[fake reply, no model] Summary of 8 messages"]),
 }
 
 
 @pytest.mark.parametrize(("told", "stop_reason", "texts"), SUMMARIES.values(), ids=SUMMARIES)
-def test_what_comes_in_place_of_a_summary_can_be_told(told, stop_reason, texts):
-    talk = Talk(summary=told)
+def test_what_replaces_a_summary_can_be_set(summary_option, stop_reason, texts):
+    talk = Talk(summary=summary_option)
     summary = talk.ask(talk.messages, compaction={"type": "summarize"})
     assert (summary.stop_reason, [block.content for block in summary.content]) == (stop_reason, texts)
     assert summary.usage.iterations[0].input_tokens > 0
@@ -296,15 +296,15 @@ def test_a_streamed_summary_comes_whole():
 
 
 def test_the_asynchronous_client_and_a_socket_compact_too():
-    api = FakeMessagesAPI(thoughtful)
+    api = FakeMessagesAPI(reply_with_thinking)
 
     async def run(client):
         history = [user()]
-        asked = {"model": MODEL, "max_tokens": 99, "betas": [ON_DEMAND]}
+        body = {"model": MODEL, "max_tokens": 99, "betas": [ON_DEMAND]}
         async with client:
-            history.append(said(await client.beta.messages.create(messages=history, **asked)))
-            summary = await client.beta.messages.create(messages=history, compaction={"type": "summarize"}, **asked)
-            return await client.beta.messages.create(messages=[said(summary), user("And?")], **asked)
+            history.append(said(await client.beta.messages.create(messages=history, **body)))
+            summary = await client.beta.messages.create(messages=history, compaction={"type": "summarize"}, **body)
+            return await client.beta.messages.create(messages=[said(summary), user("And?")], **body)
 
     with api.serve() as url:
         over_socket = anthropic.AsyncAnthropic(base_url=url, api_key="x", max_retries=0)
@@ -350,7 +350,7 @@ def edit(value=300, **more):
     return {"edits": [{"type": "compact_20260112", "trigger": trigger, **more}]}
 
 
-def long_talk(value=300, turns=8, replies=thoughtful, **options):
+def long_talk(value=300, turns=8, replies=reply_with_thinking, **options):
     """A talk that has just been compacted at a threshold (thinking makes some 50 tokens a turn)."""
     talk = Talk(replies, turns=0, betas=[AT_THRESHOLD, CONTROLS], smallest_trigger=1, summary="So far", **options)
     talk.setup["context_management"] = edit(value)

@@ -39,25 +39,25 @@ def worked(rounds, api, model=MODEL):
     return messages
 
 
-def working(asked):
-    number = len(asked["messages"]) // 2
+def reply_with_tool_call(options):
+    number = len(options["messages"]) // 2
     named = {"name": "odd" if number % 2 else "even", "input": {"long": LONG}}
     return [THINKING, call(f"toolu_{number}") | named]
 
 
 @pytest.fixture
 def api():
-    return FakeMessagesAPI(working)
+    return FakeMessagesAPI(reply_with_tool_call)
 
 
 def ask(api, messages, *edits, model=MODEL, **more):
-    asked = {"model": model, "max_tokens": 99, "messages": messages, "betas": BETAS, **more}
-    return api.client().beta.messages.create(context_management={"edits": list(edits)}, **asked)
+    options = {"model": model, "max_tokens": 99, "messages": messages, "betas": BETAS, **more}
+    return api.client().beta.messages.create(context_management={"edits": list(edits)}, **options)
 
 
 def count(api, messages, *edits, model=MODEL):
-    asked = {"model": model, "messages": messages, "betas": BETAS}
-    return api.client().beta.messages.count_tokens(context_management={"edits": list(edits)}, **asked)
+    options = {"model": model, "messages": messages, "betas": BETAS}
+    return api.client().beta.messages.count_tokens(context_management={"edits": list(edits)}, **options)
 
 
 def applied(message):
@@ -97,7 +97,7 @@ CLEARED = {
 
 
 @pytest.mark.parametrize(("edit", "cleared"), CLEARED.values(), ids=CLEARED)
-def test_what_is_cleared_is_as_asked(api, edit, cleared):
+def test_what_is_cleared_follows_the_edit(api, edit, cleared):
     reports = applied(ask(api, worked(5, api), edit))
     assert sum(report["cleared_tool_uses"] for report in reports) == cleared
 
@@ -149,13 +149,13 @@ KEPT = [
 
 @pytest.mark.parametrize(("edit", "model", "cleared"), KEPT)
 def test_how_much_thinking_is_kept_depends_on_the_model_where_nothing_is_said(edit, model, cleared):
-    api = FakeMessagesAPI(working)
+    api = FakeMessagesAPI(reply_with_tool_call)
     reports = applied(ask(api, worked(3, api, model), edit, model=model))
     assert sum(report["cleared_thinking_turns"] for report in reports) == cleared
 
 
 def test_edits_go_one_after_the_other_and_a_summary_sees_what_they_left(api):
-    api = FakeMessagesAPI(working, smallest_trigger=1)
+    api = FakeMessagesAPI(reply_with_tool_call, smallest_trigger=1)
     messages = worked(5, api)
     left = count(api, messages, thoughts(**turns(1)), tools()).input_tokens
     full = count(api, messages).input_tokens
@@ -203,7 +203,7 @@ def test_a_stream_tells_of_the_edits_in_its_last_delta(api):
     assert final.context_management.applied_edits == delta.context_management.applied_edits
 
 
-def test_nothing_is_told_of_edits_that_nobody_asked_for(api):
+def test_edits_that_were_not_requested_are_not_reported(api):
     assert (
         "context_management"
         not in api.client().beta.messages.create(model=MODEL, max_tokens=99, messages=[user()], betas=BETAS).to_dict()

@@ -102,7 +102,7 @@ def test_a_request_that_does_not_stream_gets_the_error_as_its_answer(connect):
         connect(FakeMessagesAPI(ErrorEvent(WORDS, after=3))).messages.create(**ASK)
 
 
-def test_a_lost_answer_is_asked_for_again_by_the_sdk(connect):
+def test_the_sdk_retries_after_a_lost_answer(connect):
     api = FakeMessagesAPI([Reset(WORDS, after=0), "again"])
     client = connect(api).with_options(max_retries=1)
     assert client.messages.create(**ASK).content[0].text == "again"
@@ -116,8 +116,8 @@ def test_the_server_goes_on_after_a_broken_connection(connect):
     assert broken(client)[0].stop_reason == "end_turn"
 
 
-def test_a_held_stream_waits_for_the_test(connect):
-    held = Paused(WORDS, after=AFTER_TWO_WORDS)
+def test_a_paused_stream_waits_for_the_test(connect):
+    paused = Paused(WORDS, after=AFTER_TWO_WORDS)
     seen = []
 
     def read():
@@ -127,46 +127,46 @@ def test_a_held_stream_waits_for_the_test(connect):
                 if len(seen) == 2:
                     two.set()
 
-    client = connect(FakeMessagesAPI(held))
+    client = connect(FakeMessagesAPI(paused))
     two = threading.Event()
     reader = threading.Thread(target=read)
     reader.start()
-    assert held.reached.wait(100)
+    assert paused.reached.wait(100)
     assert two.wait(100)
     assert seen == ["one ", "two "]
-    held.gate.set()
+    paused.gate.set()
     reader.join(100)
     assert "".join(seen) == WORDS
 
 
 @pytest.mark.parametrize("after", [0, 10_000])
-def test_a_reply_may_be_held_at_its_beginning_and_before_its_end(connect, after):
-    held = Paused(Reset(WORDS, after=4), after=after)
+def test_a_reply_can_pause_at_its_beginning_and_before_its_end(connect, after):
+    paused = Paused(Reset(WORDS, after=4), after=after)
     outcome = []
-    client = connect(FakeMessagesAPI(held))
+    client = connect(FakeMessagesAPI(paused))
     reader = threading.Thread(target=lambda: outcome.append(broken(client)))
     reader.start()
-    assert held.reached.wait(100)
+    assert paused.reached.wait(100)
     assert not outcome
-    held.gate.set()
+    paused.gate.set()
     reader.join(100)
     assert type(outcome[0][1]) is httpx2.ReadError
 
 
-def test_a_message_that_does_not_stream_is_held_too(connect):
-    held = Paused(WORDS, after=3)
+def test_a_message_that_does_not_stream_is_paused_too(connect):
+    paused = Paused(WORDS, after=3)
     outcome = []
-    client = connect(FakeMessagesAPI(held))
+    client = connect(FakeMessagesAPI(paused))
     asker = threading.Thread(target=lambda: outcome.append(client.messages.create(**ASK)))
     asker.start()
-    assert held.reached.wait(100)
+    assert paused.reached.wait(100)
     assert not outcome
-    held.gate.set()
+    paused.gate.set()
     asker.join(100)
     assert outcome[0].content[0].text == WORDS
 
 
-def test_a_held_stream_runs_into_the_client_s_read_timeout(connect):
+def test_a_paused_stream_runs_into_the_client_s_read_timeout(connect):
     client = connect(FakeMessagesAPI(Paused(WORDS, after=AFTER_TWO_WORDS)), timeout=httpx2.Timeout(5, read=0.05))
     message, error = broken(client)
     assert type(error) is httpx2.ReadTimeout
@@ -174,14 +174,14 @@ def test_a_held_stream_runs_into_the_client_s_read_timeout(connect):
 
 
 def test_a_server_that_stops_gives_up_what_it_holds():
-    held = Paused(WORDS, after=AFTER_TWO_WORDS)
+    paused = Paused(WORDS, after=AFTER_TWO_WORDS)
     outcome = []
     with anthropic.Anthropic(api_key="x", base_url="http://127.0.0.1:1", max_retries=0) as client:
-        with FakeMessagesAPI(held).serve() as url:
+        with FakeMessagesAPI(paused).serve() as url:
             here = client.with_options(base_url=url)
             reader = threading.Thread(target=lambda: outcome.append(broken(here)))
             reader.start()
-            assert held.reached.wait(100)
+            assert paused.reached.wait(100)
         reader.join(100)
     assert type(outcome[0][1]) is httpx2.RemoteProtocolError
 
@@ -236,13 +236,13 @@ def test_an_asynchronous_request_that_does_not_stream_loses_its_connection():
         asyncio.run(run())
 
 
-def test_a_held_stream_can_be_cancelled_and_lets_other_tasks_run():
-    held = Paused(WORDS, after=AFTER_TWO_WORDS)
+def test_a_paused_stream_can_be_cancelled_and_lets_other_tasks_run():
+    paused = Paused(WORDS, after=AFTER_TWO_WORDS)
 
     async def run():
-        async with FakeMessagesAPI([held, "other"]).async_client() as client:
+        async with FakeMessagesAPI([paused, "other"]).async_client() as client:
             task = asyncio.create_task(broken_async(client))
-            assert await asyncio.to_thread(held.reached.wait, 10)
+            assert await asyncio.to_thread(paused.reached.wait, 10)
             assert (await client.messages.create(**ASK)).content[0].text == "other"
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -259,12 +259,12 @@ def test_a_wrong_reply_inside_of_a_fault_is_named(connect):
 def test_answers_over_the_socket_do_not_wait_for_delayed_acknowledgements():
     with FakeMessagesAPI().serve() as url, anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
         client.messages.create(**ASK)
-        spans = []
+        durations = []
         for _ in range(9):
             start = time.perf_counter()
             client.messages.create(**ASK)
-            spans.append(time.perf_counter() - start)
-    assert sorted(spans)[4] < 0.035  # 44 ms and more with two sends
+            durations.append(time.perf_counter() - start)
+    assert sorted(durations)[4] < 0.035  # 44 ms and more with two sends
 
 
 def test_the_server_is_on_the_loopback_interface_and_ends_with_its_block():

@@ -55,7 +55,7 @@ def test_the_echo_says_what_it_is_and_shows_that_it_has_the_history():
         assert "You said: Run (message 3" in tools.content[0].text
 
 
-def test_a_message_has_the_model_asked_for_and_ids_of_its_own():
+def test_a_message_has_the_requested_model_and_ids_of_its_own():
     api = FakeMessagesAPI(reply=[{"type": "tool_use", "name": "f", "input": {}}])
     with api.client() as client:
         one, two = client.messages.create(**ASK), client.messages.create(**ASK)
@@ -116,7 +116,7 @@ def test_a_ping_follows_the_start_and_the_last_delta_carries_reason_and_usage():
 
 def test_replies_of_a_list_come_in_order_and_then_a_500_that_says_so():
     api = FakeMessagesAPI(
-        reply=["one", Failure(429, headers={"retry-after": "7"}), [text("two")], lambda asked: asked["model"]]
+        reply=["one", Failure(429, headers={"retry-after": "7"}), [text("two")], lambda body: body["model"]]
     )
     with api.client() as client:
         assert client.messages.create(**ASK).content[0].text == "one"
@@ -175,7 +175,7 @@ def test_a_proxy_s_page_is_a_str_for_the_sdk():
 
 
 def test_what_a_reply_function_raises_reaches_the_client():
-    def wrong(asked):
+    def wrong(body):
         raise AssertionError("expected two messages")
 
     with (
@@ -184,7 +184,7 @@ def test_what_a_reply_function_raises_reaches_the_client():
     ):
         client.messages.create(**ASK)
     with (
-        FakeMessagesAPI(lambda asked: 5).client() as client,
+        FakeMessagesAPI(lambda body: 5).client() as client,
         pytest.raises(anthropic.InternalServerError, match="a reply is text"),
     ):
         client.messages.create(**ASK)
@@ -269,7 +269,7 @@ def test_requests_are_recorded_without_the_key():
 HISTORY = [user("One"), reply("Two"), user([text("Three")])]
 
 
-def asked_twice(first, second, **more):
+def send_twice(first, second, **more):
     api = FakeMessagesAPI()
     with api.client() as client:
         client.messages.create(**ASK | {"messages": first, "system": "S", "tools": []})
@@ -286,7 +286,7 @@ def asked_twice(first, second, **more):
     ],
 )
 def test_what_extends_passes(second):
-    asked_twice(HISTORY, second).assert_extends()
+    send_twice(HISTORY, second).assert_extends()
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_what_extends_passes(second):
     ],
 )
 def test_what_does_not_extend_is_named(second, more, path):
-    api = asked_twice(HISTORY, second, **more)
+    api = send_twice(HISTORY, second, **more)
     with pytest.raises(AssertionError, match=rf"request 1 does not extend request 0: {path}$"):
         api.assert_extends()
     api.assert_extends(api.requests[:1])
@@ -312,7 +312,7 @@ def test_the_order_of_keys_in_a_tool_s_input_counts():
         return [user(), reply([call(input=given)]), user([result()])]
 
     with pytest.raises(AssertionError, match=r"messages\.1"):
-        asked_twice(after({"a": 1, "b": 2}), after({"b": 2, "a": 1})).assert_extends()
+        send_twice(after({"a": 1, "b": 2}), after({"b": 2, "a": 1})).assert_extends()
 
 
 def test_a_tool_s_input_that_is_called_like_a_marker_counts():
@@ -320,7 +320,7 @@ def test_a_tool_s_input_that_is_called_like_a_marker_counts():
         return [user(), reply([call(input=given)]), user([result()])]
 
     with pytest.raises(AssertionError, match=r"messages\.1"):
-        asked_twice(after({"cache_control": 1}), after({"cache_control": 2})).assert_extends()
+        send_twice(after({"cache_control": 1}), after({"cache_control": 2})).assert_extends()
 
 
 def test_failures_and_counts_do_not_count_as_answered():

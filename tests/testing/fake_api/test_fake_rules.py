@@ -38,7 +38,7 @@ ERRORS = {
 }
 
 
-def asked(client, req):
+def send_request(client, req):
     headers = {name: Omit() if value is None else value for name, value in req.headers.items()}
     sent = {"content-type": "application/json", **headers}
     return client.post(req.path, cast_to=dict[str, object], content=req.content(), options={"headers": sent})
@@ -63,11 +63,11 @@ def check_refusal(example, error, api):
 def test_a_rule_refuses_its_bad_example_and_passes_the_neighbour(example):
     api = example.api(example.bad)
     with api.client() as client, pytest.raises(anthropic.APIStatusError) as caught:
-        asked(client, example.bad)
+        send_request(client, example.bad)
     check_refusal(example, caught.value, api)
     passing = example.api(example.good)
     with passing.client() as client:
-        assert asked(client, example.good)
+        assert send_request(client, example.good)
     assert (passing.requests[-1].status, passing.requests[-1].rule) == (200, None)
 
 
@@ -80,7 +80,7 @@ def test_the_asynchronous_client_sees_the_same():
             api = example.api(example.bad)
             async with api.async_client() as client:
                 with pytest.raises(anthropic.APIStatusError) as caught:
-                    await asked(client, example.bad)
+                    await send_request(client, example.bad)
             check_refusal(example, caught.value, api)
 
     asyncio.run(run())
@@ -97,9 +97,9 @@ def test_a_socket_shows_the_same():
         for example in SMALL:
             if example.before is None and not example.options:  # the others need a fake of their own
                 with pytest.raises(anthropic.APIStatusError) as caught:
-                    asked(clients[example.bad.strict], example.bad)
+                    send_request(clients[example.bad.strict], example.bad)
                 check_refusal(example, caught.value, apis[example.bad.strict])
-                assert asked(clients[example.good.strict], example.good)
+                assert send_request(clients[example.good.strict], example.good)
 
 
 def test_a_body_that_is_too_large_is_read_to_its_end_before_it_is_refused():
@@ -107,8 +107,8 @@ def test_a_body_that_is_too_large_is_read_to_its_end_before_it_is_refused():
     api = FakeMessagesAPI()
     with api.serve() as url, anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
         with pytest.raises(anthropic.RequestTooLargeError):
-            asked(client, example.bad)
-        assert asked(client, Req(body()))
+            send_request(client, example.bad)
+        assert send_request(client, Req(body()))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
@@ -134,7 +134,7 @@ def test_counting_tokens_asks_the_same_rules(example):
     api = example.api(example.bad)
     shared = {name: value for name, value in example.bad.body.items() if name != "max_tokens"}
     with api.client() as client, pytest.raises(anthropic.APIStatusError) as caught:
-        asked(client, Req(shared, example.bad.headers, path="/v1/messages/count_tokens"))
+        send_request(client, Req(shared, example.bad.headers, path="/v1/messages/count_tokens"))
     check_refusal(example, caught.value, api)
 
 
@@ -151,7 +151,7 @@ def test_no_body_whatever_makes_the_fake_api_fall_over():
                 holder, key = rng.choice(list(_holders(rich)))
                 holder[key] = copy.deepcopy(rng.choice(values))
             try:
-                asked(client, Req(rich, betas))
+                send_request(client, Req(rich, betas))
             except anthropic.APIStatusError as error:
                 assert error.status_code in (400, 404)  # noqa: PT017
     assert {request.status for request in api.requests} == {200, 400, 404}
@@ -189,12 +189,12 @@ def _holders(value):
             yield from _holders(inner)
 
 
-def test_a_model_that_is_named_is_served_and_taken_for_a_new_one():
+def test_a_model_named_by_the_caller_is_served_as_a_new_one():
     api = FakeMessagesAPI(models=["claude-next"])
     with api.client() as client:
         assert client.messages.create(model="claude-next", max_tokens=9, messages=[user()]).model == "claude-next"
         with pytest.raises(anthropic.BadRequestError, match="prefill"):
-            asked(client, Req(body(user(), {"role": "assistant", "content": "x"}, model="claude-next")))
+            send_request(client, Req(body(user(), {"role": "assistant", "content": "x"}, model="claude-next")))
 
 
 def test_other_addresses_are_not_found():

@@ -22,7 +22,7 @@ class Talk:
     def __init__(self, **setup):
         self.messages = []
         self.setup = {"system": "S", "tools": [TOOL], "model": MODEL, "max_tokens": 99} | setup
-        self.api = FakeMessagesAPI(lambda asked: [THINKING, text(f"Reply {len(asked['messages'])}")])
+        self.api = FakeMessagesAPI(lambda body: [THINKING, text(f"Reply {len(body['messages'])}")])
         self.client = self.api.client()
 
     def say(self, words, **more):
@@ -98,13 +98,15 @@ def test_what_was_changed_can_be_dropped_by_choice_and_is_reported(talk, change)
     assert talk.say("Before", **DROP, betas=BETA).input_transformations == []
     change(talk)
     message = talk.say("More", **DROP, betas=BETA)
-    told = message.to_dict(mode="json")["input_transformations"]
-    assert {(each["type"], each["reason"]) for each in told} == {("thinking_dropped", "prefix_binding_mismatch")}
-    for each in told:
+    transformations = message.to_dict(mode="json")["input_transformations"]
+    assert {(each["type"], each["reason"]) for each in transformations} == {
+        ("thinking_dropped", "prefix_binding_mismatch")
+    }
+    for each in transformations:
         number, place = each["path"].removeprefix("messages.").split(".content.")
         assert talk.messages[int(number)]["content"][int(place)]["type"] == "thinking"
     again = talk.say("And on", **DROP, betas=BETA).to_dict(mode="json")["input_transformations"]
-    assert again == told  # the reply made after the drop is sound, the rest stays dropped
+    assert again == transformations  # the reply made after the drop is sound, the rest stays dropped
 
 
 def test_thinking_that_directly_follows_what_is_dropped_is_dropped_with_it():
@@ -117,8 +119,8 @@ def test_thinking_that_directly_follows_what_is_dropped_is_dropped_with_it():
             content = client.beta.messages.create(**ask, messages=messages).to_dict(mode="json")["content"]
             messages.append(reply(content))
         messages[3]["content"].pop(0)  # the next block lacks its predecessor, and so does the one after it
-        told = client.beta.messages.create(**ask, messages=[*messages, user("C")]).input_transformations
-    assert [each.path for each in told] == ["messages.3.content.0", "messages.3.content.2"]
+        transformations = client.beta.messages.create(**ask, messages=[*messages, user("C")]).input_transformations
+    assert [each.path for each in transformations] == ["messages.3.content.0", "messages.3.content.2"]
 
 
 def test_thinking_that_was_removed_and_restored_is_refused(talk):
