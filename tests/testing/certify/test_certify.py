@@ -100,7 +100,7 @@ def test_what_was_not_tested_is_listed_for_programs(command):
 
 
 @pytest.mark.parametrize(
-    ("left_out", "only", "verdict"),
+    ("not_run", "only", "verdict"),
     [
         ((), (), "certified"),
         (("needs a hook",), (), "certified in part: 1 test did not run, see above"),
@@ -258,7 +258,7 @@ def test_it_can_be_reached_by_a_url_with_a_secret_that_nobody_sees(command):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("nothing:here",), "no installed backend serves nothing:"),
         (("template:/dev/null/x",), "SQLite failed"),

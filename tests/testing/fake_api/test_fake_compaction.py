@@ -260,11 +260,11 @@ SUMMARIES = {
     "no text": (Reply(content=""), "end_turn", []),
     "a refusal": (Reply(content=[], stop_reason="refusal"), "refusal", []),
     "a function": (lambda body: f"{len(body['messages'])} messages", "compaction", ["8 messages"]),
-    "none told": (None, "compaction", ["[fake reply, no model] Summary of 8 messages"]),
+    "no option": (None, "compaction", ["[fake reply, no model] Summary of 8 messages"]),
 }
 
 
-@pytest.mark.parametrize(("told", "stop_reason", "texts"), SUMMARIES.values(), ids=SUMMARIES)
+@pytest.mark.parametrize(("summary_option", "stop_reason", "texts"), SUMMARIES.values(), ids=SUMMARIES)
 def test_what_replaces_a_summary_can_be_set(summary_option, stop_reason, texts):
     talk = Talk(summary=summary_option)
     summary = talk.ask(talk.messages, compaction={"type": "summarize"})
