@@ -159,7 +159,7 @@ def test_progress_is_printed_on_standard_error(capsys):
 
 
 def test_a_scoped_store_is_not_opened_by_a_url_and_passes_on_what_is_no_head():
-    with pytest.raises(ConfigError, match="put around a store"):
+    with pytest.raises(ConfigError, match="wraps another store"):
         ScopedStore.from_url(StoreURL.parse("memory:"))
     with MemoryStore() as store:
         assert ScopedStore(store, ScopeNames())._rename_head("no head") == "no head"
