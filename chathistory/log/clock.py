@@ -1,7 +1,7 @@
-"""The one place that asks for the time, and makes tokens that are unique and sort by it.
+"""The clock of the process, and unique tokens that sort by time.
 
-A machine's clock can jump while a process runs. What a jump must not do is delete: whether a time to live has run out
-is judged by the *earliest* time that it can be, of two clocks that agree unless one of them jumped.
+A machine's clock can jump while a process runs. A jump must not delete anything. So whether a time to live is over is
+decided by the *earliest* time that it can be, according to two clocks that agree unless one of them jumped.
 """
 
 from __future__ import annotations
@@ -32,12 +32,20 @@ _LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 
 
 def to_datetime(microseconds: int) -> datetime:
-    """Return microseconds since 1970 as a time in UTC; the last time that there is for what lies after it."""
+    """Return a time in UTC; `datetime.max` for a time after that.
+
+    Args:
+        microseconds: Since 1970 UTC.
+    """
     return EPOCH + timedelta(microseconds=min(microseconds, _LAST))
 
 
 def to_microseconds(time: datetime) -> int:
-    """Return an aware time as microseconds since 1970."""
+    """Return microseconds since 1970 UTC.
+
+    Args:
+        time: An aware time.
+    """
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
@@ -46,18 +54,18 @@ def _read_wall_clock() -> int:
 
 
 def _read_elapsed() -> int:
-    """Return microseconds since some moment before this process started; a machine that sleeps counts as well."""
+    """Return microseconds since a moment before this process started, including the time that the machine slept."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
     return time.monotonic_ns() // 1000
 
 
 class Clock:
-    """The time on this machine's wall, and the time that has passed since the clock was made.
+    """A wall clock, checked against the time that has elapsed since the object was created.
 
     Args:
-        wall: Returns microseconds since 1970 UTC; it may jump.
-        elapsed: Returns microseconds since any moment; it never jumps.
+        wall: Returns microseconds since 1970 UTC. It may jump.
+        elapsed: Returns microseconds since any fixed moment. It never jumps.
     """
 
     def __init__(
@@ -68,22 +76,22 @@ class Clock:
         self._start = wall() - elapsed()
 
     def now(self) -> int:
-        """Return the time on the wall, within what a store keeps exactly."""
+        """Return the wall clock's time, limited to what every store keeps exactly."""
         return max(0, min(self._wall(), LARGEST_NUMBER))
 
     def earliest_now(self) -> int:
-        """Return the earlier of the time on the wall and the time by what has passed since the start."""
-        return self.now() + min(0, self._jumped_back())
+        """Return the earlier of the wall clock's time and the start plus the elapsed time."""
+        return self.now() + min(0, self._measure_jump_back())
 
     def latest_now(self) -> int:
-        """Return the later of the time on the wall and the time by what has passed since the start."""
-        return self.now() + max(0, self._jumped_back())
+        """Return the later of the wall clock's time and the start plus the elapsed time."""
+        return self.now() + max(0, self._measure_jump_back())
 
-    def _jumped_back(self) -> int:
-        """Return how far the clock on the wall is behind what has passed; negative: ahead; 0: by less than a second."""
+    def _measure_jump_back(self) -> int:
+        """Return how far the wall clock has jumped back; negative: ahead; 0: by less than a second."""
         now = self.now()
-        due = max(0, min(self._start + self._elapsed(), LARGEST_NUMBER))
-        return due - now if abs(due - now) >= MICROSECONDS else 0
+        expected = max(0, min(self._start + self._elapsed(), LARGEST_NUMBER))
+        return expected - now if abs(expected - now) >= MICROSECONDS else 0
 
 
 _clock = Clock()
@@ -91,7 +99,11 @@ _clock = Clock()
 
 @contextmanager
 def use_clock(clock: Clock) -> Iterator[None]:
-    """Let all of this process go by another clock for the time of the body: for tests."""
+    """Let the whole process use another clock inside a `with` block: for tests.
+
+    Args:
+        clock: The clock.
+    """
     global _clock  # noqa: PLW0603 - the one clock of the process
     before, _clock = _clock, clock
     try:
@@ -101,17 +113,17 @@ def use_clock(clock: Clock) -> Iterator[None]:
 
 
 def now() -> int:
-    """Return microseconds since 1970 UTC, as this machine's clock has them; it may jump."""
+    """Return microseconds since 1970 UTC by this machine's clock, which may jump."""
     return _clock.now()
 
 
 def earliest_now() -> int:
-    """Return the earliest time that it can be: what deletes because of its age asks for this one."""
+    """Return the earliest time that it can be, in microseconds since 1970 UTC: for what deletes by age."""
     return _clock.earliest_now()
 
 
 def latest_now() -> int:
-    """Return the latest time that it can be: a time to live begins here."""
+    """Return the latest time that it can be, in microseconds since 1970 UTC: for the start of a time to live."""
     return _clock.latest_now()
 
 

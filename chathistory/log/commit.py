@@ -1,8 +1,8 @@
-"""Appending so that it is certain: what became of an append whose answer was lost, or was a false refusal.
+"""Appending with a certain outcome, also if the store's answer was lost or was wrong.
 
-A reply can be lost after the store did its work; a client library can repeat a request that had succeeded and report
-the refusal of the second. Both are settled here for all backends, by looking: every line that the core writes carries a
-unique id, so lines that are there are ours.
+The answer to an append can be lost after the store has done it. A client library can repeat a request that succeeded,
+and report that the second one was refused. Both cases are resolved here for all backends, by reading: every line that
+the core writes has a unique id, so if the lines are in the store, this append stored them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,24 @@ __all__ = ["commit", "read_in_parts"]
 def commit(
     store: HistoryStore, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
 ) -> Head:
-    """Append once and for certain; return the head of this append. A new conversation begins at position `first`.
+    """Append lines exactly once.
 
-    Raises `Conflict` if somebody else wrote first, `StoreUnavailable` if the store cannot be reached (its `outcome`
-    says what became of the append), `OutcomeUnknown` if what could tell is gone.
+    Args:
+        store: The store.
+        key: The conversation.
+        bodies: The lines; each has an id that no other line has.
+        after: The head that the conversation must have; None: it must not exist.
+        revision: The revision after the append.
+        first: The position of the first line of a new conversation.
+
+    Returns:
+        The head of this append.
+
+    Raises:
+        Conflict: Another writer was first; nothing was stored.
+        StoreUnavailable: The store cannot be reached; its `outcome` says whether the append was stored.
+        OutcomeUnknown: The records that would show whether the append was stored no longer exist.
+        StoreError: The store refused the append; nothing was stored.
     """
     lost: StoreUnavailable | None = None
     while True:
@@ -33,17 +47,17 @@ def commit(
                 store, key, bodies, start=after.end if after else first, revision=revision, refused=refused
             )
         except StoreError as error:
-            if lost is not None:  # what is said of the second try is not true of the first
+            if lost is not None:  # the second error says nothing about the first attempt
                 raise lost from lost.__cause__
             if not isinstance(error, StoreUnavailable) or error.outcome == "not stored":
                 raise
-            lost = error  # append again: if the first one landed, or lands yet, the guard refuses one of the two
+            lost = error  # append again: if the first one is stored, now or later, the condition refuses one of the two
 
 
 def _find_outcome(
     store: HistoryStore, key: Key, bodies: Sequence[str], *, start: int, revision: Revision, refused: Conflict
 ) -> Head:
-    """Return the head of our append if it is there, else raise what is true of it."""
+    """Return the head of an append that the store refused, if it is stored; else raise the error that applies."""
     now = refused.head
     if now is not None and now.revision.version == revision.version:
         return now
@@ -51,7 +65,8 @@ def _find_outcome(
         parts = list(read_in_parts(store, key, start, start + len(bodies)))
     except (Conflict, StoreError) as error:
         raise StoreUnavailable(
-            "an append was not confirmed, and what became of it could not be looked up", outcome="unknown"
+            "an append was not confirmed, and reading whether it was stored failed; read the conversation again",
+            outcome="unknown",
         ) from error
     if not parts or parts[0].head.start > start:
         raise OutcomeUnknown(key, parts[0].head if parts else None) from refused
@@ -61,10 +76,21 @@ def _find_outcome(
 
 
 def read_in_parts(store: HistoryStore, key: Key, start: int = 0, stop: int | None = None) -> Iterator[ReadResult]:
-    """Yield a range in the portions in which the store gives it: all of one state, of which the first has the head.
+    """Yield the records of a range in the parts in which a store returns them.
 
-    Nothing is yielded if there is no such conversation. What is appended meanwhile is left out. Raises `Conflict` if
-    the rest of the range is forgotten or deleted before it was read.
+    All parts belong to the state at the first one; what is appended meanwhile is left out.
+
+    Args:
+        store: The store.
+        key: The conversation.
+        start: The first position; a negative number counts from the end.
+        stop: One above the last position; None: the end.
+
+    Yields:
+        The parts, of which the first has the head; none if the conversation does not exist.
+
+    Raises:
+        Conflict: The rest of the range was forgotten or deleted before it was read.
     """
     part = store.read(key, start=start, stop=stop)
     if part is None:

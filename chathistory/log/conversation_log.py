@@ -1,10 +1,17 @@
-"""The log of one conversation, as the core writes and reads it: queue, guard, rebase and expiry, for all stores.
+"""The log of one conversation: how the core appends to it and reads it, the same for every store.
 
-Within a process every conversation has one *lane*: a lock, and the head that this process has seen last. Threads queue
-in it, so they do not conflict with each other, nor with a cancelled call that is still landing. An append is guarded by
-the lane's head. If another process wrote in between, the append goes on where that is harmless: annotations commute
-with everything, renewals of a lease with all that does not take that turn away from its holder, and what is kept beside
-the conversation with what is said in it. Else it is a `Conflict`.
+Within a process, all users of a conversation share one `LocalState`: a lock, and the head that this process knows.
+Threads queue at the lock, so they do not conflict with each other, nor with a cancelled call that is still writing.
+
+An append is conditional on the known head. If another process wrote in between, the append is retried on the new head
+where that is safe, and raises `Conflict` where it is not. It is safe for
+
+- *side entries*: annotations, renewals of a lease, an abandoned turn, and replies that are stored but never sent. They
+  do not change the messages that are sent, so they may follow entries that their writer has not read;
+- other entries, if the entries written in between only annotate the conversation, or renew the lease of a turn that
+  this append does not take from its owner.
+
+An expired conversation does not exist for any method.
 """
 
 from __future__ import annotations
@@ -44,19 +51,24 @@ ABSENT = ""
 """The version of a conversation that does not exist."""
 
 MAX_REBASES = 20
-_LOOK_BACK = 16  # records read at once to see whether all that came since stands beside the conversation
+_LOOK_BACK = 16  # records that are read at once to check whether only side entries were written
 
 
 class LocalState:
-    """The queue of one conversation within this process.
+    """What this process knows of one conversation, and the lock for it.
 
-    known: `head` was looked up; None: absent. behind: others wrote messages below `head` that were not read here, and
-    an annotation of ours went past them. recent: what keys and responses the newest entries hold; looked up when it is
-    asked for, and kept up to date by what is stored from here.
+    Attributes:
+        is_known: Whether `head` was looked up.
+        head: The newest head that this process knows; None: the conversation does not exist.
+        has_unread: Whether other processes wrote messages below `head` that were not read here. It becomes true when a
+            side entry is appended after them.
+        recent: The keys and response ids of the newest entries; None until they are needed. Appends of this process
+            keep it up to date.
+        last_read: The last head that was read, with its state.
     """
 
     def __init__(self, store: HistoryStore) -> None:
-        self.store = store  # kept alive: its `id` in the table below stays its own
+        self.store = store  # a reference, so that no other store gets its `id`, by which the table below finds it
         self.lock = threading.RLock()
         self.is_known = False
         self.has_unread = False
@@ -70,12 +82,12 @@ class LocalState:
 
 
 _local_states: WeakValueDictionary[tuple[int, Key], LocalState] = WeakValueDictionary()
-"""By `id` of a store, which need not be hashable, and by key; a state goes with the last log that uses it."""
+"""By the `id` of the store, which need not be hashable, and by key. A state lives as long as a log that uses it."""
 _local_states_lock = threading.Lock()
 
 
 def _renew_lock() -> None:
-    """Replace the lock in a forked child: the thread that may have held it does not live there."""
+    """Replace the lock in a forked child, where the thread that held it does not exist."""
     global _local_states_lock  # noqa: PLW0603 - there is one for the process
     _local_states_lock = threading.Lock()
 
@@ -93,9 +105,13 @@ def _get_local_state(store: HistoryStore, key: Key) -> LocalState:
 
 
 def unless_expired(head: Head | None) -> Head | None:
-    """Return the head, or None if its time to live is over: expired is absent, everywhere.
+    """Return a head, or None if its time to live is over.
 
-    A clock of this machine that jumped ahead lets nothing expire: what is taken for absent may be deleted.
+    A conversation that is taken for expired can be deleted. So the earliest time that it can be decides: a clock that
+    jumped ahead lets nothing expire.
+
+    Args:
+        head: The head; None: the conversation does not exist.
     """
     if head is None or (head.revision.expires is not None and head.revision.expires <= earliest_now()):
         return None
@@ -103,9 +119,15 @@ def unless_expired(head: Head | None) -> Head | None:
 
 
 class ConversationLog:
-    """The log of one conversation, as one user of it has it. All methods are safe from many threads.
+    """The log of one conversation, for one user of it. All methods can be called from several threads.
 
-    version: of the state that was returned last by this object (`ABSENT`: there was no conversation); None: none was.
+    Args:
+        store: The store that has the conversation.
+        key: The conversation.
+
+    Attributes:
+        version: The version of the last state that this object returned to its user; `ABSENT`: the conversation did not
+            exist; None: no state was returned yet.
     """
 
     def __init__(self, store: HistoryStore, key: Key) -> None:
@@ -116,14 +138,20 @@ class ConversationLog:
 
     @property
     def lock(self) -> threading.RLock:
-        """Held during an append; hold it to make several steps one for the other threads of this process."""
+        """The lock of the conversation in this process. Hold it to keep other threads out between several calls."""
         return self._local_state.lock
 
     def with_state(self, head: Head, state: ConversationState | None = None) -> ConversationHead:
-        """Return a head of this conversation with its state. Raises `CorruptRecord` or `UnsupportedRecord`.
+        """Return a head of this conversation together with its state.
 
-        state: What it is known to be, for it was made here. Else it is the one that was read last, if the head has the
-            same payload, and is read if not.
+        Args:
+            head: The head.
+            state: Its state, if the caller made it. None: read the state from the head's payload, unless that is the
+                payload that was read last.
+
+        Raises:
+            CorruptRecord: The payload is not a valid state.
+            UnsupportedRecord: The payload has another format.
         """
         last = self._local_state.last_read
         if state is None:
@@ -133,7 +161,7 @@ class ConversationLog:
         return with_state
 
     def known_head(self) -> ConversationHead | None:
-        """Return the head that this process has seen last, looking it up the first time; None: absent."""
+        """Return the head that this process knows, looked up by the first call; None: there is no conversation."""
         head = self._find_known_head()
         return self.with_state(head) if head else None
 
@@ -145,33 +173,43 @@ class ConversationLog:
 
     @property
     def last_head(self) -> Head | None:
-        """The head that this process has seen last, without looking; None: absent then, or never looked for."""
+        """The head that this process knows, without a round trip; None: it did not exist, or was not looked up yet."""
         return unless_expired(self._local_state.head)
 
     def refresh(self) -> ConversationHead | None:
-        """Look up the present head in one round trip: what others wrote counts as seen from now on."""
+        """Look up the present head in one round trip, and make it the known head; None: it does not exist."""
         with self._local_state.lock:
             head = self.note_returned(self._local_state.remember(self.fetch_head()))
             return self.with_state(head) if head else None
 
     def note_returned(self, head: Head | None) -> Head | None:
-        """Take down that the state of `head` was returned to the user of this object."""
+        """Note that the state of a head was returned to the user of this object.
+
+        Args:
+            head: The head; None: the user learned that the conversation does not exist.
+
+        Returns:
+            The same head.
+        """
         self.version = _version_of(head)
         return head
 
     def confirm_version(self, version: str | None) -> ConversationHead | None:
-        """Return the present head, if the conversation is still what it was in an earlier state; None: it is absent.
+        """Return the present head if the conversation has not changed since an earlier state.
 
-        One round trip, and another one if anything was written since. Entries that stand beside the conversation may
-        have been; they do not change what is sent.
+        Side entries that were written since do not count as a change. One round trip, and another one if anything was
+        written since.
 
         Args:
-            version: Of that state; `ABSENT` for none. None: of the state that this object returned last; if it
-                returned none, of the present one.
+            version: The version of the earlier state; `ABSENT`: the conversation did not exist. None: the last state
+                that this object returned; if it returned none, the present state.
+
+        Returns:
+            The present head; None: the conversation does not exist.
 
         Raises:
-            Conflict: Somebody else changed the conversation since.
-            InvalidInput: The version is no text.
+            Conflict: Another writer changed the conversation since.
+            InvalidInput: The version is not a string.
         """
         if version is not None:
             check_text("expected", version)
@@ -188,12 +226,12 @@ class ConversationLog:
             return self.with_state(head) if head else None
 
     def fetch_head(self) -> Head | None:
-        """Return the present head in one round trip, without counting it as seen; None: absent."""
+        """Look up the present head in one round trip, without making it the known head; None: it does not exist."""
         part = self.store.read(self.key, start=0, stop=0)
         return unless_expired(part.head if part else None)
 
     def _has_only_side_entries_since(self, version: str, head: Head | None) -> bool:
-        """Whether only entries beside the conversation follow the append of a version, which is its last entry's id."""
+        """Whether only side entries follow the append that made a version, which is the id of its last entry."""
         stop = head.end if head else 0
         while head and stop > head.start:
             start = max(head.start, stop - _LOOK_BACK)
@@ -206,11 +244,20 @@ class ConversationLog:
         return head is not None and head.start == 0 and version == ABSENT
 
     def read_in_parts(self, start: int = 0, stop: int | None = None, *, counts: bool = True) -> Iterator[ReadResult]:
-        """Yield the records of [start, stop) in portions; nothing if the conversation is absent.
+        """Yield the records of a range in the parts in which the store returns them.
 
-        All are of the moment of the first, whose head counts as seen if the range goes to the end, unless `counts` is
-        False. A negative `start` counts from the end. Raises `Conflict` if the range is forgotten or deleted while it
-        is read.
+        All parts belong to the state at the first one; what is appended meanwhile is left out.
+
+        Args:
+            start: The first position; a negative number counts from the end.
+            stop: One above the last position; None: the end.
+            counts: Whether the head of the first part becomes the known head, if the range goes to the end.
+
+        Yields:
+            The parts; none if the conversation does not exist.
+
+        Raises:
+            Conflict: A part of the range was forgotten, or the conversation was deleted, while it was read.
         """
         with self._local_state.lock:
             parts = read_in_parts(self.store, self.key, start, stop)
@@ -223,11 +270,23 @@ class ConversationLog:
         yield first
         for part in parts:
             if not _is_same_conversation(part.head, head):
-                raise Conflict(self.key, part.head)  # it was deleted and made again
+                raise Conflict(self.key, part.head)  # it was deleted and created again
             yield part
 
     def load(self, start: int = 0, stop: int | None = None) -> tuple[ConversationHead, list[Entry]] | None:
-        """Return the head and the entries of a range, of one moment; None if the conversation is absent."""
+        """Return the head and the entries of a range, as they were at one moment.
+
+        Args:
+            start: The first position; a negative number counts from the end.
+            stop: One above the last position; None: the end. Then the head becomes the known head.
+
+        Returns:
+            The head and the entries; None if the conversation does not exist.
+
+        Raises:
+            CorruptRecord: A record of the range, or the head, is damaged.
+            Conflict: A part of the range was forgotten, or the conversation was deleted, while it was read.
+        """
         found = self.fetch_records(start, stop)
         if found is None:
             return None
@@ -238,53 +297,87 @@ class ConversationLog:
         return self.with_state(head), entries
 
     def fetch_records(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Record]] | None:
-        """Return what `load` returns as it is stored, for callers that may not need all of it."""
+        """Return the same as `load`, with records that are not decoded.
+
+        Args:
+            start: As in `load`.
+            stop: As in `load`.
+        """
         parts = list(self.read_in_parts(start, stop))
         return (parts[0].head, [record for part in parts for record in part.records]) if parts else None
 
     def read_entries(self, start: int, stop: int) -> list[Entry]:
-        """Return the entries of [start, stop), which is within what was seen; counts as seen what counted before.
+        """Return the entries of a range below the end of the known head, which stays the known head.
 
-        Raises `CorruptRecord`, and `Conflict` if some of them are gone, or the conversation was made again.
+        Args:
+            start: The first position.
+            stop: One above the last position.
+
+        Raises:
+            CorruptRecord: A record of the range is damaged.
+            Conflict: A part of the range no longer exists, or the conversation was created again.
         """
         return [decode(record, self.key) for record in self.fetch_all_records(start, stop)]
 
     def fetch_all_records(self, start: int, stop: int) -> list[Record]:
-        """Return the records of [start, stop), as `read` returns their entries. Raises `Conflict`."""
-        seen = self.last_head
+        """Return the records of a range, as `read_entries` returns their entries.
+
+        Args:
+            start: The first position.
+            stop: One above the last position.
+
+        Raises:
+            Conflict: A part of the range no longer exists, or the conversation was created again.
+        """
+        known = self.last_head
         head, found = self.fetch_records(start, stop) or (None, [])
-        if len(found) != stop - start or (head and seen and not _is_same_conversation(head, seen)):
+        if len(found) != stop - start or (head and known and not _is_same_conversation(head, known)):
             raise Conflict(self.key, head)
         return found
 
     def decode_part(self, part: ReadResult) -> list[Entry]:
-        """Return the entries of a slice. Raises `CorruptRecord`."""
+        """Return the entries of a part that the store returned.
+
+        Args:
+            part: The part.
+
+        Raises:
+            CorruptRecord: A record is damaged.
+        """
         return [decode(record, self.key) for record in part.records]
 
     def append(self, entries: Sequence[Entry], *, expected: str | None = None) -> AppendResult:
-        """Store the entries as one batch behind what this process has seen; return the new head, with what was stored.
+        """Store entries as one batch after the known head.
 
-        expected: the version behind which they are stored, in place of what this process has seen; see `confirm`.
+        Args:
+            entries: The entries.
+            expected: The version that the conversation must have, instead of the version of the known head; see
+                `confirm_version`.
 
-        Raises `Conflict` if another process wrote more since than what commutes, and what `commit` raises.
+        Returns:
+            The new head, with the lines that were stored.
+
+        Raises:
+            Conflict: Another process wrote entries that these may not follow.
+            ChatHistoryError: As `commit` raises it.
         """
         bodies = [encode(entry) for entry in entries]
         with self._local_state.lock:
             base = self._find_known_head() if expected is None else self._find_expected_head(expected)
-            has_unread, is_beside = self._local_state.has_unread, _are_side_entries(entries)
+            has_unread, is_side_batch = self._local_state.has_unread, _are_side_entries(entries)
             for _ in range(MAX_REBASES):
-                if has_unread and not is_beside:
+                if has_unread and not is_side_batch:
                     raise Conflict(self.key, base)
                 try:
                     head = self._commit_entries(entries, bodies, base)
                 except Conflict as conflict:
-                    base, quiet = self._rebase(base, conflict, entries)
-                    if not (quiet or is_beside):
+                    base, is_safe = self._rebase(base, conflict, entries)
+                    if not (is_safe or is_side_batch):
                         raise
-                    has_unread = has_unread or not quiet
+                    has_unread = has_unread or not is_safe
                 else:
                     self._local_state.remember(head.stored, has_unread=has_unread)
-                    if not is_beside:  # they may have gone past what was not returned
+                    if not is_side_batch:  # side entries may follow entries that were not returned
                         self.note_returned(head.stored)
                     return AppendResult(head.stored, head.state, bodies)
             raise Conflict(self.key, base)
@@ -296,16 +389,16 @@ class ConversationLog:
 
         Args:
             entries: The messages.
-            key: The caller's name for them; entries that were stored with it are the same ones. None: without one, only
-                replies are recognized, by the id that the API gave them.
-            expected: As in `append`, if they have to be stored.
+            key: The caller's idempotency key; messages that were stored with it are the same ones. None: only replies
+                are recognized, by the id that the API gave them.
+            expected: As in `append`.
 
         Returns:
-            The head of the append that stored them, now or before; the state is the present one.
+            The head of the append that stored them, now or before, with the present state.
 
         Raises:
-            InvalidInput: The key stands for other messages, or a stored reply is among messages that are not.
-            Conflict: As `append` does.
+            InvalidInput: The key was used for other messages, or some of the messages are stored and others are not.
+            Conflict: As `append` raises it.
         """
         with self._local_state.lock:
             try:
@@ -313,12 +406,12 @@ class ConversationLog:
             except CorruptRecord:
                 if key is not None:
                     raise
-                return self.append(entries, expected=expected)  # as well as nothing could be told of others
+                return self.append(entries, expected=expected)  # a reply that is stored already cannot be recognized
             if (found := self._find_stored(entries, key, recent, self.last_head)) is not None:
                 return found
             try:
                 return self.append(entries, expected=expected)
-            except Conflict as conflict:  # another process may have stored the same meanwhile
+            except Conflict as conflict:  # another process may have stored the same messages meanwhile
                 head, newest = self._read_recent(-NEWEST, None, counts=False)
                 found = self._find_stored(entries, key, newest, head)
                 if found is None:
@@ -326,26 +419,26 @@ class ConversationLog:
                 return found
 
     def _load_recent(self) -> RecentEntries:
-        """Return what the newest entries hold of the state that this process has seen last; one read if unknown."""
+        """Return the keys and response ids of the newest entries below the known head; one read if they are unknown."""
         if not self._local_state.is_known:
             self._local_state.recent = self._read_recent(-NEWEST, None, counts=True)[1]
         head, known = self.last_head, self._local_state.recent
         if head and (known is None or known.version != _version_of(head)):
             _, known = self._read_recent(max(head.start, head.end - NEWEST), head.end, counts=False)
-            known.version = _version_of(head)  # if others wrote since, the append will be refused
+            known.version = _version_of(head)  # if others wrote since, the store refuses the append
             self._local_state.recent = known
         return known if head and known else RecentEntries(ABSENT)
 
     def _read_recent(self, start: int, stop: int | None, *, counts: bool) -> tuple[Head | None, RecentEntries]:
-        """Read what entries hold, part by part; those that are damaged are left out."""
-        head, made = None, RecentEntries(ABSENT)
+        """Read the keys and response ids of a range, part by part; damaged records are left out."""
+        head, recent = None, RecentEntries(ABSENT)
         for part in self.read_in_parts(start, stop, counts=counts):
             head = head or part.head
             for record in part.records:
                 with suppress(CorruptRecord):
-                    made.add(decode(record, self.key), record.position)
-        made.version = _version_of(head)
-        return head, made
+                    recent.add(decode(record, self.key), record.position)
+        recent.version = _version_of(head)
+        return head, recent
 
     def _find_stored(
         self, entries: Sequence[Entry[MessageAdded]], key: str | None, recent: RecentEntries, head: Head | None
@@ -357,38 +450,40 @@ class ConversationLog:
             start = batch.last + 1 - len(entries)  # it may begin before the newest entries
             found = self._find_same_messages(head, start, batch.last + 1, entries) if batch.first >= start else None
             if found is None:
-                raise InvalidInput("key: was given with other messages before; one key stands for one append")
+                raise InvalidInput("key: was used for other messages before; use one key for one append")
             return found
         for index, entry in enumerate(entries):
             id = entry.event.response.id
-            place = recent.find_by_response(id, head.end) if id else None
-            if (
-                place is None
-                or not self._is_on_path(head, place)
-                or not self._find_same_messages(head, place, place + 1, [entry])
-            ):
+            position = recent.find_by_response(id, head.end) if id else None
+            if position is None or not self._is_on_path(head, position):
                 continue
-            found = self._find_same_messages(head, place - index, place - index + len(entries), entries)
+            if not self._find_same_messages(head, position, position + 1, [entry]):
+                continue
+            start = position - index
+            found = self._find_same_messages(head, start, start + len(entries), entries)
             if found is None:
-                raise InvalidInput(f"messages[{index}].id: this reply is stored at position {place} already")
+                raise InvalidInput(
+                    f"messages[{index}].id: this reply is stored at position {position} already; append only the "
+                    "messages after it"
+                )
             return found
         return None
 
     def _find_same_messages(
         self, head: Head, start: int, stop: int, entries: Sequence[Entry]
     ) -> ConversationHead | None:
-        """Return the head of the append that stored [start, stop), if these are the messages there; else None."""
+        """Return the head of the append that stored a range, if the range holds the same messages; else None."""
         fetched = self.fetch_records(max(start, 0), stop)
         stored = [decode(record, self.key) for record in fetched[1]] if fetched else []
         if [entry.message for entry in stored] != [entry.message for entry in entries]:
             return None
         found = Head(self.key, head.start, stop, replace(head.revision, version=stored[-1].id))
-        if self.version is None:  # else the user has seen as much, or more
+        if self.version is None:  # otherwise a state at least as new was returned
             self.note_returned(found)
         return ConversationHead(found, self.with_state(head).state)
 
     def _is_on_path(self, head: Head, position: int) -> bool:
-        """Whether the view goes through a position: what was taken back may be stored once more."""
+        """Whether a position is on the active path: messages that a rewind took back can be stored again."""
         path = self.with_state(head).state.view.path_position
         if path is None or position > path:
             return True
@@ -398,7 +493,7 @@ class ConversationLog:
         return any(start <= position < stop for start, stop in event.path)
 
     def _find_expected_head(self, version: str) -> Head | None:
-        """Return the head to append behind, if this version is still current; no round trip if it was seen last."""
+        """Return the head to append after if a version is still current; no round trip if the known head has it."""
         if self._local_state.is_known and _version_of(self.last_head) == version:
             self._local_state.has_unread = False
             return self.last_head
@@ -406,32 +501,49 @@ class ConversationLog:
         return head.stored if head else None
 
     def forget(self, before: int) -> Head | None:
-        """Remove the records below `before` for good; return the head; None: absent."""
+        """Remove the records below a position permanently.
+
+        Args:
+            before: The position.
+
+        Returns:
+            The head after that; None: the conversation does not exist.
+        """
         with self._local_state.lock:
             return self._local_state.remember(unless_expired(self.store.forget(self.key, before=before)))
 
     def remember(self, head: Head | None) -> Head | None:
-        """Count `head` as seen: it was stored, or looked up, by other means than this log's."""
+        """Make a head the known head, after it was stored or looked up without this log.
+
+        Args:
+            head: The head; None: the conversation does not exist.
+
+        Returns:
+            The same head.
+        """
         with self._local_state.lock:
             return self._local_state.remember(head)
 
     def delete(self, *, version: str | None = None) -> bool:
-        """Remove the conversation, whatever its state, and unless `version` is given whatever its version.
+        """Remove the conversation, also if it is damaged.
+
+        Args:
+            version: The version that it must have; None: any version.
 
         Returns:
-            Whether there was one.
+            True if it existed.
 
         Raises:
             Conflict: It has another version; nothing was removed.
         """
         with self._local_state.lock:
-            there = self.store.delete(self.key, version=version)
+            existed = self.store.delete(self.key, version=version)
             self._local_state.remember(None)
-            return there
+            return existed
 
     def _commit_entries(self, entries: Sequence[Entry], bodies: Sequence[str], base: Head | None) -> ConversationHead:
         local = self._local_state
-        if base is None and local.head is not None:  # it has expired: a new conversation can begin in its place
+        if base is None and local.head is not None:  # it has expired: a new conversation begins in its place
             self.store.delete(self.key, version=local.head.revision.version)
             local.remember(None)
         start = base.end if base else 0
@@ -447,41 +559,46 @@ class ConversationLog:
     def make_revision(
         self, state: ConversationState, base: Head | None, *, version: str, is_active: bool = True
     ) -> Revision:
-        """Return the revision of an append; its version is the id of its last entry, so that the two can be compared.
+        """Return the revision to store with an append.
+
+        Its version is the id of the last entry. So the entries show which append made a version.
 
         Args:
-            state: After the append.
-            base: The head before it; None: of a new conversation.
+            state: The state after the append.
+            base: The head before it; None: it creates the conversation.
             version: The id of the last entry.
-            is_active: Whether somebody said something. Else the order of the listing and the time to live stay as they
-                are. Neither ever goes back, whatever this machine's clock says.
+            is_active: Whether the append has messages or belongs to a turn. If not, the order in listings and the time
+                to live do not change. They never go back, whatever this machine's clock says.
         """
         if base is not None and not is_active:
             return Revision(version, base.revision.updated, base.revision.expires, state.encode())
         ttl, expires = self.store.ttl, None
-        if ttl is not None:  # not shorter than the time to live that was promised
+        if ttl is not None:  # never shorter than an earlier append promised
             promised = (base.revision.expires if base else None) or 0
             expires = max(0, promised, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
         updated = max(base.revision.updated, now()) if base else now()
         return Revision(version, updated, expires, state.encode())
 
     def _rebase(self, base: Head | None, conflict: Conflict, batch: Sequence[Entry]) -> tuple[Head | None, bool]:
-        """Return the head to try next, and whether what others wrote commutes; raise the conflict if it is final."""
+        """Return the head to append after next, and whether the batch may follow what others wrote.
+
+        Raises the conflict if no retry can succeed.
+        """
         present = conflict.head
         if present is None:
             raise conflict
         if base is None and unless_expired(present) is None:
-            self._local_state.remember(present)  # it had expired before we looked: `_commit` buries it
+            self._local_state.remember(present)  # it had expired before: `_commit_entries` deletes it
             return None, True
         if base is None:
             return present, False
         last = base.end - 1
         if not _is_same_conversation(base, present) or present.end <= base.end or not present.start <= last:
-            raise conflict  # made again, or records were lost or removed: what was seen is not what is there
+            raise conflict  # it was created again, or records were lost or forgotten
         parts = read_in_parts(self.store, self.key, last, present.end)
-        seen, *since = [entry for part in parts for entry in self.decode_part(part)]
-        if seen.id != base.revision.version:
-            raise conflict  # a failover lost what was seen, and others wrote something else in its place
+        known, *since = [entry for part in parts for entry in self.decode_part(part)]
+        if known.id != base.revision.version:
+            raise conflict  # a failover lost entries that were read here, and others were written in their place
         return present, _can_rebase(batch, since)
 
 
@@ -490,14 +607,14 @@ def _version_of(head: Head | None) -> str:
 
 
 def _is_same_conversation(one: Head, other: Head) -> bool:
-    """Whether two heads are of one conversation, and not of one that was deleted and another made in its place."""
+    """Whether two heads belong to the same conversation, which was not deleted and created again in between."""
     if one.revision.version == other.revision.version:
         return True
     return read_state(one).identity.creation_id == read_state(other).identity.creation_id
 
 
 def _are_side_entries(entries: Sequence[Entry]) -> bool:
-    """Whether entries stand beside the conversation, so that they may follow what their writer has not read."""
+    """Whether all entries are side entries, which may follow entries that their writer has not read."""
     return all(isinstance(entry.event, _SIDE_EVENTS) for entry in entries)
 
 
@@ -505,10 +622,10 @@ _SIDE_EVENTS = (Annotation, LeaseRenewed, TurnAbandoned, ReplyInterrupted, Reply
 
 
 def _can_rebase(batch: Sequence[Entry], since: Sequence[Entry]) -> bool:
-    """Whether a batch means the same before and behind what others wrote since.
+    """Whether a batch may follow entries that others wrote since its writer read the conversation.
 
-    A renewal says that a turn is alive. Whoever would take that turn away, or change what it was sent with, has to look
-    again; messages beside it, and the next step of the turn itself, need not.
+    It may follow annotations. It may follow the renewal of a lease unless it takes that turn from its owner, or changes
+    what the turn was sent with: then its writer must read the conversation again.
     """
     for other in since:
         if isinstance(other.event, Annotation):
@@ -519,7 +636,7 @@ def _can_rebase(batch: Sequence[Entry], since: Sequence[Entry]) -> bool:
 
 
 def _can_follow_renewal(entry: Entry, renewed: Entry) -> bool:
-    """Whether an entry may follow a renewal: it is no step of a turn, or one of the turn that was renewed."""
+    """Whether an entry may follow the renewal of a lease: it belongs to no turn, or continues the renewed one."""
     event = entry.event
     if isinstance(event, MessageAdded) and event.lease_until is not None:
         return entry.turn == renewed.turn and event.opened_by is None

@@ -1,7 +1,8 @@
-"""How long an open turn counts as open: until its lease ends, or its process is known to be gone.
+"""How long an open turn counts as open: until its lease ends, or its process is known to have ended.
 
-The machine that opened a turn wrote by its own clock until when it counts. Another clock may be wrong by years, so a
-reader gives a lease no more than its own time-out, from the moment when it saw that lease first.
+The machine that opened a turn wrote the end of the lease by its own clock, and another machine's clock may be wrong by
+years. So a reader lets a lease last no longer than its own timeout, counted from the moment when it first saw the
+lease.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["TURN_TIMEOUT", "check_no_open_turn", "lease_end", "mark_given_up"]
 TURN_TIMEOUT = 600.0
 """Seconds for which a turn without a reply counts as open after each of its steps, unless an engine says otherwise."""
 
-_REMEMBERED = 4096  # leases; each is looked for again only while it is open
+_REMEMBERED = 4096  # leases; a lease is needed only while its turn is open
 
 _lock = threading.Lock()
 _first_seen: OrderedDict[tuple[str, int], int] = OrderedDict()
@@ -28,14 +29,19 @@ _given_up: OrderedDict[str, None] = OrderedDict()
 
 
 def lease_end(turn: OpenTurn, timeout: float = TURN_TIMEOUT) -> int | None:
-    """Return until when a turn counts as open for a reader with this time-out.
+    """Return until when a turn counts as open.
+
+    Args:
+        turn: The open turn.
+        timeout: The longest time, in seconds, that this reader lets a lease last.
 
     Returns:
-        Microseconds since 1970 UTC; None: the turn does not count as open. Its lease is over, or its process is gone.
+        Microseconds since 1970 UTC. None if the turn no longer counts as open: its lease is over, its process has
+        ended, or this process has given it up.
     """
     time = now()
     until = turn.lease_until
-    if turn.process != this_process():  # else it is our own clock
+    if turn.process != this_process():  # otherwise our own clock set the end
         until = min(until, _seen_since(turn, time) + int(timeout * MICROSECONDS))
     if until <= time or turn.lease in _given_up or (turn.process and has_ended(turn.process)):
         return None
@@ -43,7 +49,11 @@ def lease_end(turn: OpenTurn, timeout: float = TURN_TIMEOUT) -> int | None:
 
 
 def mark_given_up(lease: str) -> None:
-    """Note that this process does nothing any longer for a turn that it could not close: it need not be waited for."""
+    """Note that this process no longer works on a turn that it could not close, so nobody has to wait for it.
+
+    Args:
+        lease: The id of the entry that opened the turn.
+    """
     with _lock:
         _given_up[lease] = None
         if len(_given_up) > _REMEMBERED:
@@ -51,7 +61,16 @@ def mark_given_up(lease: str) -> None:
 
 
 def check_no_open_turn(key: Key, state: ConversationState | None, *, timeout: float = TURN_TIMEOUT) -> None:
-    """Raise `TurnInProgress` if a turn of the conversation is open."""
+    """Raise an error if a turn of the conversation is open.
+
+    Args:
+        key: The conversation.
+        state: Its state; None: it does not exist.
+        timeout: As in `lease_end`.
+
+    Raises:
+        TurnInProgress: A turn is open.
+    """
     turn = state.engine.open_turn if state else None
     if turn and (until := lease_end(turn, timeout)):
         process = turn.process
@@ -65,7 +84,7 @@ def check_no_open_turn(key: Key, state: ConversationState | None, *, timeout: fl
 
 
 def _seen_since(turn: OpenTurn, time: int) -> int:
-    """Return when this process saw this state of a lease first: now, or earlier."""
+    """Return when this process first saw a lease with this end: now, or earlier."""
     state = (turn.lease, turn.lease_until)
     with _lock:
         since = min(_first_seen.pop(state, time), time)  # our own clock may have been set back

@@ -1,7 +1,7 @@
-"""How large a message is for Claude: exactly where the API said so, else by its length.
+"""How many tokens messages take: exact where the API reported it, otherwise estimated from their length.
 
-What a reply and all before it take is told by the reply's own usage. There is no tokenizer for Claude outside of the
-API, so the rest is estimated, rather too high than too low.
+The usage of a reply gives the size of the reply and of everything before it. There is no public tokenizer for current
+Claude models, so the rest is estimated, and rather too high than too low.
 """
 
 from __future__ import annotations
@@ -11,17 +11,24 @@ from typing import Any
 
 __all__ = ["count_context_tokens", "estimate_tokens"]
 
-_BYTES = 3.5  # of UTF-8 a token; with the tokenizer of current models English has about four
-_FRAME = 4  # tokens of a message beside its content
-_IMAGE = 1600  # tokens: what the page on vision says that an image takes at most before it is scaled down
-_PDF = 40  # bytes of base64 a token, by the same page: text and picture of each page
+_BYTES = 3.5  # of UTF-8 for each token; English text has about four with the tokenizer of current models
+_FRAME = 4  # tokens of a message in addition to its content
+_IMAGE = 1600  # tokens of an image that is just not scaled down (source: the page on vision)
+_PDF = 40  # bytes of base64 for each token, for text and image of each page (source: the same page)
 _OPAQUE = frozenset({"signature", "cache_control"})
 
 
 def count_context_tokens(usage: Mapping[str, Any] | None) -> int | None:
-    """Return the tokens of a request and its reply, by the reply's usage; None: it does not say.
+    """Return the tokens of a request and its reply.
 
-    Tokens read from the cache and written to it are counted beside `input_tokens`, not in it (page on prompt caching).
+    Tokens that were read from the cache or written to it are not part of `input_tokens`, so they are added (source: the
+    page on prompt caching).
+
+    Args:
+        usage: The usage of the reply; None: unknown.
+
+    Returns:
+        The tokens; None if the usage does not say.
     """
     if not usage or type(usage.get("input_tokens")) is not int:
         return None
@@ -32,7 +39,11 @@ _COUNTED = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tok
 
 
 def estimate_tokens(message: Mapping[str, Any]) -> int:
-    """Return about how many tokens a message takes."""
+    """Return an estimate of the tokens of a message.
+
+    Args:
+        message: The message.
+    """
     return _FRAME + _estimate_value(message.get("content"))
 
 
@@ -51,6 +62,6 @@ def _estimate_value(value: Any) -> int:
 
 
 def _estimate_document(source: Mapping[str, Any]) -> int:
-    """Return the tokens of a document that is attached as base64."""
+    """Return an estimate of the tokens of a document that is given as base64."""
     data = source.get("data")
     return max(_IMAGE, len(data) // _PDF) if isinstance(data, str) else _IMAGE

@@ -1,8 +1,8 @@
-"""Which process opened a turn, and whether this machine can show that it is gone.
+"""Which process opened a turn, and whether this machine can show that the process has ended.
 
-Linux numbers processes anew after a boot and in each PID namespace, and gives numbers again. So a process is named by
-its boot, its namespaces, its number and the moment when it started, all of which /proc tells. Where one of them cannot
-be read (another system, a restricted /proc), it is not known whether a process is gone.
+Linux numbers processes from the start after a boot and in each PID namespace, and reuses numbers. So a process is
+identified by its boot, its namespaces, its number and its start time, all of which /proc shows. Where one of them
+cannot be read (on another system, or with a restricted /proc), it is unknown whether a process has ended.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from typing import Any, Self
 __all__ = ["Process", "has_ended", "this_process"]
 
 _PROC = Path("/proc")
-_ENDED = frozenset("ZXx")  # the states of a process that has ended and is not waited for yet
+_ENDED = frozenset("ZXx")  # the states of a process that has ended, but whose parent has not collected it
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of some machine.
+    """A process on a machine.
 
-    host: The name of the machine, for people.
-    pid: Its number.
-    boot: The id of the machine's boot; None: unknown, as below.
-    namespace: Its PID and time namespaces.
-    started: When it started, in clock ticks since the boot.
+    Attributes:
+        host: The name of the machine, to be shown to users.
+        pid: The number of the process.
+        boot: The id of the machine's boot; None: unknown.
+        namespace: Its PID namespace and time namespace; None: unknown.
+        started: When it started, in clock ticks since the boot; None: unknown.
     """
 
     host: str
@@ -37,12 +38,16 @@ class Process:
     started: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is known of it, for JSON."""
+        """Return the known attributes as a JSON object."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: object) -> Self | None:
-        """Return the process that was stored; None for what does not name one."""
+        """Return the process in a JSON value; None if the value does not hold one.
+
+        Args:
+            values: Any JSON value.
+        """
         if not isinstance(values, Mapping):
             return None
         host, pid, started = values.get("host"), values.get("pid"), values.get("started")
@@ -58,17 +63,21 @@ _own: Process | None = None
 
 
 def this_process() -> Process:
-    """Return this process; looked up once, and again in a forked child."""
-    global _own  # noqa: PLW0603 - it does not change as long as the number is the same
+    """Return this process. It is looked up once, and again in a forked child."""
+    global _own  # noqa: PLW0603 - it stays the same as long as the number does
     pid = os.getpid()
     if _own is None or _own.pid != pid:
-        status = _read_status(pid) if _is_our_proc(pid) else None
+        status = _read_status(pid) if _is_own_proc(pid) else None
         _own = Process(_get_host_name(), pid, _read_boot_id(), _read_namespaces(), status.started if status else None)
     return _own
 
 
 def has_ended(process: Process) -> bool:
-    """Return whether this machine shows that a process has ended; False if that cannot be known."""
+    """Return True if this machine shows that a process has ended; False also if that cannot be known.
+
+    Args:
+        process: The process.
+    """
     own = this_process()
     if None in (process.boot, process.namespace, process.started, own.boot, own.namespace, own.started):
         return False
@@ -77,11 +86,11 @@ def has_ended(process: Process) -> bool:
     if process.pid == own.pid:
         return process.started != own.started
     try:
-        os.kill(process.pid, 0)  # asks whether there is such a process, and sends nothing
+        os.kill(process.pid, 0)  # sends no signal, only checks that the process exists
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # it belongs to somebody else
+        pass  # it exists, and belongs to another user
     except (OSError, OverflowError):
         return False
     status = _read_status(process.pid)
@@ -95,18 +104,18 @@ class _Status:
 
 
 def _read_status(pid: int) -> _Status | None:
-    """Return what /proc says of a process (see `man 5 proc_pid_stat`); None: nothing that can be used."""
+    """Return the status of a process from /proc (see `man 5 proc_pid_stat`); None: it cannot be read."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
-        fields = text[text.rindex(")") + 1 :].split()  # the name before it may hold anything
+        fields = text[text.rindex(")") + 1 :].split()  # the name before it may contain anything
         state, threads, started = fields[0], int(fields[17]), int(fields[19])
     except (OSError, ValueError, IndexError):
         return None
     return _Status(started, state in _ENDED and threads <= 1)
 
 
-def _is_our_proc(pid: int) -> bool:
-    """Return whether /proc is that of our own namespace: it knows us by the same number."""
+def _is_own_proc(pid: int) -> bool:
+    """Whether /proc belongs to our own PID namespace: it then has our process under our number."""
     try:
         return (_PROC / "self").readlink() == Path(str(pid))
     except OSError:

@@ -1,4 +1,4 @@
-"""Which keys and responses the newest entries of a log hold, so that what comes again is not stored again."""
+"""The keys and response ids of the newest entries, so that messages that are appended twice are stored once."""
 
 from __future__ import annotations
 
@@ -13,28 +13,44 @@ from chathistory.log.field_types import NO_RESPONSE
 __all__ = ["NEWEST", "RecentEntries", "StoredBatch", "check_key"]
 
 NEWEST = 1000
-"""How many entries back a key, or the id of a response, is found."""
-
+"""Among how many of the newest entries a key, or the id of a response, is found."""
 
 LONGEST_KEY = 255
+"""Characters of a key."""
 
 
 def check_key(key: object) -> None:
-    """Refuse what cannot be the key of an append. Raises `InvalidInput`."""
+    """Check the idempotency key of an append.
+
+    Args:
+        key: The key.
+
+    Raises:
+        InvalidInput: It is not a string of 1 to 255 characters.
+    """
     if not (isinstance(key, str) and 1 <= len(key) <= LONGEST_KEY):
         raise InvalidInput(f"key: must be text of 1 to {LONGEST_KEY} characters")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """Messages that were stored by one append, at positions `first` to `last`."""
+    """Messages that one append stored.
+
+    Attributes:
+        first: The position of the first message.
+        last: The position of the last message.
+    """
 
     first: int
     last: int
 
 
 class RecentEntries:
-    """What the newest entries hold, complete up to the state of `version`."""
+    """The keys and response ids of the newest entries.
+
+    Args:
+        version: The version of the conversation up to which they are complete.
+    """
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -42,7 +58,13 @@ class RecentEntries:
         self._responses: dict[str, int] = {}
 
     def extend(self, version: str, entries: Sequence[Entry], first: int) -> None:
-        """Add entries that were stored from position `first` on, after which the version is `version`."""
+        """Add the entries of an append.
+
+        Args:
+            version: The version after the append.
+            entries: The entries.
+            first: The position of the first.
+        """
         for position, entry in enumerate(entries, first):
             event = entry.event
             if isinstance(event, MessageAdded) and not (event.key is None and event.response is NO_RESPONSE):
@@ -55,7 +77,12 @@ class RecentEntries:
             self._responses = {id: position for id, position in self._responses.items() if position >= low}
 
     def add(self, entry: Entry, position: int) -> None:
-        """Add an entry that is stored at a position."""
+        """Add an entry; entries other than messages have no effect.
+
+        Args:
+            entry: The entry.
+            position: Where it is stored.
+        """
         if not is_message_entry(entry):
             return
         if (key := entry.event.key) is not None:
@@ -66,11 +93,21 @@ class RecentEntries:
             self._responses[id] = position
 
     def find_by_key(self, key: str, end: int) -> StoredBatch | None:
-        """Return what was stored under a key; `end`: of the log."""
+        """Return the messages that were stored with a key; None: not among the newest entries.
+
+        Args:
+            key: The key.
+            end: One above the last position of the log.
+        """
         batch = self._keys.get(key)
         return batch if batch and batch.last >= end - NEWEST else None
 
     def find_by_response(self, id: str, end: int) -> int | None:
-        """Return the position of the reply with this id of the API's; `end`: of the log."""
+        """Return the position of a reply; None: not among the newest entries.
+
+        Args:
+            id: The id that the API gave the reply.
+            end: One above the last position of the log.
+        """
         position = self._responses.get(id)
         return position if position is not None and position >= end - NEWEST else None
