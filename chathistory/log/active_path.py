@@ -1,9 +1,9 @@
-"""Which part of a log the view goes through: spans of positions, and how to read it without reading all.
+"""The active path: the ranges of positions whose entries are in force, and how to read them without reading the log.
 
-Without a rewind that is one span, the whole log. `rewind(to=p)` leaves out what stands between p and its own entry;
-that entry has the spans before it, so the state needs no more than its position (`ViewState.path`), however
-often a conversation was rewound. A cut says from which position on messages are sent (`ViewState.view_start`): what
-stands before it is not read at all.
+Without a rewind the whole log is active. `rewind(to=p)` takes back the entries between p and its own entry. That entry
+stores the ranges before it, so the state needs only the position of the entry (`ViewState.path_position`), however
+often a conversation was rewound. A cut sets the position from which on messages are sent (`ViewState.view_start`);
+entries before it are not read at all.
 """
 
 from __future__ import annotations
@@ -33,25 +33,48 @@ __all__ = [
     "ranges_from_entry",
 ]
 
-_TAIL = 256  # records read at first where it is not known yet from which on messages are sent
-_NOT_KEPT = "the head names it as {}, which is not kept any longer"
-_OTHER_KIND = "the head names it as {}, which it is not"
+_TAIL = 256  # records that are read first while the start of the view is unknown
+_NOT_KEPT = "the head names it as {}, but it was forgotten"
+_OTHER_KIND = "the head names it as {}, but it is another kind of entry"
 
 
 def load_ranges(log: ConversationLog, head: ConversationHead, entries: Sequence[Entry]) -> list[PositionRange]:
-    """Return the spans of a log, oldest first; one round trip if it was rewound and that entry is not in `entries`."""
+    """Return the ranges of the active path.
+
+    One round trip if the log was rewound and the entry that stores the ranges is not in `entries`.
+
+    Args:
+        log: The log.
+        head: Its head.
+        entries: Entries that were read already.
+
+    Returns:
+        The ranges, oldest first.
+
+    Raises:
+        CorruptRecord: The head names an entry that was forgotten, or one that stores no ranges.
+        UnsupportedRecord: That entry has a format or kind that this version does not know.
+    """
     path = head.state.view.path_position
     if path is None:
         return [(head.start, head.end)]
-    entry = _load_named_entry(log, head, path, "the one that says which part of the log is active", entries)
-    spans = ranges_from_entry(entry, head)
-    if spans is None:
-        raise CorruptRecord(log.key, path, "it does not say which part of the log is active")
-    return spans
+    entry = _load_named_entry(log, head, path, "the entry with the active path", entries)
+    ranges = ranges_from_entry(entry, head)
+    if ranges is None:
+        raise CorruptRecord(log.key, path, "it does not hold the active path")
+    return ranges
 
 
 def ranges_from_entry(entry: Entry, head: ConversationHead) -> list[PositionRange] | None:
-    """Return the spans of a log that a rewind, a snapshot or a repair says; None: it is another kind of entry."""
+    """Return the ranges of the active path that a rewind, a snapshot or a repair stores.
+
+    Args:
+        entry: The entry.
+        head: The head of the log.
+
+    Returns:
+        The ranges up to the end of the log, oldest first; None for another kind of entry.
+    """
     if not isinstance(entry.event, Rewind | Snapshot | Repair):
         return None
     return clip_ranges([*entry.event.path, (entry.position, head.end)], low=head.start, high=head.end)
@@ -60,11 +83,19 @@ def ranges_from_entry(entry: Entry, head: ConversationHead) -> list[PositionRang
 def load_cut(
     log: ConversationLog, head: ConversationHead, entries: Iterable[Entry] = ()
 ) -> Entry[Cut | CompactionByAPI] | None:
-    """Return the newest cut; None: there is none. One round trip if it is not among `entries`.
+    """Return the newest cut. One round trip if it is not in `entries`.
+
+    Args:
+        log: The log.
+        head: Its head.
+        entries: Entries that were read already.
+
+    Returns:
+        The cut; None if no cut is in force.
 
     Raises:
-        CorruptRecord: The head names another entry as the newest cut, or one that is not kept.
-        UnsupportedRecord: A later version wrote it.
+        CorruptRecord: The head names an entry that was forgotten, or another kind of entry.
+        UnsupportedRecord: That entry has a format or kind that this version does not know.
     """
     position = head.state.view.cut_position
     if position is None:
@@ -76,7 +107,20 @@ def load_cut(
 
 
 def load_setup(log: ConversationLog, head: ConversationHead, entries: Iterable[Entry] = ()) -> Setup | None:
-    """Return the newest setup, as `load_cut` does the newest cut."""
+    """Return the newest setup. One round trip if it is not in `entries`.
+
+    Args:
+        log: The log.
+        head: Its head.
+        entries: Entries that were read already.
+
+    Returns:
+        The setup; None if no engine has stored one.
+
+    Raises:
+        CorruptRecord: The head names an entry that was forgotten, or another kind of entry.
+        UnsupportedRecord: That entry has a format or kind that this version does not know.
+    """
     position = head.state.engine.setup_position
     if position is None:
         return None
@@ -89,7 +133,7 @@ def load_setup(log: ConversationLog, head: ConversationHead, entries: Iterable[E
 def _load_named_entry(
     log: ConversationLog, head: ConversationHead, position: int, name: str, entries: Iterable[Entry]
 ) -> Entry:
-    """Return the entry at a position that the head names; one round trip if it is not among `entries`."""
+    """Return the entry at a position that the head names; one round trip if it is not in `entries`."""
     if position < head.start:
         raise CorruptRecord(log.key, position, _NOT_KEPT.format(name))
     found = next((entry for entry in entries if entry.position == position), None)
@@ -97,33 +141,55 @@ def _load_named_entry(
     return found
 
 
-def exclude_positions(spans: Sequence[PositionRange], positions: Iterable[int]) -> list[PositionRange]:
-    """Return the spans without some positions."""
-    left: list[PositionRange] = []
-    gone = sorted(positions)
-    for start, stop in spans:
+def exclude_positions(ranges: Sequence[PositionRange], positions: Iterable[int]) -> list[PositionRange]:
+    """Return ranges without some positions.
+
+    Args:
+        ranges: The ranges.
+        positions: The positions to leave out.
+    """
+    parts: list[PositionRange] = []
+    excluded = sorted(positions)
+    for start, stop in ranges:
         begin = start
-        for position in gone[bisect_left(gone, start) : bisect_left(gone, stop)]:
-            left.append((begin, position))
+        for position in excluded[bisect_left(excluded, start) : bisect_left(excluded, stop)]:
+            parts.append((begin, position))
             begin = position + 1
-        left.append((begin, stop))
-    return [(start, stop) for start, stop in left if start < stop]
-
-
-def clip_ranges(spans: Sequence[PositionRange], *, low: int = 0, high: int) -> list[PositionRange]:
-    """Return the parts of spans within [low, high)."""
-    parts = ((max(start, low), min(stop, high)) for start, stop in spans)
+        parts.append((begin, stop))
     return [(start, stop) for start, stop in parts if start < stop]
 
 
-def contains_position(spans: Sequence[PositionRange], position: int) -> bool:
-    """Whether a position is in one of the spans."""
-    return any(start <= position < stop for start, stop in spans)
+def clip_ranges(ranges: Sequence[PositionRange], *, low: int = 0, high: int) -> list[PositionRange]:
+    """Return the parts of ranges between two positions.
+
+    Args:
+        ranges: The ranges.
+        low: The first position.
+        high: One above the last position.
+    """
+    parts = ((max(start, low), min(stop, high)) for start, stop in ranges)
+    return [(start, stop) for start, stop in parts if start < stop]
+
+
+def contains_position(ranges: Sequence[PositionRange], position: int) -> bool:
+    """Return True if a position is in one of the ranges.
+
+    Args:
+        ranges: The ranges.
+        position: The position.
+    """
+    return any(start <= position < stop for start, stop in ranges)
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveEntries:
-    """A consistent read of what the view goes through: the entries, in order, and the cut before them, if any."""
+    """The active entries that are sent, and the cut before them, as they were at one moment.
+
+    Attributes:
+        head: The head at that moment.
+        entries: The entries from the start of the view on, in order.
+        cut: The newest cut; None: no cut is in force.
+    """
 
     head: ConversationHead
     entries: Sequence[Entry]
@@ -135,7 +201,12 @@ class ActiveEntries:
         return self.head.state
 
     def with_appended(self, head: ConversationHead, stored: Sequence[Entry]) -> ActiveEntries:
-        """Return it with what was stored since, up to `head`."""
+        """Return the active entries after an append.
+
+        Args:
+            head: The head after the append.
+            stored: The entries that were appended.
+        """
         view, cut = head.state.view, self.cut
         for entry in stored:
             if is_cut_entry(entry):
@@ -146,11 +217,20 @@ class ActiveEntries:
 
 
 def load_active(log: ConversationLog) -> ActiveEntries | None:
-    """Return what the view goes through; None if the conversation is absent.
+    """Return the active entries that are sent.
 
-    One round trip if this process knows where that begins, or if it is among the newest 256 records, else two; a few
-    more where something is damaged, wherever that stands. Raises `UnsupportedRecord` if one of the entries is of a
-    later version, and may not be passed by.
+    One round trip if this process knows where they begin, or if that is among the newest 256 records; otherwise two. A
+    few more if a record is damaged, wherever it is.
+
+    Args:
+        log: The log of the conversation.
+
+    Returns:
+        The active entries; None if the conversation does not exist.
+
+    Raises:
+        CorruptRecord: An active record, or the head, is damaged.
+        UnsupportedRecord: An active entry that is not optional has a format or kind that this version does not know.
     """
     try:
         return _load_at_once(log)
@@ -172,45 +252,47 @@ def _load_at_once(log: ConversationLog) -> ActiveEntries | None:
     if (
         view.path_position is not None and view.path_position >= low
     ):  # a rewind before that left out what is not sent anyway
-        spans = load_ranges(log, head, entries)
-        active = [entry for entry in active if contains_position(spans, entry.position)]
+        ranges = load_ranges(log, head, entries)
+        active = [entry for entry in active if contains_position(ranges, entry.position)]
     return ActiveEntries(head, filter_known(active, log.key), load_cut(log, head, entries))
 
 
 def _load_range_by_range(log: ConversationLog) -> ActiveEntries | None:
-    """Read no more than the spans: a repair may lead around what is damaged. Raises `CorruptRecord` if not."""
+    """Read only the ranges of the active path: a repair may have left damaged records out of them."""
     head = log.refresh()
     if head is None:
         return None
-    spans = clip_ranges(load_ranges(log, head, []), low=head.state.view.view_start, high=head.end)
-    entries = [entry for start, stop in spans for entry in log.read_entries(start, stop)]
+    ranges = clip_ranges(load_ranges(log, head, []), low=head.state.view.view_start, high=head.end)
+    entries = [entry for start, stop in ranges for entry in log.read_entries(start, stop)]
     return ActiveEntries(head, filter_known(entries, log.key), load_cut(log, head))
 
 
 def iter_newest_first(log: ConversationLog, portion: int, *, before: int | None = None) -> Iterator[Entry]:
-    """Yield the entries that the view goes through, newest first; nothing if the conversation is absent.
-
-    Each is decoded only when it is its turn.
+    """Yield the entries of the active path, newest first. Each is decoded when it is needed.
 
     Args:
-        log: Of the conversation.
-        portion: How many records are read at first; twice as many each time after. One round trip for the first.
-        before: Only those below this position, and without counting what was not read as seen.
+        log: The log of the conversation.
+        portion: How many records to read in the first round trip. Each later round trip reads twice as many.
+        before: Yield only entries below this position, and keep the known head. None: all entries.
+
+    Yields:
+        The entries; none if the conversation does not exist.
 
     Raises:
-        UnsupportedRecord: At an entry of a later version that may not be passed by.
+        CorruptRecord: An active record, or the head, is damaged.
+        UnsupportedRecord: An active entry that is not optional has a format or kind that this version does not know.
     """
     try:
         fetched = log.fetch_records(-portion) if before is None else log.fetch_records(max(before - portion, 0), before)
         head, records = (log.with_state(fetched[0]), fetched[1]) if fetched else (None, [])
-    except CorruptRecord:  # a repair may lead around what is damaged: read span by span
+    except CorruptRecord:  # a repair may have left the damaged record out: read range by range
         head, records = log.refresh(), []
     if head is None:
         return
     begin = (head.end if before is None else min(before, head.end)) - len(records)
     path = head.state.view.path_position
-    turning = [] if path is None else [decode(record, log.key) for record in records if record.position == path]
-    for low, stop in reversed(load_ranges(log, head, turning)):
+    path_entries = [] if path is None else [decode(record, log.key) for record in records if record.position == path]
+    for low, stop in reversed(load_ranges(log, head, path_entries)):
         high = stop
         while high > low:
             if high <= begin:
@@ -218,18 +300,25 @@ def iter_newest_first(log: ConversationLog, portion: int, *, before: int | None 
                 begin = max(low, high - portion)
                 records = log.fetch_all_records(begin, high)
             start = max(low, begin)
-            found = (record for record in reversed(records) if start <= record.position < high)
-            for record in found:
+            wanted = (record for record in reversed(records) if start <= record.position < high)
+            for record in wanted:
                 yield from filter_known([decode(record, log.key)], log.key)
             high = start
 
 
-def iter_ranges_newest_first(log: ConversationLog, spans: Sequence[PositionRange], portion: int) -> Iterator[Entry]:
-    """Yield the entries of spans, newest first; what is read does not count as seen.
+def iter_ranges_newest_first(log: ConversationLog, ranges: Sequence[PositionRange], portion: int) -> Iterator[Entry]:
+    """Yield the entries of some ranges, newest first, and keep the known head.
 
-    Reads `portion` records at once, twice as many each time after. Raises as `iter_newest_first` does.
+    Args:
+        log: The log of the conversation.
+        ranges: The ranges, oldest first.
+        portion: How many records to read in the first round trip. Each later round trip reads twice as many.
+
+    Raises:
+        CorruptRecord: A record of the ranges is damaged.
+        UnsupportedRecord: An entry that is not optional has a format or kind that this version does not know.
     """
-    for low, stop in reversed(spans):
+    for low, stop in reversed(ranges):
         high = stop
         while high > low:
             start = max(low, high - portion)

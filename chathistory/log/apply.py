@@ -1,4 +1,8 @@
-"""The fold of a log: what each kind of event changes of a conversation's state."""
+"""How each kind of event changes the state of a conversation.
+
+The log is the truth, and the state is computed from it: start with `begin_state`, and `apply` each entry in order.
+Applying an entry never changes the state that was passed in.
+"""
 
 from __future__ import annotations
 
@@ -54,27 +58,37 @@ _PREVIEW = 80  # characters
 
 
 def begin_state(entry: Entry) -> ConversationState:
-    """Return the state before the first entry of a conversation."""
+    """Return the state before the first entry of a conversation.
+
+    Args:
+        entry: The first entry; its id and time identify the conversation.
+    """
     return ConversationState(Identity(entry.id, entry.time_us), view=ViewState(view_since=entry.time_us))
 
 
 def apply_all(state: ConversationState | None, entries: Iterable[Entry], start: int) -> ConversationState:
-    """Return the state after entries that are stored from position `start` on.
+    """Return the state after several entries.
 
     Args:
-        state: Before them; None: they begin the conversation, and there is at least one.
+        state: The state before them; None: they create the conversation, and there is at least one.
         entries: The entries, in order.
-        start: The position of the first.
+        start: The position of the first entry.
     """
     for position, entry in enumerate(entries, start):
         state = apply(state or begin_state(entry), entry, position)
     if state is None:
-        raise ValueError("a conversation begins with an entry")
+        raise ValueError("entries: must have at least one entry if there is no state")
     return state
 
 
 def apply(state: ConversationState, entry: Entry, position: int) -> ConversationState:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one case for each kind
-    """Return the state after an entry that is stored at a position."""
+    """Return the state after one more entry.
+
+    Args:
+        state: The state before it.
+        entry: The entry.
+        position: Where it is stored.
+    """
     event, view, engine = entry.event, state.view, state.engine
     match event:
         case MessageAdded():
@@ -86,7 +100,7 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
             metadata = before.metadata if event.metadata is KEEP else event.metadata
             return replace(state, annotations=Annotations(title, tags, metadata))
         case Rewind():
-            if (start := event.view) is not None:  # it went back before what was sent so far
+            if (start := event.view) is not None:  # it goes back to a position before the part that was sent
                 view = replace(view, view_start=start.view_start, cut_position=start.cut_position)
                 view = replace(view, hidden_turns=start.hidden_turns, view_since=start.view_since)
                 view = _invalidate_prefix(view, position)
@@ -104,7 +118,7 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
             view = _invalidate_thinking(view, position) if event.lost else view
             view = replace(view, path_position=position, tokens=event.tokens)
             view = replace(view, hidden_turns=event.hidden_turns, cut_position=event.cut_position)
-            if event.setup_lost:  # the next turn of an engine stores it again
+            if event.setup_lost:  # the next turn of an engine stores the setup again
                 engine = replace(engine, setup_fingerprints={}, setup_position=None)
             return replace(_set_counts(state, event), view=view, engine=engine)
         case Setup():
@@ -127,7 +141,7 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
             return replace(state, engine=engine)
         case LeaseRenewed():
             turn = engine.open_turn
-            if turn is None or turn.lease != event.lease:  # somebody has taken the turn over
+            if turn is None or turn.lease != event.lease:  # another process has taken the turn over
                 return state
             turn = replace(turn, lease_until=min(event.lease_until, LARGEST_NUMBER))
             return replace(state, engine=replace(engine, open_turn=turn))
@@ -148,7 +162,7 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
             return replace(state, view=view)
         case Forked():
             return parse_state(event.state) or state
-        case RecordLost():  # what follows was bound to what stood here
+        case RecordLost():  # thinking after it depends on the lost record
             return replace(state, view=_invalidate_thinking(view, position))
         case UnknownEvent():
             return state
@@ -163,7 +177,7 @@ def _add_message(state: ConversationState, entry: Entry, event: MessageAdded, po
         engine = _forget_container(engine, event)
     usage, model, preview = totals.usage, totals.model, totals.preview
     tokens = (count_context_tokens(response.usage) if is_reply else None) or view.tokens + estimate_tokens(message)
-    if is_reply and event.copy_of is None:  # a copy was counted where it stood before it was repaired
+    if is_reply and event.copy_of is None:  # a repair's copy was counted at its first position
         usage, model = _add_usage(usage, response.usage), response.model or model
         engine = _use_container(engine, response, entry.time_us)
     if preview is None and message["role"] == "user":
@@ -182,7 +196,7 @@ def _add_message(state: ConversationState, entry: Entry, event: MessageAdded, po
 
 
 def _count_usage(state: ConversationState, response: Response, at: int) -> ConversationState:
-    """Count what a reply cost, whatever became of it, and take note of its model and container."""
+    """Add the usage of a reply that was paid for, and note its model and container."""
     totals = state.totals
     totals = replace(totals, usage=_add_usage(totals.usage, response.usage), model=response.model or totals.model)
     return replace(state, totals=totals, engine=_use_container(state.engine, response, at))
@@ -195,11 +209,11 @@ def _add_usage(sums: dict[str, int], usage: dict[str, Any]) -> dict[str, int]:
 
 
 def _use_container(engine: EngineState, response: Response, at: int) -> EngineState:
-    told, before = response.container, engine.container
-    id, expires_at = told.get("id"), told.get("expires_at")
+    values, known = response.container, engine.container
+    id, expires_at = values.get("id"), values.get("expires_at")
     if not is_sendable_id(id):
         return engine
-    since = before.since if before and before.id == id else at
+    since = known.since if known and known.id == id else at
     container = Container(id, expires_at if isinstance(expires_at, str) else None, since)
     return replace(engine, container=container)
 
@@ -214,13 +228,13 @@ def _apply_cut(view: ViewState, event: Cut | CompactionByAPI, position: int) -> 
 
 
 def _invalidate_prefix(view: ViewState, position: int) -> ViewState:
-    """Take note that what stands before others has changed: neither the cache nor thinking holds any longer."""
-    bound = view.thinking_valid_from if view.drop_stale_thinking else position
-    return replace(view, cache_valid_from=position, thinking_valid_from=bound)
+    """Note that what precedes other messages has changed: cached prefixes and earlier thinking are no longer valid."""
+    valid_from = view.thinking_valid_from if view.drop_stale_thinking else position
+    return replace(view, cache_valid_from=position, thinking_valid_from=valid_from)
 
 
 def _invalidate_thinking(view: ViewState, position: int) -> ViewState:
-    """Take note that thinking is bound to what is gone: not even the API could tell what that was."""
+    """Note that earlier thinking depends on content that is lost: not even the API can decide what to drop."""
     return replace(view, cache_valid_from=position, thinking_valid_from=position)
 
 
@@ -229,7 +243,7 @@ def _subtract_tokens(view: ViewState, tokens: int) -> ViewState:
 
 
 def _open_turn(engine: EngineState, entry: Entry, lease_until: int, opened_by: Process | None) -> EngineState:
-    """Open a turn, or note that the one who holds it took another step."""
+    """Open a turn, or extend the lease of the open turn that the entry continues."""
     lease_until, turn = min(lease_until, LARGEST_NUMBER), engine.open_turn
     if opened_by is None and turn and turn.id == entry.turn:
         turn = replace(turn, lease_until=lease_until)
@@ -239,13 +253,13 @@ def _open_turn(engine: EngineState, entry: Entry, lease_until: int, opened_by: P
 
 
 def _close_turn(engine: EngineState, entry: Entry, state: str | None, lease: str | None = None) -> EngineState:
-    """Close the open turn, if an entry is about it.
+    """Close the open turn, if an entry belongs to it.
 
     Args:
-        engine: Before it.
-        entry: What closes it.
-        state: What the turn is without a reply; None: this is its reply.
-        lease: The lease of the turn that is meant, for others may have taken it over; None: whoever holds it.
+        engine: The state before the entry.
+        entry: The entry that closes the turn.
+        state: The state of the turn without a reply; None: the entry is its reply.
+        lease: The lease that the turn must still have, because another process may have taken it over; None: any.
     """
     turn = engine.open_turn
     if turn is None or lease not in (None, turn.lease) or entry.turn not in (None, turn.id):

@@ -489,7 +489,7 @@ class ConversationLog:
             return True
         event = self.read_entries(path, path + 1)[0].event
         if not isinstance(event, Rewind | Snapshot | Repair):
-            raise CorruptRecord(self.key, path, "it does not say which part of the log is active")
+            raise CorruptRecord(self.key, path, "it does not hold the active path")
         return any(start <= position < stop for start, stop in event.path)
 
     def _find_expected_head(self, version: str) -> Head | None:

@@ -1,14 +1,24 @@
-"""What the core writes into a log: an entry, and the line of text that holds it.
+"""Entries of the log, and the lines of JSON that hold them.
 
     {"sum":"5f0c11d2","v":2,"id":"...","kind":"message","at":1790000000000000,"turn":"...","data":{...},"message":{...}}
 
-Everything that happens to a conversation is an entry, so the log is the truth and all else is its fold. `event` is what
-happened (see `log.events`); `data` and `message` on disk are its fields.
+Everything that happens to a conversation is an entry. The log is the truth, and all state is computed from it.
 
-Two surrogates that belong together come back as the character they make: JSON has no other way to write them.
+    sum       the CRC-32 of the rest of the line
+    v         the number of the stored format
+    id        unique to the entry
+    kind      the kind of event; see `log.events`
+    at        when it happened, in microseconds since 1970 UTC
+    turn      the id of the turn that it belongs to, if any
+    optional  true if a reader that does not know the kind may skip the entry
+    data      the fields of the event
+    message   its Claude message, for events that have one
 
-`sum` is the CRC-32 of all behind it. `v` grows when a reader of today could misread what is written. A line with
-`"optional":true` may be passed by where its kind is not known; every other one must be understood.
+A reader must understand every entry that is not optional. An entry of a later format, or of a format from before the
+freeze, is never interpreted: it stays readable as raw JSON, and the conversation raises `UnsupportedRecord`.
+
+Two escaped surrogates that belong together are read as the character that they encode: JSON has no other way to write
+them.
 """
 
 from __future__ import annotations
@@ -79,23 +89,23 @@ FORMAT = 2
 
 _LONGEST_ID = 255
 _ROLES = frozenset({"user", "assistant", "system"})
-_WITH_BLOCKS = frozenset({"tool_result", "search_result"})
-_HEAD = '{"sum":"'
-_BEHIND = len(_HEAD) + 8 + 1  # where the text that `sum` covers begins
+_NESTING_TYPES = frozenset({"tool_result", "search_result"})
+_PREFIX = '{"sum":"'
+_COVERED_FROM = len(_PREFIX) + 8 + 1  # where the text that `sum` covers begins
 
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[E_co]):
-    """One event of a conversation, and where it stands.
+    """One event of a conversation, with its envelope.
 
     Attributes:
         event: What happened.
-        turn: The turn it belongs to, if any.
-        id: Of this entry alone.
-        time_us: When it happened, in microseconds since 1970 UTC; `at` is the same as a `datetime`.
-        position: Where it is stored; -1: not yet.
-        version: The format of its line. One that is later than this library knows has an `UnknownEvent`.
-        surrogates: Whether its text may hold lone surrogates, which can be stored but not sent.
+        turn: The id of the turn that it belongs to; None: it belongs to no turn.
+        id: The unique id of the entry.
+        time_us: When it happened (microseconds since 1970 UTC); `at` is the same time as a `datetime`.
+        position: Where it is stored; -1: it is not stored yet.
+        version: The format of its line. An entry of another format than this version's has an `UnknownEvent`.
+        surrogates: Whether its text may contain lone surrogates, which can be stored but not sent.
         extra: Fields of the event that this version does not know.
     """
 
@@ -115,34 +125,37 @@ class Entry(Generic[E_co]):
 
     @property
     def kind(self) -> str:
-        """The name of the event's kind, as it is stored: "message", "annotation", "rewind", "cut" and so on."""
+        """The kind of event, as it is stored: "message", "annotation", "rewind", "cut" and so on."""
         return self.event.kind
 
     @property
     def message(self) -> Message | None:
-        """The Claude message, for events that carry one."""
+        """The Claude message; None for events without one."""
         return None if isinstance(self.event, UnknownEvent) else getattr(self.event, "message", None)
 
     @property
     def data(self) -> dict[str, Any]:
-        """The fields of the event without its message, as JSON values under their stored names."""
+        """The fields of the event, without its message, as a JSON object."""
         event = self.event
         return (event.data if isinstance(event, UnknownEvent) else dump_fields(event)) | self.extra
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: kind, message, data, turn, id, at (microseconds), position, version and surrogates."""
+        """Return a JSON object: kind, message, data, turn, id, at (microseconds), position, version, surrogates."""
         values = {"kind": self.kind, "message": self.message, "data": self.data, "turn": self.turn, "id": self.id}
-        place = {"at": self.time_us, "position": self.position, "version": self.version}
-        return values | place | {"surrogates": self.surrogates}
+        envelope = {"at": self.time_us, "position": self.position, "version": self.version}
+        return values | envelope | {"surrogates": self.surrogates}
 
 
 def make_message_entry(given: Any, *, turn: str | None = None, key: str | None = None) -> Entry[MessageAdded]:
-    """Return the entry of a message that a caller hands in, checked as `accept_message` says.
+    """Return the entry of a message that a caller passes, checked as `accept_message` says.
 
     Args:
         given: The message.
-        turn: The turn that it belongs to.
-        key: The caller's name for the append that stores it.
+        turn: The id of the turn that it belongs to; None: no turn.
+        key: The caller's idempotency key for the append; None: no key.
+
+    Raises:
+        InvalidInput: The value is not a message.
     """
     accepted = accept_message(given)
     event = MessageAdded(
@@ -157,26 +170,34 @@ def make_message_entry(given: Any, *, turn: str | None = None, key: str | None =
 
 
 def is_message_entry(entry: Entry) -> TypeGuard[Entry[MessageAdded]]:
-    """Whether an entry is a message of the conversation."""
+    """Return True for an entry that is a message of the conversation."""
     return isinstance(entry.event, MessageAdded)
 
 
 def is_cut_entry(entry: Entry) -> TypeGuard[Entry[Cut | CompactionByAPI]]:
-    """Whether an entry is a cut, or a compaction by the API."""
+    """Return True for a cut, also one that the API made."""
     return isinstance(entry.event, Cut | CompactionByAPI)
 
 
 def select_messages(entries: Iterable[Entry]) -> list[Entry[MessageAdded]]:
-    """Return the messages of the conversation among some entries."""
-    found = (entry for entry in entries if isinstance(entry.event, MessageAdded))
-    return cast("list[Entry[MessageAdded]]", list(found))
+    """Return the entries that are messages of the conversation.
+
+    Args:
+        entries: Any entries.
+    """
+    messages = (entry for entry in entries if isinstance(entry.event, MessageAdded))
+    return cast("list[Entry[MessageAdded]]", list(messages))
 
 
 def filter_known(entries: Sequence[Entry], key: Key) -> list[Entry]:
-    """Return the entries whose kind this version knows, without those that may be passed by.
+    """Return the entries that this version can interpret. Optional entries of an unknown kind are skipped.
+
+    Args:
+        entries: The entries.
+        key: The conversation, for the error.
 
     Raises:
-        UnsupportedRecord: One of another kind must be understood, or has a later format.
+        UnsupportedRecord: An entry of an unknown kind is not optional, or an entry has another format.
     """
     for entry in entries:
         if isinstance(entry.event, UnknownEvent) and not entry.event.is_optional:
@@ -185,9 +206,12 @@ def filter_known(entries: Sequence[Entry], key: Key) -> list[Entry]:
 
 
 def is_activity(entry: Entry) -> bool:
-    """Return whether somebody said something, or a turn went on: what listings are ordered by.
+    """Return True for messages, and for entries that open, renew or close a turn. Listings are ordered by them.
 
-    A title, a cut or a repair is no activity, and neither is a message that a repair stored once more.
+    A title, a cut or a repair is not activity. Neither is a message that a repair stored again.
+
+    Args:
+        entry: The entry.
     """
     if is_message_entry(entry):
         return entry.event.copy_of is None
@@ -198,9 +222,13 @@ _ACTIVITY = (TurnOpened, LeaseRenewed, TurnAbandoned, TurnRefusedByAPI, ReplyInt
 
 
 def encode(entry: Entry) -> str:
-    """Return the line of an entry: one line without control characters or lone surrogates.
+    """Return the line of an entry, without control characters and lone surrogates.
 
-    Raises `InvalidInput` for what `decode` would call damaged; nothing of the kind may get into a log.
+    Args:
+        entry: The entry.
+
+    Raises:
+        InvalidInput: `decode` would refuse the line as damaged; nothing like that may get into a log.
     """
     event, data = entry.event, entry.data
     message = getattr(event, "message", None)
@@ -220,17 +248,25 @@ def encode(entry: Entry) -> str:
         wrong = WrongField("message") if is_wrong else find_wrong_field(type(event), data)
     if wrong is not None and entry.version == FORMAT:
         raise InvalidInput(
-            f"{wrong.name}: has a wrong type or value for an entry of the kind {event.kind!r}; nothing was stored"
+            f"{wrong.name}: has a wrong type or value for an entry of kind {event.kind!r}; nothing was stored"
         )
     rest = f",{to_json(values)[1:]}"
-    return f'{_HEAD}{compute_checksum(rest)}"{rest}'
+    return f'{_PREFIX}{compute_checksum(rest)}"{rest}'
 
 
 def decode(record: Record, key: Key) -> Entry:
-    """Return the entry of a record. Raises `CorruptRecord` if its line is not what was once written."""
+    """Return the entry of a record.
+
+    Args:
+        record: The record.
+        key: The conversation, for the error.
+
+    Raises:
+        CorruptRecord: The line is not what was written.
+    """
     body = record.body
-    rest = body[_BEHIND:]
-    if body[:_BEHIND] != f'{_HEAD}{compute_checksum(rest)}"':
+    rest = body[_COVERED_FROM:]
+    if body[:_COVERED_FROM] != f'{_PREFIX}{compute_checksum(rest)}"':
         raise CorruptRecord(key, record.position, "its checksum does not fit")
     entry = _decode_line(body, record.position)
     if isinstance(entry, str):
@@ -238,19 +274,19 @@ def decode(record: Record, key: Key) -> Entry:
     return entry
 
 
-_scan = DECODER.raw_decode  # what `json.loads` comes down to, without looking for blanks around it
+_scan = DECODER.raw_decode  # `json.loads` without the search for blanks around the value
 
 
 def _decode_line(text: str, position: int) -> Entry | str:  # noqa: PLR0911 - each is another thing that can be wrong
-    """Return the entry of a line, or why it has none: an error raised here would carry its text in its context."""
+    """Return the entry of a line, or why there is no entry: an exception would keep the text in its context."""
     try:
         values, end = _scan(text)
     except (ValueError, RecursionError):
-        return _NO_ENTRY
+        return _NOT_AN_ENTRY
     if end != len(text) or type(version := values.get("v")) is not int or version < 1:
-        return _NO_ENTRY
+        return _NOT_AN_ENTRY
     if text.count("{") + text.count("[") > DEEPEST and not is_storable(values):
-        return "it is nested too deep"
+        return "it is nested too deeply"
     if version != FORMAT:
         del values["sum"]
         return Entry(UnknownEvent("unknown", data=values), id="", time_us=0, position=position, version=version)
@@ -269,7 +305,7 @@ def _decode_line(text: str, position: int) -> Entry | str:  # noqa: PLR0911 - ea
 
 
 def _find_wrong(values: dict[str, Any]) -> WrongField | None:
-    """Return the first field of a line itself that has a wrong type or value; None: all are right."""
+    """Return the first field of the envelope that has a wrong type or value; None: all are right."""
     id, turn, data = values.get("id"), values.get("turn"), values.get("data")
     if not isinstance(values.get("kind"), str):
         return WrongField("kind")
@@ -283,13 +319,13 @@ def _find_wrong(values: dict[str, Any]) -> WrongField | None:
 
 
 def load_event(kind: str, data: dict[str, Any], message: Any, *, is_optional: bool = False) -> Event | WrongField:
-    """Return the event that a line holds.
+    """Return the event that a line holds, or the first field that is wrong.
 
     Args:
-        kind: Its name on disk.
+        kind: The kind of event.
         data: The JSON object of its fields.
-        message: Its message; None: it has none.
-        is_optional: What the line says for readers that do not know the kind.
+        message: Its message; None: no message.
+        is_optional: Whether the line says that it may be skipped.
     """
     cls = EVENT_CLASSES.get(kind)
     if cls is None:
@@ -301,7 +337,7 @@ def load_event(kind: str, data: dict[str, Any], message: Any, *, is_optional: bo
 
 
 def is_message(value: Any) -> bool:
-    """Whether a JSON value is a message that the view can read."""
+    """Return True if a JSON value is a message that the view can process."""
     if not (isinstance(value, dict) and isinstance(value.get("role"), str) and value["role"] in _ROLES):
         return False
     content = value.get("content")
@@ -322,13 +358,13 @@ def _is_block(block: Any) -> bool:
         return False
     if kind.endswith("tool_result") and not isinstance(block.get("tool_use_id"), str):
         return False
-    if kind in _WITH_BLOCKS and not is_text_or_none(block.get("content")):
+    if kind in _NESTING_TYPES and not is_text_or_none(block.get("content")):
         return _are_blocks(block["content"])
     return True
 
 
 def _is_partial_message(value: Any) -> bool:
-    """Whether a value is a message for people to read; blocks of it may have been broken off."""
+    """Whether a value is a message to be shown to users; its last block may be incomplete."""
     if not (isinstance(value, dict) and isinstance(value.get("role"), str)):
         return False
     content = value.get("content")
@@ -344,10 +380,10 @@ _MESSAGE_CHECKS: dict[str, Callable[[Any], bool]] = {
     ReplyInterrupted.kind: _is_partial_message,
     ReplyOrphaned.kind: _is_partial_message,
 }
-"""What the message of an event must be, by the kind; the others have none."""
+"""The check of an event's message, by kind. Other kinds have no message."""
 
 
-_NO_ENTRY = "it is not the line of an entry"
+_NOT_AN_ENTRY = "it is not the line of an entry"
 
 
 _READABLE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
@@ -355,7 +391,11 @@ _ESCAPED = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=F
 
 
 def to_json(value: Any) -> str:
-    """Return one line of JSON that gives back `value` exactly; readable, unless it holds lone surrogates."""
+    """Return JSON in one line, from which the value can be read exactly. It is ASCII only if it has lone surrogates.
+
+    Args:
+        value: A JSON value.
+    """
     try:
         text = _READABLE.encode(value)
         text.encode()
@@ -365,4 +405,9 @@ def to_json(value: Any) -> str:
 
 
 def compute_checksum(text: str) -> str:
+    """Return the CRC-32 of a text in UTF-8, as eight hexadecimal digits.
+
+    Args:
+        text: The text.
+    """
     return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"

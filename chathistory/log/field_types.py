@@ -99,7 +99,7 @@ class Response:
 
     @property
     def container(self) -> dict[str, Any]:
-        """The container that the code execution tool used; {} if there was none."""
+        """The container that the code execution tool used; {} if it used no container."""
         container = self.values.get("container")
         return container if isinstance(container, dict) else {}
 

@@ -1,8 +1,8 @@
-"""Reading a log around what is damaged in it, with no more than a portion of it in memory.
+"""Reading a log that has damaged records, with only a part of it in memory at a time.
 
-A store raises `CorruptRecord` where a range begins with a damaged record, and need not give anything of a range with
-one. Here each damaged record is found and told, and all others are read. A store that says how far a run of missing
-records goes is asked once for the whole run.
+A store raises `CorruptRecord` for a range that begins with a damaged record, and may return nothing of a range that
+contains one. The functions here find each damaged record, report it, and read all others. If a store knows how many
+records in a row are missing, it is asked only once for all of them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ __all__ = ["LostRecord", "ReadableRecord", "iter_around_damage", "iter_found_aro
 _FIRST = 8
 _MOST = 256
 _BYTES = 1024 * 1024
-"""About how many bytes of lines are read at once; a store may give more if single lines are longer."""
+"""About how many bytes of lines are read at once; more if single lines are longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class LostRecord:
-    """A position whose record cannot be read, and why, in words that quote nothing of it."""
+    """A record that cannot be read.
+
+    Attributes:
+        position: Where it is stored.
+        reason: Why it cannot be read, in words that quote nothing of it.
+    """
 
     position: int
     reason: str
@@ -37,7 +42,7 @@ class LostRecord:
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
-    """Positions [start, stop) whose records cannot be read, and why; it may go beyond the range that was read."""
+    """Positions from start up to stop that have no readable record. They may go beyond the range that was read."""
 
     start: int
     stop: int
@@ -45,12 +50,17 @@ class _Gap:
 
 
 Read = Callable[[int, int], Iterator[Record | _Gap]]
-"""Yields what is at each position of a range, in order; it may end early, but yields at least one."""
+"""Yields what is at each position of a range, in order. It may stop early, but yields at least once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadableRecord:
-    """A record that can be read, and its entry."""
+    """A record that can be read.
+
+    Attributes:
+        record: The record.
+        entry: Its entry.
+    """
 
     record: Record
     entry: Entry
@@ -62,35 +72,43 @@ class ReadableRecord:
 
 
 def iter_around_damage(store: HistoryStore, head: Head, start: int, stop: int) -> Iterator[ReadableRecord | LostRecord]:
-    """Yield what is at each position of [start, stop) of a conversation.
+    """Yield what is at each position of a range.
 
     Args:
-        store: Where the conversation is.
-        head: As it was seen; what is appended meanwhile is left out.
-        start: The first position, at or behind `head.start`.
-        stop: One above the last, at or before `head.end`.
+        store: The store of the conversation.
+        head: The head of the conversation; what is appended meanwhile is left out.
+        start: The first position, not below `head.start`.
+        stop: One above the last position, not above `head.end`.
 
     Raises:
-        CorruptRecord: The head itself is damaged; its `position` is None. So it is where more than `LONGEST_GAP`
-            records in a row are missing: a head with wrong positions would name millions of them.
+        CorruptRecord: The head itself is damaged (`position` is None). A head that names more than `LONGEST_GAP`
+            missing records in a row counts as damaged: wrong positions in it could name millions.
         Conflict: The range was forgotten, or the conversation deleted, while it was read.
     """
     return _iter_checked(head.key, start, stop, lambda low, high: _read_around(store, head.key, low, high))
 
 
 def read_repaired(log: ConversationLog, head: Head, stop: int) -> Iterator[ReadableRecord | LostRecord]:
-    """Yield what is at each position below `stop` of a conversation; `Lost` where a repair has left a record out.
+    """Yield what is at each position of a conversation that is not damaged, or has been repaired.
+
+    Args:
+        log: The log of the conversation.
+        head: Its head.
+        stop: One above the last position.
+
+    Yields:
+        The records; `LostRecord` for a damaged one that a repair has left out of the active path.
 
     Raises:
-        CorruptRecord: A record is damaged and has not been repaired: the conversation still goes through it.
+        CorruptRecord: A damaged record is on the active path: it has not been repaired.
         Conflict: The range was forgotten, or the conversation deleted, while it was read.
     """
-    spans: list[PositionRange] | None = None
+    ranges: list[PositionRange] | None = None
     for each in iter_around_damage(log.store, head, head.start, stop):
         if isinstance(each, LostRecord):
-            if spans is None:
-                spans = load_ranges(log, log.with_state(head), [])
-            if contains_position(spans, each.position):
+            if ranges is None:
+                ranges = load_ranges(log, log.with_state(head), [])
+            if contains_position(ranges, each.position):
                 raise CorruptRecord(log.key, each.position, each.reason)
         yield each
 
@@ -98,9 +116,16 @@ def read_repaired(log: ConversationLog, head: Head, stop: int) -> Iterator[Reada
 def iter_found_around_damage(
     store: HeadRecovery, found: FoundRecords, start: int, stop: int
 ) -> Iterator[ReadableRecord | LostRecord]:
-    """Yield what is at each position of [start, stop) of what was found without a head.
+    """Yield what is at each position of a range of a conversation whose head is lost.
 
-    Raises `CorruptRecord` as `read_log_around` does where too many are missing in a row.
+    Args:
+        store: The part of the store that finds records without a head.
+        found: What it found.
+        start: The first position.
+        stop: One above the last position.
+
+    Raises:
+        CorruptRecord: Too many records in a row are missing, as in `iter_around_damage`.
     """
 
     def read(low: int, high: int) -> Iterator[Record | _Gap]:
@@ -119,13 +144,13 @@ def _iter_checked(key: Key, start: int, stop: int, read: Read) -> Iterator[Reada
                 size += len(each.body)
                 yield _decode_record(each, key)
                 continue
-            behind = min(each.stop, stop)
-            missing += behind - each.start
+            end = min(each.stop, stop)
+            missing += end - each.start
             if missing > LONGEST_GAP:
                 reason = f"it names more than {LONGEST_GAP} positions in a row at which no record can be read"
                 raise CorruptRecord(key, None, reason)
-            position = behind
-            yield from (LostRecord(at, each.reason) for at in range(each.start, behind))
+            position = end
+            yield from (LostRecord(at, each.reason) for at in range(each.start, end))
         count = max(1, min(4 * count, _MOST, _BYTES * (position - begin) // max(size, 1)))
 
 
@@ -137,7 +162,7 @@ def _decode_record(record: Record, key: Key) -> ReadableRecord | LostRecord:
 
 
 def _read_around(store: HistoryStore, key: Key, start: int, stop: int) -> Iterator[Record | _Gap]:
-    """Yield what is at each position from `start` on: one run of sound records, or one gap."""
+    """Yield what is at each position from `start` on: a run of readable records, or one gap."""
     while True:
         try:
             part = store.read(key, start=start, stop=stop)
@@ -147,7 +172,7 @@ def _read_around(store: HistoryStore, key: Key, start: int, stop: int) -> Iterat
             if error.position == start:
                 yield _Gap(start, max(start + 1, error.stop or 0), error.reason)
                 return
-            stop = error.position  # a store may give nothing at all of a range in which something is damaged
+            stop = error.position  # a store may return nothing of a range that contains a damaged record
             continue
         if part is None or not part.records or part.records[0].position != start:
             raise Conflict(key, part.head if part else None)
@@ -159,11 +184,11 @@ def _fill_gaps(records: Sequence[Record], start: int, stop: int) -> Iterator[Rec
     position = start
     for record in records:
         if position < record.position:
-            yield _Gap(position, record.position, _GONE)
+            yield _Gap(position, record.position, _MISSING)
         yield record
         position = record.position + 1
     if position < stop:
-        yield _Gap(position, stop, _GONE)
+        yield _Gap(position, stop, _MISSING)
 
 
-_GONE = "it is damaged, or is not there"
+_MISSING = "it is damaged or missing"

@@ -1,9 +1,10 @@
-"""The state of a conversation: what is to be known of it without reading its messages, folded from its events.
+"""The state of a conversation: what can be known of it without reading its messages.
 
-It travels in `Revision.payload` with every append, so that a listing, a title or the next append needs no record at
-all. What an event changes of it is in `log.apply`. It has five parts, each stored by its own names in one JSON object.
+The state is computed from the events of the log; `log.apply` says how each event changes it. It is stored in
+`Revision.payload` with every append. So a listing, a title and the next append need no records at all. Its five parts
+are stored in one JSON object, each field under its own name.
 
-The annotations are evaluated here (there is no `from __future__ import annotations`): `stored_fields` reads them.
+This module has no `from __future__ import annotations`: `stored_fields` reads the evaluated annotations.
 """
 
 import re
@@ -48,7 +49,7 @@ __all__ = [
     "read_state",
 ]
 
-_CONTAINER_LIVES = 30 * 24 * 3600 * 1_000_000  # microseconds
+_CONTAINER_LIFETIME = 30 * 24 * 3600 * 1_000_000  # microseconds
 
 
 def _clamp_number(number: int) -> int:
@@ -61,11 +62,11 @@ class OpenTurn:
     """A turn whose reply is not stored yet.
 
     Attributes:
-        id: Its id; a turn that is begun again keeps it.
-        lease_until: When its lease ends: it counts as abandoned then (microseconds since 1970 UTC).
-        since: When it was opened, or begun again.
-        lease: The id of the entry that opened it or began it again; whoever wrote that holds the turn.
-        process: The process that did so; None: unknown.
+        id: The id of the turn; a turn that is started again keeps it.
+        lease_until: When its lease ends, so that the turn counts as abandoned (microseconds since 1970 UTC).
+        since: When it was opened, or started again (microseconds since 1970 UTC).
+        lease: The id of the entry that opened it, or started it again. The writer of that entry owns the turn.
+        process: The process that wrote that entry; None: unknown.
     """
 
     id: str
@@ -75,7 +76,7 @@ class OpenTurn:
     process: Process | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return it as a JSON object."""
         values = {
             "id": self.id,
             "lease_until": _clamp_number(self.lease_until),
@@ -86,7 +87,11 @@ class OpenTurn:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "OpenTurn | None":
-        """Return what `to_dict` gave; None: no turn is open."""
+        """Return the turn that `to_dict` returned as a JSON object; None for None.
+
+        Args:
+            values: The JSON object, checked with `is_valid`; None: no turn is open.
+        """
         if values is None:
             return None
         process = Process.from_dict(values.get("process"))
@@ -94,7 +99,7 @@ class OpenTurn:
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Whether a JSON value is what `to_dict` gives, or null."""
+        """Return True if `from_dict` can read a JSON value."""
         return value is None or (
             isinstance(value, dict)
             and is_text(value.get("id"))
@@ -106,11 +111,11 @@ class OpenTurn:
 
 @dataclass(frozen=True, slots=True)
 class ClosedTurn:
-    """The last turn, if it was closed without a reply and nothing was said since.
+    """The last turn, if it was closed without a reply and no message followed.
 
     Attributes:
-        id: Its id.
-        state: "interrupted": it broke off, timed out or was given up. "refused": the API did not accept it.
+        id: The id of the turn.
+        state: "interrupted": it was interrupted, timed out or was abandoned. "refused": the API did not accept it.
         since: When it was closed (microseconds since 1970 UTC).
         process: The process that had opened it; None: unknown.
     """
@@ -121,20 +126,24 @@ class ClosedTurn:
     process: Process | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the turn as a JSON object."""
         values = {"id": self.id, "state": self.state, "since": self.since}
         return values | ({"process": self.process.to_dict()} if self.process else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "ClosedTurn | None":
-        """Return what `to_dict` gave; None: there is none."""
+        """Return the turn that `to_dict` returned as a JSON object; None for None.
+
+        Args:
+            values: The JSON object, checked with `is_valid`; None: no such turn.
+        """
         if values is None:
             return None
         return cls(values["id"], values["state"], values["since"], Process.from_dict(values.get("process")))
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Whether a JSON value is what `to_dict` gives, or null."""
+        """Return True if `from_dict` can read a JSON value."""
         return value is None or (
             isinstance(value, dict)
             and is_text(value.get("id"))
@@ -145,24 +154,34 @@ class ClosedTurn:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Of a fork: the conversation that it came from, and the position at which it left it."""
+    """Where a fork was copied from.
+
+    Attributes:
+        scope: The scope of the original conversation.
+        id: The id of the original conversation.
+        position: The position up to which it was copied.
+    """
 
     scope: str
     id: str
     position: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return it as a JSON object."""
         return {"scope": self.scope, "id": self.id, "position": self.position}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Origin | None":
-        """Return what `to_dict` gave; None for {}."""
+        """Return the origin that `to_dict` returned as a JSON object; None for {}.
+
+        Args:
+            values: The JSON object, checked with `is_valid`.
+        """
         return cls(**values) if values else None
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Whether a JSON value is what `to_dict` gives, or {}."""
+        """Return True if `from_dict` can read a JSON value."""
         if value == {}:
             return True
         is_whole = isinstance(value, dict) and value.keys() == {"scope", "id", "position"}
@@ -173,7 +192,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def is_sendable_id(value: object) -> TypeGuard[str]:
-    """Whether a value is text that a request can carry as an id: not blank, and without lone surrogates."""
+    """Return True for text that a request can carry as an id: it is not blank, and has no lone surrogates.
+
+    Args:
+        value: Any value.
+    """
     return isinstance(value, str) and bool(value.strip()) and _SURROGATE.search(value) is None
 
 
@@ -182,9 +205,9 @@ class Container:
     """The last container of the code execution tool.
 
     Attributes:
-        id: Its id.
-        expires_at: As the API wrote it: a shorter value than its life, which moves with each use.
-        since: When it was first told of (microseconds since 1970 UTC); None: an earlier version did not store it.
+        id: The id of the container.
+        expires_at: The API's value. It is earlier than the end of the container's life, and moves with each use.
+        since: When a reply first named it (microseconds since 1970 UTC); None: unknown.
     """
 
     id: str
@@ -192,23 +215,30 @@ class Container:
     since: int | None = None
 
     def is_usable(self, time: int) -> bool:
-        """Whether the API keeps it at `time` (microseconds, UTC): it does so for 30 days from its creation.
+        """Return True while the API keeps the container: for 30 days from its creation.
 
         Source: the page on the code execution tool.
+
+        Args:
+            time: The present time (microseconds since 1970 UTC).
         """
         since = self.since
         if since is None and self.expires_at is not None:
             with suppress(ValueError, OverflowError):
                 since = int(datetime.fromisoformat(self.expires_at).timestamp() * 1e6)
-        return since is None or since + _CONTAINER_LIVES > time
+        return since is None or since + _CONTAINER_LIFETIME > time
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return it as a JSON object."""
         return {"id": self.id, "expires_at": self.expires_at, "since": self.since}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Container | None":
-        """Return what `to_dict` gave; None for what names no container that can be sent."""
+        """Return the container in a JSON object; None if it has no id that can be sent.
+
+        Args:
+            values: Any JSON object.
+        """
         id, expires_at, since = values.get("id"), values.get("expires_at"), values.get("since")
         if not is_sendable_id(id):
             return None
@@ -231,9 +261,9 @@ class Identity:
     """Which conversation this is.
 
     Attributes:
-        born: A token that tells it from another one made later under the same key.
-        created: When (microseconds since 1970 UTC).
-        origin: Of a fork: where it came from.
+        creation_id: A unique id. A conversation that is created later under the same key has another one.
+        created: When it was created (microseconds since 1970 UTC).
+        origin: For a fork, where it was copied from.
     """
 
     creation_id: Text
@@ -243,7 +273,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """What somebody set beside the conversation."""
+    """The title, tags and metadata that users set."""
 
     title: TextOrNone = field(default=None, repr=False)
     tags: Annotated[tuple[str, ...], Form(is_list_of_text, tuple, list)] = field(default=(), repr=False)
@@ -255,11 +285,11 @@ class Totals:
     """What a listing shows of the conversation.
 
     Attributes:
-        messages: How many were said, but for those that a rewind left out.
-        turns: How many of them open a turn: a user's message that is no tool result.
-        usage: Sums of the token counts of all replies, by the API's names.
-        model: Of the last reply.
-        preview: The beginning of the first user text.
+        messages: The number of messages, without those that a rewind took back.
+        turns: How many of them open a turn: messages of the user that are not tool results.
+        usage: Sums of the token counts of all replies, under the API's names.
+        model: The model of the last reply.
+        preview: The beginning of the first text of the user.
     """
 
     messages: Number = 0
@@ -271,23 +301,23 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class ViewState:
-    """From where on, and how, messages are sent.
+    """Which messages are sent, and how.
 
     Attributes:
-        path: The position of the newest rewind, snapshot or repair, which tells the spans before it; None: there is
-            none.
-        view_start: The position from which on messages are sent.
-        cut_position: The position of the event that said so; its message, if any, is sent first.
-        hidden_turns: How many turns stand before `view_start`.
-        view_since: The time of the first message that is sent.
-        tokens: About how many are sent, the last reply included; exact if that is the last message.
-        cache_valid_from: The position of the event that changed last what stands before others: what was cached then
-            is void.
-        thinking_valid_from: The position from which on thinking may be sent; before it, it is bound to what is not
-            sent any longer.
-        drop_block: The API is asked to drop such thinking itself.
-        renamed: Marks ("position.index") of tool calls that are sent under another id, for one that had theirs was
-            sent before them and is not sent any longer.
+        path_position: The position of the newest rewind, snapshot or repair, which holds the ranges of the active path
+            before it; None: the whole log is active.
+        view_start: The position of the first message that is sent.
+        cut_position: The position of the cut that set `view_start`; the cut's message, if any, is sent first.
+        hidden_turns: How many turns precede `view_start`.
+        view_since: The time of the first message that is sent (microseconds since 1970 UTC).
+        tokens: About how many tokens are sent, with the last reply; exact if the last message is a reply.
+        cache_valid_from: The position of the last event that changed what precedes other messages in a request. What
+            was cached before that event is not used again.
+        thinking_valid_from: The position from which on thinking can be sent. Earlier thinking depends on content that
+            is no longer sent.
+        drop_stale_thinking: Whether the API is asked to drop such thinking itself.
+        renamed_calls: Tool calls ("position.index") that are sent under another id, because a call with the same id was
+            sent before them and is no longer sent.
     """
 
     path_position: PositionOrNone = None
@@ -302,7 +332,11 @@ class ViewState:
     renamed_calls: Annotated[tuple[str, ...], Form(is_call_refs, tuple, list)] = ()
 
     def with_tokens(self, tokens: int) -> "ViewState":
-        """Return it with another count: each message changes that, and `replace` takes three times as long."""
+        """Return the same state with another number of tokens: three times as fast as `replace`, for each message.
+
+        Args:
+            tokens: The number.
+        """
         return ViewState(
             self.path_position,
             self.view_start,
@@ -318,19 +352,19 @@ class ViewState:
 
     @property
     def start(self) -> ViewStart:
-        """From where on messages are sent."""
+        """Where the part that is sent begins."""
         return ViewStart(self.view_start, self.cut_position, self.hidden_turns, self.view_since)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What engines have to know of each other.
+    """What engines in different processes need to know of each other.
 
     Attributes:
-        open_turn: The turn whose reply is awaited; None: none is.
-        unanswered: The last turn, if it was closed without a reply and nothing was said since.
-        setup: Fingerprints of the model, system prompt and tools of the last turn.
-        setup_position: The position of the `Setup` event that has them whole.
+        open_turn: The turn that waits for a reply; None: no turn is open.
+        unanswered_turn: The last turn, if it was closed without a reply and no message followed.
+        setup_fingerprints: Short hashes of the model, system prompt and tools of the last turn.
+        setup_position: The position of the `Setup` event that holds them in full.
         container: The last container of the code execution tool.
     """
 
@@ -347,7 +381,15 @@ class EngineState:
 
 @dataclass(frozen=True, slots=True)
 class ConversationState:
-    """The state of a conversation; each append makes a new one."""
+    """The state of a conversation. It is immutable; each append makes a new one.
+
+    Attributes:
+        identity: Which conversation this is.
+        annotations: Title, tags and metadata.
+        totals: What a listing shows.
+        view: Which messages are sent.
+        engine: Open turn, setup and container.
+    """
 
     identity: Identity
     annotations: Annotations = Annotations()
@@ -356,15 +398,15 @@ class ConversationState:
     engine: EngineState = EngineState()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return it as a JSON object."""
         values: dict[str, Any] = {"v": FORMAT}
         for part in (self.identity, self.annotations, self.totals, self.view, self.engine):
-            if part is not _DEFAULTS.get(type(part)):  # of that nothing is stored
+            if part is not _DEFAULTS.get(type(part)):  # a part that is the default is not stored
                 values |= dump_fields(part)
         return values
 
     def encode(self) -> str:
-        """Return the line for `Revision.payload`; a number that is out of range is written as the nearest in range."""
+        """Return the text for `Revision.payload`. A number out of range is written as the nearest one in range."""
         return to_json(self.to_dict())
 
 
@@ -374,7 +416,7 @@ _KEYS = frozenset[str]().union(*map(stored_names, _PARTS.values()))
 
 
 def _load_state(values: dict[str, Any]) -> ConversationState | WrongField:
-    """Return the state in a JSON object without its version. A name that is not one of a state's is wrong."""
+    """Return the state in a JSON object without its format number, or the first field that is wrong or unknown."""
     if not values.keys() <= _KEYS:
         return WrongField("an unknown field")
     parts: dict[str, Any] = {}
@@ -387,38 +429,56 @@ def _load_state(values: dict[str, Any]) -> ConversationState | WrongField:
 
 
 def parse_state(values: dict[str, Any]) -> ConversationState | None:
-    """Return the state that a snapshot or the beginning of a fork holds; None: it is not one of this version."""
+    """Return the state that a `Snapshot` or `Forked` event holds; None if it is not valid.
+
+    Args:
+        values: The JSON object in the event.
+    """
     state = _load_state({name: value for name, value in values.items() if name != "v"})
     return None if isinstance(state, WrongField) else state
 
 
 def read_state(head: Head) -> ConversationState:
-    """Return the state in a head. Raises `CorruptRecord` or `UnsupportedRecord` if it is not one of this version."""
+    """Return the state in a head.
+
+    Args:
+        head: The head.
+
+    Raises:
+        CorruptRecord: The payload of the head is not a valid state.
+        UnsupportedRecord: The payload has another format: a later version wrote it, or a version before the format was
+            frozen.
+    """
     payload = head.revision.payload
-    if len(payload) > LONGEST_PAYLOAD:  # no file or other store would take it
+    if len(payload) > LONGEST_PAYLOAD:  # no store accepts it
         raise CorruptRecord(head.key, None, f"its payload must have at most {LONGEST_PAYLOAD} characters")
     values: Any = None
     with suppress(ValueError, RecursionError):  # an error raised in a handler would carry the text in its context
         values = DECODER.decode(payload)
     version = values.pop("v", None) if isinstance(values, dict) else None
     if type(version) is not int or version < 1:
-        raise CorruptRecord(head.key, None, "its payload is not a summary")
+        raise CorruptRecord(head.key, None, "its payload is not the state of a conversation")
     if version != FORMAT:
         raise UnsupportedRecord(head.key, head.end, version)
     state = _load_state(values)
     if isinstance(state, WrongField):
-        raise CorruptRecord(head.key, None, f"the summary in it is not valid: {state.name} is wrong or missing")
+        raise CorruptRecord(head.key, None, f"the state in it is not valid: {state.name} is wrong or missing")
     view, engine = state.view, state.engine
     named = (view.path_position, view.cut_position, engine.setup_position)
     bounds = (view.view_start, view.cache_valid_from, view.thinking_valid_from)
     if any(position is not None and position >= head.end for position in named) or max(bounds) > head.end:
-        raise CorruptRecord(head.key, None, "the summary in it is not valid: a position is beyond the end")
+        raise CorruptRecord(head.key, None, "the state in it is not valid: a position is beyond the end")
     return state
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationHead:
-    """The head of a conversation with the state that its payload holds, so that this is read once."""
+    """The head of a conversation together with its state, so that the payload is read only once.
+
+    Attributes:
+        stored: The head.
+        state: The state in its payload.
+    """
 
     stored: Head
     state: ConversationState
@@ -440,7 +500,7 @@ class ConversationHead:
 
     @property
     def revision(self) -> Revision:
-        """Version, times and payload."""
+        """The version, times and payload."""
         return self.stored.revision
 
     @property
@@ -451,16 +511,20 @@ class ConversationHead:
 
 @dataclass(frozen=True, slots=True)
 class AppendResult(ConversationHead):
-    """The head after an append, and the lines that it stored."""
+    """The head after an append, and the lines that the append stored.
+
+    Attributes:
+        lines: The lines of the entries, in order.
+    """
 
     lines: Sequence[str] = field(repr=False)
 
     @property
     def head(self) -> ConversationHead:
-        """The head alone, for those who keep it."""
+        """The head without the lines, for callers that keep it."""
         return ConversationHead(self.stored, self.state)
 
     def read_entries(self) -> list[Entry]:
-        """Return the stored entries as everybody reads them from now on, with values of their own."""
+        """Return the stored entries as other readers will read them. They share no values with the appended entries."""
         start = self.stored.end - len(self.lines)
         return [decode(Record(position, line), self.stored.key) for position, line in enumerate(self.lines, start)]

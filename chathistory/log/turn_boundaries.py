@@ -1,6 +1,7 @@
-"""Where turns begin and end: what a message is within its turn, and what is left open.
+"""Where turns begin and end, and which replies are still open.
 
-A turn begins with the user's own message. Claude's replies, and the results of the tools that they call, belong to it.
+A turn begins with a message that the user wrote. Claude's replies, and the results of the tools that they call, belong
+to it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ __all__ = [
 
 
 def opens_turn(message: Message) -> bool:
-    """Whether this is the user's own message: not a tool's result, which belongs to the turn before."""
+    """Return True for a message that the user wrote. A tool result is not one: it belongs to the turn before it.
+
+    Args:
+        message: The message.
+    """
     content = message["content"]
     if message["role"] != "user" or isinstance(content, str):
         return bool(message["role"] == "user")
@@ -33,20 +38,33 @@ def opens_turn(message: Message) -> bool:
 
 
 def ends_turn(message: Message, stop_reason: str | None) -> bool:
-    """Whether this is a reply that leaves neither a tool's call nor a pause open."""
+    """Return True for a reply after which neither a tool call nor a pause is open.
+
+    Args:
+        message: The message.
+        stop_reason: Its stop reason; None: unknown.
+    """
     is_open = stop_reason == "pause_turn" or any(block["type"] == "tool_use" for block in blocks_of(message))
     return bool(message["role"] == "assistant") and not is_open
 
 
 def begins_view(event: MessageAdded) -> bool:
-    """Whether what is sent begins with this reply from now on; one that was refused is not sent itself."""
+    """Return True if the messages that are sent begin with this reply from now on. A refused reply is not sent itself.
+
+    Args:
+        event: The message.
+    """
     return event.response.stop_reason != "refusal" and replaces_all_before(event.message)
 
 
 def replaces_all_before(message: Message) -> bool:
-    """Whether a reply has a compaction, so that what stands before it need not be sent; one without content failed.
+    """Return True for a reply with a compaction block that has content: messages before it need not be sent.
 
-    It has to be sent all the same if the reply has the result of a server's tool that was called before.
+    They must be sent if the reply has the result of a server tool that was called before. A compaction block without
+    content is a failed one.
+
+    Args:
+        message: The message.
     """
     blocks = message["content"] if isinstance(message["content"], list) else []
     if not any(block["type"] == "compaction" and block.get("content") for block in blocks):
@@ -56,32 +74,54 @@ def replaces_all_before(message: Message) -> bool:
 
 
 def is_said_by_user(message: Message) -> bool:
-    """Whether a message is the user's, results of tools included, and says something."""
+    """Return True for a message of the user, or a tool result, that is not blank.
+
+    Args:
+        message: The message.
+    """
     blocks = blocks_of(message)
     is_blank = all(block["type"] == "text" and not str(block.get("text") or "").strip() for block in blocks)
     return message["role"] == "user" and not is_blank
 
 
 def list_reply_blocks(message: Message) -> list[dict[str, Any]]:
-    """Return the blocks of a reply that say something; [] of all else."""
+    """Return the blocks of a reply without blank text blocks; [] for another message.
+
+    Args:
+        message: The message.
+    """
     if message["role"] != "assistant":
         return []
     return [block for block in blocks_of(message) if block["type"] != "text" or (block.get("text") or "").strip()]
 
 
 def find_last_spoken(entries: Sequence[Entry]) -> Entry[MessageAdded] | None:
-    """Return the last message that is the user's or Claude's; one of the system opens no turn, and ends none."""
-    said = (entry for entry in reversed(entries) if is_message_entry(entry))
-    return next((entry for entry in said if entry.event.message["role"] != "system"), None)
+    """Return the last message of the user or of Claude; None if there are only others.
+
+    A system message neither opens nor ends a turn, so it does not count.
+
+    Args:
+        entries: The entries, in order.
+    """
+    messages = (entry for entry in reversed(entries) if is_message_entry(entry))
+    return next((entry for entry in messages if entry.event.message["role"] != "system"), None)
 
 
 def find_open_reply(newest_first: Iterable[Entry]) -> Entry[MessageAdded] | None:
-    """Return the last reply if it is left open: it called tools, and no reply came since, or it paused.
+    """Return the last reply if it is open: it paused, or it called tools and no reply followed the results.
 
-    When the conversation goes on, whatever is said then, the API wants the thinking of such a reply back as it was. A
-    reply with nothing in it, as may come after results of tools, is not sent again and so closes nothing. Replies that
-    follow one another are one turn for the API: a call in any of them is open. A refused reply is not sent, nor is its
-    turn: what stands before that turn counts.
+    With the next request, the API requires the thinking of such a reply as it was. Three rules follow from what the API
+    sees:
+
+    - An empty reply, which can follow tool results, is not sent again, so it closes nothing.
+    - Consecutive replies are one turn, so a call in any of them is open.
+    - A refused reply is not sent, and neither is its turn, so the messages before that turn count.
+
+    Args:
+        newest_first: The active entries, newest first.
+
+    Returns:
+        The open reply; None if no reply is open.
     """
     replies: list[Entry[MessageAdded]] = []
     for entry in _without_refused(newest_first):
@@ -97,7 +137,7 @@ def find_open_reply(newest_first: Iterable[Entry]) -> Entry[MessageAdded] | None
 
 
 def _without_refused(newest_first: Iterable[Entry]) -> Iterator[Entry[MessageAdded]]:
-    """Yield the messages but for refused replies and what each of them answers, as the view leaves them out."""
+    """Yield the messages without refused replies and the turns that they answer, as the view leaves these out."""
     is_refused = False
     for entry in newest_first:
         if not is_message_entry(entry):

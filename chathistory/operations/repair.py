@@ -139,7 +139,7 @@ def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePa
         if position is None:
             continue
         if position < head.start:
-            mismatches[name] = ViewRepair(position, f"the head names it as {name}, which it is not")
+            mismatches[name] = ViewRepair(position, f"the head names it as {name}, but it is another kind of entry")
         for each in iter_around_damage(log.store, head.stored, max(position, head.start), position + 1):
             if (reason := _find_loss_reason(each)) is not None:
                 lost[position] = reason
@@ -150,7 +150,7 @@ def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePa
             ):
                 entries[name] = each.entry
             else:
-                mismatches[name] = ViewRepair(position, f"the head names it as {name}, which it is not")
+                mismatches[name] = ViewRepair(position, f"the head names it as {name}, but it is another kind of entry")
     cut_position = None if _CUT in mismatches else view.cut_position
     view = replace(view, cut_position=cut_position, path_position=None if _PATH in mismatches else view.path_position)
     engine = replace(engine, setup_position=None if _SETUP in mismatches else engine.setup_position)
@@ -160,7 +160,7 @@ def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePa
     return _ActivePath(known, ranges, cut if cut and is_cut_entry(cut) else None, lost, mismatches)
 
 
-_CUT, _SETUP, _PATH = "the newest cut", "the newest setup", "the one that says which part of the log is active"
+_CUT, _SETUP, _PATH = "the newest cut", "the newest setup", "the entry with the active path"
 
 
 def _find_loss_reason(each: ReadableRecord | LostRecord) -> str | None:

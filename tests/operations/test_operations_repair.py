@@ -183,7 +183,7 @@ def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misname
     chat = misnamed(**fields)
     lines = bodies(chat.log.store, chat)
     for name in calls:
-        with pytest.raises(CorruptRecord, match=r"the head names it as|it does not say which part"):
+        with pytest.raises(CorruptRecord, match=r"the head names it as|it does not hold the active path"):
             given[name](chat)
     assert bodies(chat.log.store, chat) == lines
     history = History(chat.log.store)
@@ -210,7 +210,7 @@ def test_a_head_that_names_a_record_of_a_later_version_is_told(misnamed, field):
 def test_a_head_that_names_a_record_which_is_forgotten_is_mended(store, misnamed, field):
     chat = misnamed(**{field: 0})
     store.forget(chat.log.key, before=2)
-    with pytest.raises(CorruptRecord, match="not kept any longer"):
+    with pytest.raises(CorruptRecord, match="but it was forgotten"):
         chat.setup() if field == "setup_position" else chat.rewind(to=4)
     assert chat.repair(dry_run=False)
     assert texts(chat.messages()) == ["2", "3", "4", "5"]
