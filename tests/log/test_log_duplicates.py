@@ -56,7 +56,7 @@ def test_a_key_for_other_messages_is_refused(two):
     one, other = two
     chat_on(one).append([user("a"), said("b")], key="k")
     for messages in (user("a"), [user("a"), said("c")], [user("a"), said("b"), user("c")]):
-        with pytest.raises(InvalidInput, match="key: was given"):
+        with pytest.raises(InvalidInput, match="key: was used for other messages before"):
             chat_on(other).append(messages, key="k")
     assert len(chat_on(one).messages()) == 2
 
