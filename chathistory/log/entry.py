@@ -162,7 +162,7 @@ def make_message_entry(given: Any, *, turn: str | None = None, key: str | None =
         accepted.message,
         NO_RESPONSE if accepted.response is None else Response(accepted.response),
         accepted.request_id,
-        accepted.extra,
+        accepted.unsent_fields,
         accepted.received,
         key,
     )

@@ -47,7 +47,7 @@ class AcceptedMessage:
     message: Message
     response: dict[str, Any] | None = None
     request_id: str | None = None
-    extra: dict[str, Any] | None = None
+    unsent_fields: dict[str, Any] | None = None
     received: bool = False
 
 
@@ -90,7 +90,7 @@ def accept_message(value: Any) -> AcceptedMessage:
     if is_system:
         _refuse_first("message", fit_system(message, strict=True).misfits)
     if isinstance(message["content"], str):
-        return AcceptedMessage(message, extra=extra or None)
+        return AcceptedMessage(message, unsent_fields=extra or None)
     given_blocks = value.get("content") if isinstance(value, Mapping) else None
     received = list(map(is_sdk_object, given_blocks)) if is_reply and isinstance(given_blocks, list | tuple) else []
     unknown = {False: False, True: False}  # by origin (from the API or not): whether it has a block that is not known
@@ -98,7 +98,7 @@ def accept_message(value: Any) -> AcceptedMessage:
         from_api = index < len(received) and received[index]
         is_known = _check_block(block, message["role"], f"message.content[{index}]", from_api=from_api)
         unknown[from_api] |= not is_known
-    return AcceptedMessage(message, extra=extra or None, received=unknown[True] and not unknown[False])
+    return AcceptedMessage(message, unsent_fields=extra or None, received=unknown[True] and not unknown[False])
 
 
 def _check_response(extra: dict[str, Any]) -> None:

@@ -18,7 +18,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "trimming"))
 
-from trimming_costs import Bill, Counted, Message, held, long_chat, replayed, seen_anew, tokens_of
+from trimming_costs import (
+    CountingStore,
+    Message,
+    RequestCosts,
+    estimate_tokens,
+    open_without_cache,
+    replay_requests,
+    run_long_chat,
+    store_long_chat,
+)
 
 from chathistory import open_store
 from chathistory.trimming import LastTurns, TokenBudget
@@ -30,21 +39,26 @@ STORED, KEPT = 10_000, 200
 ROUNDS = 7
 
 
-def print_bill(name: str, bill: Bill) -> None:
-    refused = ", ".join(f"{count} x {rule}" for rule, count in bill.refused.most_common()) or "none"
-    share = f"{bill.share:6.1%} of input from the cache ({bill.at_turns:.1%} where a turn begins)"
-    print(f"{name:34} {bill.requests:4} requests, largest {bill.largest:7,} tokens, {share}; refused: {refused}")
+def print_costs(name: str, costs: RequestCosts) -> None:
+    refused = ", ".join(f"{count} x {rule}" for rule, count in costs.refused.most_common()) or "none"
+    share = f"{costs.share:6.1%} of input from the cache ({costs.at_turns:.1%} where a turn begins)"
+    print(f"{name:34} {costs.requests:4} requests, largest {costs.largest:7,} tokens, {share}; refused: {refused}")
 
 
 def measure_caching(turns: int) -> None:
     print(f"{turns} turns with tools and thinking:")
-    print_bill(f"TokenBudget({HIGH}, {LOW})", Bill.of(held(turns, TokenBudget(HIGH, LOW)).requests))
-    print_bill(f"a window of {WINDOW} turns that slides", Bill.of(held(turns, LastTurns(WINDOW, WINDOW)).requests))
-    whole = held(turns).requests
-    print_bill("never cut", Bill.of(whole))
+    print_costs(
+        f"TokenBudget({HIGH}, {LOW})", RequestCosts.from_requests(run_long_chat(turns, TokenBudget(HIGH, LOW)).requests)
+    )
+    print_costs(
+        f"a window of {WINDOW} turns that slides",
+        RequestCosts.from_requests(run_long_chat(turns, LastTurns(WINDOW, WINDOW)).requests),
+    )
+    whole = run_long_chat(turns).requests
+    print_costs("never cut", RequestCosts.from_requests(whole))
     print("the requests of the chat without cuts, sent again as others would cut them:")
     for name, cut in others().items():
-        print_bill(name, replayed(whole, cut))
+        print_costs(name, replay_requests(whole, cut))
 
 
 def others() -> dict[str, Callable[[list[Message]], list[Message]]]:
@@ -60,7 +74,7 @@ def others() -> dict[str, Callable[[list[Message]], list[Message]]]:
         return as_ours(trim_messages(as_theirs(messages), strategy="last", **options))
 
     def tokens(messages: list) -> int:
-        return sum(tokens_of(message.additional_kwargs["ours"]) for message in messages)
+        return sum(estimate_tokens(message.additional_kwargs["ours"]) for message in messages)
 
     return found | {
         "trim_messages, 40 messages": lambda each: last(each, token_counter=len, max_tokens=SLICE),
@@ -115,11 +129,11 @@ def as_ours(messages: list) -> list[Message]:
 
 def measure_views() -> None:
     """Print what `messages()` costs a fresh process in a long conversation with a cut near its end."""
-    with Counted() as store:
+    with CountingStore() as store:
         for name, stored in (("cut", STORED), ("short", KEPT)):
-            long_chat(store, stored, kept=KEPT, name=name)
+            store_long_chat(store, stored, kept=KEPT, name=name)
             store.reads.clear()
-            chat = seen_anew(store, name)
+            chat = open_without_cache(store, name)
             cold, counts = len(chat.messages()), list(store.reads)
             store.reads.clear()
             chat.messages()
@@ -127,7 +141,7 @@ def measure_views() -> None:
     with tempfile.TemporaryDirectory() as folder, open_store(f"file:{folder}") as files:
         names = {"cut": STORED, "short": KEPT, "whole": STORED}
         for name, stored in names.items():
-            long_chat(files, stored, kept=stored if name == "whole" else KEPT, name=name)
+            store_long_chat(files, stored, kept=stored if name == "whole" else KEPT, name=name)
         cut, short, whole = (cold_time(files, name) for name in names)
     print(f"messages() in a fresh process, file store: {cut * 1000:.2f} ms after a cut")
     print(f"   {cut / short:.2f} x of a conversation of only these {KEPT} messages ({short * 1000:.2f} ms)")
@@ -137,7 +151,7 @@ def measure_views() -> None:
 def cold_time(store: object, name: str) -> float:
     durations = []
     for _ in range(ROUNDS):
-        chat = seen_anew(store, name)
+        chat = open_without_cache(store, name)
         begin = time.perf_counter()
         chat.messages()
         durations.append(time.perf_counter() - begin)

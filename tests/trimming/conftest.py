@@ -1,11 +1,11 @@
-"""Conversations held through an engine with the stand-in, in which every thinking block is really signed."""
+"""Fixtures: a store, a conversation, the fake API with signed thinking blocks, and engines on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import pytest
-from trimming_talks import MODEL, answer
+from trimming_requests import MODEL, answer
 
 from chathistory import ChatEngine, History, HistoryStore, open_store
 from chathistory.testing import FakeMessagesAPI
@@ -29,9 +29,9 @@ def api() -> FakeMessagesAPI:
 
 @pytest.fixture
 def engine_with(api, store) -> Callable[..., ChatEngine]:
-    """Make an engine with a trimming policy; each is another process as far as the core can tell."""
+    """Return a function that makes an engine with a trimming policy; to the core, each one is another process."""
 
-    def made(trimming=None, **options) -> ChatEngine:
+    def make_engine(trimming=None, **options) -> ChatEngine:
         return ChatEngine(api.client(), store, model=MODEL, trimming=trimming, **options)
 
-    return made
+    return make_engine

@@ -8,7 +8,7 @@ import json
 import anthropic
 import pytest
 from made_entries import make_entry
-from trimming_talks import MODEL, THOUGHT, answer, extensions, refused, sent, talk
+from trimming_requests import MODEL, THOUGHT, answer, count_new_prefixes, list_refusals, send_questions, sent_messages
 
 from chathistory import AsyncChatEngine, ChatEngine, CutFailedWarning, History
 from chathistory.errors import Conflict, InvalidInput, TurnInProgress, TurnTooLarge
@@ -42,11 +42,11 @@ def with_compaction(chat) -> list[int]:
     ids=lambda value: type(value).__name__,
 )
 def test_cuts_are_rare_and_between_them_each_request_extends_the_one_before(engine_with, api, chat, policy, cuts):
-    talk(engine_with(policy), 20)
-    assert refused(api) == []
+    send_questions(engine_with(policy), 20)
+    assert list_refusals(api) == []
     made = [kind for kind in kinds(chat) if kind in ("cut", "compaction")]
     assert len(made) == cuts
-    assert extensions(sent(api)) == cuts
+    assert count_new_prefixes(sent_messages(api)) == cuts
     assert chat.state().totals.messages == 40
     assert [entry.kind for entry in chat.entries()].count("message") == 40
     texts = [entry.message["content"] for entry in chat.entries() if entry.kind == "message"]
@@ -54,29 +54,29 @@ def test_cuts_are_rare_and_between_them_each_request_extends_the_one_before(engi
 
 
 def test_another_process_sends_the_same_to_the_character(engine_with, api, chat, store):
-    talk(engine_with(LastTurns(6, 3)), 10)
-    as_sent = sent(api)[-1]
+    send_questions(engine_with(LastTurns(6, 3)), 10)
+    as_sent = sent_messages(api)[-1]
     again = History(store).conversation("a").messages()
     assert json.dumps(again[: len(as_sent)]) == json.dumps(as_sent)
-    talk(engine_with(), 1, first=10)  # without a policy of its own it goes on behind the cut
-    assert sent(api)[-1][: len(as_sent)] == as_sent
-    assert refused(api) == []
+    send_questions(engine_with(), 1, first=10)  # without a policy of its own it goes on behind the cut
+    assert sent_messages(api)[-1][: len(as_sent)] == as_sent
+    assert list_refusals(api) == []
 
 
 def test_a_turn_without_a_cut_reads_nothing_when_it_is_warm(engine_with, store, monkeypatch):
     engine, reads = engine_with(LastTurns(6, 3)), []
-    talk(engine, 3)
+    send_questions(engine, 3)
     read = type(store).read
     monkeypatch.setattr(type(store), "read", lambda *a, **k: (reads.append(1), read(*a, **k))[1])
-    talk(engine, 3, first=3)
+    send_questions(engine, 3, first=3)
     assert reads == []
-    talk(engine, 1, first=6)
+    send_questions(engine, 1, first=6)
     assert reads == []  # a turn with a cut neither
 
 
 def test_the_report_tells_what_is_sent(engine_with, api, chat):
     engine = engine_with(LastTurns(6, 3))
-    talk(engine, 7)
+    send_questions(engine, 7)
     report = chat.view().report
     assert report.begin == 9  # a setup, and four turns
     assert report.kept == (9, 10, 11, 12, 14, 15)  # the cut stands at 13
@@ -91,7 +91,7 @@ def test_the_report_tells_what_is_sent(engine_with, api, chat):
 
 
 def test_a_cut_by_hand_is_told_first_and_made_only_when_asked(engine_with, chat):
-    talk(engine_with(), 8)
+    send_questions(engine_with(), 8)
     before, messages = len(list(chat.entries())), chat.messages()
     told = chat.trim(LastTurns(5, 2), dry_run=True)
     assert (told.turns, told.messages, told.position) == (6, 12, 13)
@@ -107,7 +107,7 @@ def test_a_cut_by_hand_is_told_first_and_made_only_when_asked(engine_with, chat)
 
 
 def test_there_is_no_cut_while_a_turn_is_open(engine_with, store):
-    talk(engine_with(), 3)
+    send_questions(engine_with(), 3)
     opened = engine_with().stream("a", "more")
     chat = History(store).conversation("a")
     with opened, pytest.raises(TurnInProgress):
@@ -126,8 +126,8 @@ def test_there_is_no_cut_while_a_call_awaits_its_result(store, chat):
     assert chat.trim(LastTurns(1, 1)) is None
     engine.send("a", [{"type": "tool_result", "tool_use_id": reply.tool_calls[0]["id"], "content": "ok"}])
     engine.send("a", "4")
-    assert refused(api) == []
-    assert [len(messages) for messages in sent(api)] == [1, 3, 1, 3, 5]
+    assert list_refusals(api) == []
+    assert [len(messages) for messages in sent_messages(api)] == [1, 3, 1, 3, 5]
 
 
 # One turn that is over the budget.
@@ -150,8 +150,8 @@ def test_a_giant_turn_is_cut_between_its_tool_rounds(store, chat):
     engine.run_tools("a", "look around", tools=[look])
     engine.run_tools("a", "and?", tools=[look])
     engine.run_tools("a", "and more?", tools=[look])
-    assert refused(api) == []
-    first, second = sent(api)[-2:]
+    assert list_refusals(api) == []
+    first, second = sent_messages(api)[-2:]
     assert first[0] == {"role": "user", "content": "look around"}  # what the turn is about stays
     assert [message["role"] for message in first][:3] == ["user", "assistant", "user"]
     assert 3 < len(first) < 19
@@ -179,24 +179,24 @@ def test_a_giant_turn_is_an_error_where_the_caller_chose_so(store, chat):
 def test_a_summary_stands_first_and_says_what_it_is(engine_with, api, chat):
     given = []
     policy = Summarize(LastTurns(3, 1), by=lambda messages: given.append(messages) or "they talked")
-    talk(engine_with(policy), 4)
+    send_questions(engine_with(policy), 4)
     assert [message["role"] for message in given[0]] == ["user", "assistant"] * 3
-    first = sent(api)[-1][0]
+    first = sent_messages(api)[-1][0]
     assert first["content"][0]["text"] == "What was said before, in summary:\n\nthey talked"
-    assert [message["role"] for message in sent(api)[-1]] == ["user", "user"]
-    talk(engine_with(policy), 3, first=4)
+    assert [message["role"] for message in sent_messages(api)[-1]] == ["user", "user"]
+    send_questions(engine_with(policy), 3, first=4)
     assert given[1][0] == first  # a summary of the summary, and of what came since
-    assert refused(api) == []
+    assert list_refusals(api) == []
 
 
 @pytest.mark.parametrize("failing", ["raises", "is no text", "is empty"])
 def test_a_summary_that_fails_leaves_no_turn_unanswered(engine_with, api, chat, failing):
     by = {"raises": lambda _: 1 / 0, "is no text": lambda _: None, "is empty": lambda _: " "}[failing]
     engine = engine_with(Summarize(LastTurns(3, 1), by=by))
-    talk(engine, 3)
+    send_questions(engine, 3)
     with pytest.warns(CutFailedWarning, match="conversation 'a' was not trimmed: making its summary raised "):
-        talk(engine, 1, first=3)
-    assert len(sent(api)[-1]) == 7
+        send_questions(engine, 1, first=3)
+    assert len(sent_messages(api)[-1]) == 7
     assert kinds(chat) == ["setup"]
 
 
@@ -204,10 +204,10 @@ def test_a_compaction_that_is_not_to_be_had_leaves_no_turn_unanswered(store, cha
     busy = Failure(529, message="busy", headers={"x-should-retry": "false"})
     api = FakeMessagesAPI(answer, summary=[busy, "they talked"])
     engine = ChatEngine(api.client(), store, model=MODEL, trimming=Compaction(LastTurns(3, 1)))
-    talk(engine, 3)
+    send_questions(engine, 3)
     with pytest.warns(CutFailedWarning, match="OverloadedError"):
-        talk(engine, 1, first=3)
-    talk(engine, 2, first=4)  # the next turn tries again
+        send_questions(engine, 1, first=3)
+    send_questions(engine, 2, first=4)  # the next turn tries again
     assert kinds(chat) == ["setup", "compaction"]
     assert [request.status for request in api.requests].count(200) == 7
 
@@ -217,7 +217,7 @@ def test_ctrl_c_while_something_is_summed_up_closes_the_turn(engine_with, chat):
         raise KeyboardInterrupt
 
     engine = engine_with(Summarize(LastTurns(3, 1), by=stopped))
-    talk(engine, 3)
+    send_questions(engine, 3)
     with pytest.raises(KeyboardInterrupt):
         engine.send("a", "more")
     assert kinds(chat) == ["setup", "turn_abandoned"]
@@ -226,7 +226,7 @@ def test_ctrl_c_while_something_is_summed_up_closes_the_turn(engine_with, chat):
 
 def test_who_lost_the_turn_while_it_was_summed_up_is_told(engine_with, chat, store):
     engine = engine_with(Summarize(LastTurns(3, 1), by=lambda _: engine.abandon("a") and "they talked"))
-    talk(engine, 3)
+    send_questions(engine, 3)
     with pytest.raises(Conflict):
         engine.send("a", "more")
     assert kinds(chat) == ["setup", "turn_abandoned"]
@@ -235,21 +235,21 @@ def test_who_lost_the_turn_while_it_was_summed_up_is_told(engine_with, chat, sto
 def test_compaction_on_demand_leaves_thinking_valid(engine_with, api, chat):
     engine = engine_with()
     assert engine.compact("a") is None
-    talk(engine, 4)
+    send_questions(engine, 4)
     told = engine.compact("a")
     assert (told.turns, told.messages) == (4, 8)
     [only] = chat.messages()
     assert [block["type"] for block in only["content"]] == ["compaction"]
-    talk(engine, 3, first=4)
-    assert refused(api) == []
-    assert [block["type"] for block in sent(api)[-1][2]["content"]] == ["thinking", "text"]
+    send_questions(engine, 3, first=4)
+    assert list_refusals(api) == []
+    assert [block["type"] for block in sent_messages(api)[-1][2]["content"]] == ["thinking", "text"]
     api.assert_extends()
     replies = [request.reply["usage"]["output_tokens"] for request in api.requests]
     assert chat.usage().total.output == sum(replies)
 
 
 def test_a_compaction_whose_conversation_went_on_is_not_stored(engine_with, store, chat):
-    talk(engine_with(), 2)
+    send_questions(engine_with(), 2)
     api = FakeMessagesAPI(answer, summary=lambda _: chat.append({"role": "user", "content": "late"}) and "they talked")
     with pytest.raises(Conflict):
         ChatEngine(api.client(), store, model=MODEL).compact("a")
@@ -270,8 +270,8 @@ def test_compaction_at_a_threshold_is_stored_and_what_it_stands_for_is_not_sent_
         compact=400, clear_thinking=True, clear_tool_uses={"keep": {"type": "tool_uses", "value": 1}}
     )
     engine = ChatEngine(api.client(), store, model=MODEL, context_editing=editing)
-    talk(engine, 12)
-    assert refused(api) == []
+    send_questions(engine, 12)
+    assert list_refusals(api) == []
     body = api.requests[0].body["context_management"]
     assert [edit["type"] for edit in body["edits"]] == [
         "clear_thinking_20251015",
@@ -282,9 +282,9 @@ def test_compaction_at_a_threshold_is_stored_and_what_it_stands_for_is_not_sent_
     assert len(starts) > 1
     assert chat.view().report.begin == starts[-1]
     assert chat.messages()[0]["content"][0]["type"] == "compaction"
-    assert max(map(len, sent(api))) < 12
+    assert max(map(len, sent_messages(api))) < 12
     ChatEngine(api.client(), store, model=MODEL).send("a", "without any edit")  # the block still needs its beta
-    assert refused(api) == []
+    assert list_refusals(api) == []
 
 
 def test_a_refusal_in_the_turn_of_a_compaction_does_not_take_the_summary_away(store, chat):
@@ -294,77 +294,77 @@ def test_a_refusal_in_the_turn_of_a_compaction_does_not_take_the_summary_away(st
     )
     editing = ContextEditing(compact=200)
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[look.to_dict()], context_editing=editing)
-    talk(engine, 2)
+    send_questions(engine, 2)
     reply = engine.send("a", "look there")
     assert reply.message["content"][0]["type"] == "compaction"
     engine.submit("a", reply, {reply.tool_calls[0]["id"]: "nothing"})
-    talk(engine, 1, first=3)
-    assert sent(api)[-1][0]["content"][0]["type"] == "compaction"
-    assert refused(api) == []
+    send_questions(engine, 1, first=3)
+    assert sent_messages(api)[-1][0]["content"][0]["type"] == "compaction"
+    assert list_refusals(api) == []
 
 
 # Thinking that is bound to what is not sent any more.
 
 
 def test_the_choice_to_have_it_dropped_is_the_conversations(engine_with, api, chat, store):
-    talk(engine_with(), 4)
+    send_questions(engine_with(), 4)
     chat.set_drop_stale_thinking(drop=True)
     chat.trim(LastTurns(2, 2))
-    talk(engine_with(), 2, first=4)  # another engine, which knows nothing of the choice
-    assert refused(api) == []
+    send_questions(engine_with(), 2, first=4)  # another engine, which knows nothing of the choice
+    assert list_refusals(api) == []
     body = api.requests[-1].body
     assert body["thinking"] == {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
     assert chat.view().report.thinking_stripped == 0
     assert History(store).conversation("a").state().view.drop_stale_thinking
     chat.set_drop_stale_thinking(drop=False)
-    talk(engine_with(), 1, first=6)
+    send_questions(engine_with(), 1, first=6)
     assert "thinking" not in api.requests[-1].body
     assert chat.view().report.thinking_stripped == 4
-    assert refused(api) == []
+    assert list_refusals(api) == []
 
 
 @pytest.mark.parametrize("change", [{"system": "Be brief."}, {"tools": [look.to_dict()]}])
 def test_what_changes_the_prefix_is_told_before_the_request(engine_with, api, chat, change):
-    talk(engine_with(), 2)
+    send_questions(engine_with(), 2)
     engine = engine_with(**change)
     with pytest.warns(UserWarning, match="its earlier thinking is no longer sent"):
-        talk(engine, 1, first=2)
+        send_questions(engine, 1, first=2)
     report = chat.view().report
     assert (report.thinking_stripped, report.prefix_changed) == (2, False)
-    assert refused(api) == []
+    assert list_refusals(api) == []
 
 
 def test_going_back_before_a_cut_takes_it_back(engine_with, api, chat):
     engine = engine_with(LastTurns(3, 1))
-    talk(engine, 4)
+    send_questions(engine, 4)
     begin = chat.view().report.begin
     assert begin > 0
     chat.rewind(to=begin)
     assert chat.view().report.begin == 0
     assert len(chat.messages()) == 6
-    talk(engine_with(), 1, first=4)
+    send_questions(engine_with(), 1, first=4)
     chat.rewind(to=chat.state().view.path_position + 1)
-    talk(engine_with(), 1, first=5)
-    assert refused(api) == []
+    send_questions(engine_with(), 1, first=5)
+    assert list_refusals(api) == []
 
 
 def test_going_back_behind_the_last_cut_sends_what_was_sent_there(engine_with, api, chat):
-    talk(engine_with(LastTurns(3, 1)), 7)  # cut before the fourth and the seventh turn
+    send_questions(engine_with(LastTurns(3, 1)), 7)  # cut before the fourth and the seventh turn
     begins = [entry.data["view_start"] for entry in chat.entries() if entry.kind == "cut"]
     assert len(begins) == 2
     chat.rewind(to=begins[1])
     assert chat.view().report.begin == begins[0]
     assert chat.state().totals.turns - chat.state().view.hidden_turns == 3
-    talk(engine_with(LastTurns(9, 9)), 1, first=7)
-    assert len(sent(api)[-1]) == 7
-    assert refused(api) == []
+    send_questions(engine_with(LastTurns(9, 9)), 1, first=7)
+    assert len(sent_messages(api)[-1]) == 7
+    assert list_refusals(api) == []
 
 
 def test_going_back_behind_a_compaction_of_the_apis_sends_what_that_stood_for(store, chat):
     api = FakeMessagesAPI(answer, smallest_trigger=1)
     editing = ContextEditing(compact=400)
     engine = ChatEngine(api.client(), store, model=MODEL, context_editing=editing)
-    talk(engine, 12)
+    send_questions(engine, 12)
     starts = with_compaction(chat)
     chat.rewind(to=starts[-1])
     assert chat.view().report.begin == starts[-2]
@@ -372,15 +372,15 @@ def test_going_back_behind_a_compaction_of_the_apis_sends_what_that_stood_for(st
         [message for message in chat.messages() if message["role"] == "user"]
     )
     engine.send("a", "again")
-    assert refused(api) == []
+    assert list_refusals(api) == []
 
 
 def test_a_summary_by_hand_and_somebody_who_writes_meanwhile(engine_with, chat, store):
-    talk(engine_with(), 4)
+    send_questions(engine_with(), 4)
     told = chat.trim(Summarize(LastTurns(2, 1), by=lambda messages: f"{len(messages)} messages"))
     assert told.messages == 6
     assert chat.messages()[0]["content"][0]["text"].endswith("6 messages")
-    talk(engine_with(), 3, first=4)
+    send_questions(engine_with(), 3, first=4)
     late = Summarize(LastTurns(2, 1), by=lambda _: chat.append({"role": "user", "content": "late"}) and "they talked")
     with pytest.raises(Conflict):
         chat.trim(late)
@@ -388,7 +388,7 @@ def test_a_summary_by_hand_and_somebody_who_writes_meanwhile(engine_with, chat, 
 
 
 def test_half_a_reply_with_a_call_is_no_open_call(engine_with, chat):
-    talk(engine_with(), 3)
+    send_questions(engine_with(), 3)
     call = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
     chat.log.append([make_entry("reply_interrupted", message=call, turn="x")])
     assert chat.trim(LastTurns(1, 1)) is not None
@@ -407,13 +407,13 @@ def test_a_turn_id_that_is_not_sent_any_more_is_still_known(engine_with, api, ch
 
 def test_max_age_looks_at_the_clock(engine_with, api, chat, monkeypatch):
     engine = engine_with(MaxAge(high=3600, low=600))
-    talk(engine, 3)
+    send_questions(engine, 3)
     later = 3700 * 1_000_000
     for module in ("trimming.plan_cut", "log.entry", "log.conversation_log", "log.lease", "engine.turn"):
         real = __import__(f"chathistory.{module}", fromlist=["now"]).now
         monkeypatch.setattr(f"chathistory.{module}.now", lambda real=real: real() + later)
-    talk(engine, 2, first=3)
-    assert [len(messages) for messages in sent(api)] == [1, 3, 5, 1, 3]
+    send_questions(engine, 2, first=3)
+    assert [len(messages) for messages in sent_messages(api)] == [1, 3, 5, 1, 3]
     assert kinds(chat) == ["setup", "cut"]
 
 
@@ -428,21 +428,21 @@ class EveryThird:
 
 
 def test_a_policy_of_the_callers_own(engine_with, api, chat):
-    talk(engine_with(EveryThird()), 10)
-    assert [len(messages) for messages in sent(api)] == [1, 3, 5, 1, 3, 5, 1, 3, 5, 1]
-    assert refused(api) == []
+    send_questions(engine_with(EveryThird()), 10)
+    assert [len(messages) for messages in sent_messages(api)] == [1, 3, 5, 1, 3, 5, 1, 3, 5, 1]
+    assert list_refusals(api) == []
 
 
 @pytest.mark.parametrize("place", [-5, 2, 10**9])
 def test_a_policy_that_names_no_place_to_cut_is_told(engine_with, chat, place):
     engine = engine_with(type("Odd", (EveryThird,), {"find_start": lambda *_: place})())
-    talk(engine, 3)
+    send_questions(engine, 3)
     if place < 3:
-        talk(engine, 1, first=3)  # before all, or before the first reply: there is nothing to cut
+        send_questions(engine, 1, first=3)  # before all, or before the first reply: there is nothing to cut
         assert kinds(chat) == ["setup"]
         return
     with pytest.raises(InvalidInput, match=f"position {place}"):
-        talk(engine, 1, first=3)
+        send_questions(engine, 1, first=3)
     assert kinds(chat) == ["setup"]
 
 
@@ -453,10 +453,10 @@ def test_what_is_no_policy_is_refused(engine_with):
 
 def test_tokens_are_counted_by_the_api_when_asked(engine_with, api):
     engine = engine_with()
-    talk(engine, 2)
+    send_questions(engine, 2)
     count = engine.count_tokens("a", "question 2 " + "word " * 20)
     assert api.requests[-1].path.endswith("count_tokens")
-    talk(engine, 1, first=2)
+    send_questions(engine, 1, first=2)
     assert sum(api.requests[-1].reply["usage"][name] for name in INPUT) == count
     assert engine.count_tokens("new", "hello") > 0
     with pytest.raises(
@@ -465,7 +465,7 @@ def test_tokens_are_counted_by_the_api_when_asked(engine_with, api):
         engine.count_tokens("a")
     engine.compact("a")
     assert 0 < engine.count_tokens("a", "more") < count  # with the header that the block needs
-    assert refused(api) == []
+    assert list_refusals(api) == []
 
 
 @pytest.mark.parametrize("stop", ["refusal", "max_tokens"])
@@ -473,8 +473,8 @@ def test_cuts_behind_replies_that_ended_otherwise(store, chat, stop):
     replies = [answer(), Reply(content=[] if stop == "refusal" else answer(), stop_reason=stop)]
     api = FakeMessagesAPI(replies * 6)
     engine = ChatEngine(api.client(), store, model=MODEL, trimming=LastTurns(4, 2))
-    talk(engine, 12)
-    assert refused(api) == []
+    send_questions(engine, 12)
+    assert list_refusals(api) == []
     assert "cut" in kinds(chat)
 
 
@@ -508,7 +508,7 @@ def test_the_asynchronous_engine_sums_up_too(api, store, chat, way):
             return await engine.compact("a")
 
     told = asyncio.run(main())
-    assert refused(api) == []
+    assert list_refusals(api) == []
     expected = {"compaction": ["setup", "compaction", "compaction"], "broken": ["setup", "compaction"]}
     assert kinds(chat) == expected.get(way, ["setup", "cut", "compaction"])
     assert told.messages == (8 if way == "broken" else 2)

@@ -1,34 +1,34 @@
-"""Cuts, going back, forgetting, mending, other setups, failures, in any order: what is sent is always taken."""
+"""Cuts, rewinds, forgetting, repairs, changed setups and failures in any order: the API accepts every request."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import pytest
-from trimming_world import LIKELY, World, lived
+from random_conversation import STEP_WEIGHTS, RandomConversation, run_random_conversation
 
 pytestmark = pytest.mark.repeated
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_whatever_happens_each_request_is_taken_and_the_log_stays_as_it_was(part):
+def test_after_any_steps_each_request_is_accepted_and_the_log_is_unchanged(part):
     for seed in range(part * 6, part * 6 + 6):
-        lived(seed, 40)
+        run_random_conversation(seed, 40)
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(1800)
-def test_whatever_happens_in_six_hundred_conversations():
+def test_after_any_steps_in_six_hundred_conversations():
     for seed in range(1_000, 1_600):
-        lived(seed, 60)
+        run_random_conversation(seed, 60)
 
 
-def test_everything_happens():
-    """A story that never came to a cut would prove nothing."""
-    worlds = [lived(seed, 60) for seed in range(100, 112)]
-    assert {step for world in worlds for step in world.story} >= LIKELY.keys()
-    assert {world.kind for world in worlds} == {"plain", "summarize", "compaction", "edit"}
-    kinds = Counter(entry.kind for world in worlds for entry in world.seen)
+def test_every_step_and_every_kind_of_entry_occurs():
+    """Conversations without a cut would prove nothing."""
+    conversations = [run_random_conversation(seed, 60) for seed in range(100, 112)]
+    assert {step for conversation in conversations for step in conversation.made_steps} >= STEP_WEIGHTS.keys()
+    assert {conversation.kind for conversation in conversations} == {"plain", "summarize", "compaction", "edit"}
+    kinds = Counter(entry.kind for conversation in conversations for entry in conversation.seen)
     assert kinds.keys() >= {
         "cut",
         "compaction",
@@ -42,8 +42,8 @@ def test_everything_happens():
     assert kinds["cut"] > 20
 
 
-def test_the_same_seed_tells_the_same_story():
-    first, second = (World(5), World(5))
-    for world in (first, second):
-        world.live(20)
-    assert first.story == second.story
+def test_the_same_seed_makes_the_same_steps():
+    first, second = (RandomConversation(5), RandomConversation(5))
+    for conversation in (first, second):
+        conversation.make_steps(20)
+    assert first.made_steps == second.made_steps

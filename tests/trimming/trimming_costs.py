@@ -1,8 +1,8 @@
-"""A long chat with tools and thinking, made up but always the same, and what its requests cost under different cuts.
+"""A long chat with tools and thinking, always the same, and what its requests cost with different cuts.
 
-For the tests, small, and for the benchmark, large. Each reply thinks; every eighth turn calls two tools at once, every
-sixteenth twice. Within a turn even a window that slides stands still, so that tools make it look better than it is:
-`at_turns` counts only the requests that open a turn.
+The tests use a short one, the benchmark a long one. Each reply has thinking. Every eighth turn calls two tools at once,
+every sixteenth turn does so twice. Within a turn even a sliding window does not move, so that tools make it look better
+than it is: `at_turns` counts only the requests that open a turn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from chathistory.testing.fake_api import Recorded
 
 MODEL = "claude-sonnet-5-5"
 SYSTEM = "You help with the accounts of a small shop. " * 20
-TOOLS = [{"name": "look_up", "description": "Look up a bill.", "input_schema": {"type": "object"}}]
+TOOLS = [{"name": "look_up", "description": "Look up a costs.", "input_schema": {"type": "object"}}]
 THOUGHT = {"type": "thinking", "thinking": "", "signature": ""}
 MESSAGES = "/v1/messages"
 
@@ -35,7 +35,7 @@ def question(number: int) -> str:
 
 
 def reply(body) -> list[dict]:
-    """Answer a question, or call tools for it first: what the number of the question says."""
+    """Answer a question, or call tools for it first; the number of the question decides."""
     said = [message["content"] for message in body["messages"] if isinstance(message["content"], str)]
     number = int(said[-1].split(":")[0].split()[1])
     last = body["messages"][-1]["content"]
@@ -53,13 +53,13 @@ def reply(body) -> list[dict]:
 
 
 def results(calls: Iterable[Message]) -> list[dict]:
-    """Return what the tools give back."""
+    """Return the results of tool calls."""
     paper = "supplier 3; 1,204.50; due on the 30th; paid. " * 40
     return [{"type": "tool_result", "tool_use_id": call["id"], "content": paper} for call in calls]
 
 
-def held(turns: int, policy=None, *, engine_on=None) -> FakeMessagesAPI:
-    """Hold the chat through an engine; return the stand-in with all requests."""
+def run_long_chat(turns: int, policy=None, *, engine_on=None) -> FakeMessagesAPI:
+    """Run the chat through an engine, and return the fake API with all requests."""
     api = FakeMessagesAPI(reply)
     store = engine_on or open_store(f"memory:{uuid4().hex}")
     engine = ChatEngine(api.client(), store, model=MODEL, system=SYSTEM, tools=TOOLS, trimming=policy)
@@ -71,10 +71,15 @@ def held(turns: int, policy=None, *, engine_on=None) -> FakeMessagesAPI:
 
 
 @dataclass
-class Bill:
-    """What requests cost: tokens of input, how many of them came from the cache; and which rules refused how many.
+class RequestCosts:
+    """The cost of requests.
 
-    at_turns: the same for requests that open a turn only.
+    Attributes:
+        requests: The number of requests.
+        largest: The most input tokens of one request.
+        tokens: The input tokens ("all"), those read from the cache ("read"), and both for requests that open a turn
+            ("at_turns", "read_at_turns").
+        refused: The number of refused requests, by the rule that they broke.
     """
 
     requests: int = 0
@@ -83,33 +88,35 @@ class Bill:
     refused: Counter = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, requests: Iterable[Recorded]) -> Bill:
-        bill = cls()
+    def from_requests(cls, requests: Iterable[Recorded]) -> RequestCosts:
+        costs = cls()
         for request in requests:
-            bill.requests += 1
+            costs.requests += 1
             if request.rule:
-                bill.refused[request.rule] += 1
+                costs.refused[request.rule] += 1
                 continue
             usage = request.reply["usage"]
             read = usage["cache_read_input_tokens"]
             whole = read + usage["input_tokens"] + usage["cache_creation_input_tokens"]
-            bill.largest = max(bill.largest, whole)
-            bill.tokens += Counter(all=whole, read=read)
+            costs.largest = max(costs.largest, whole)
+            costs.tokens += Counter(all=whole, read=read)
             if isinstance(request.body["messages"][-1]["content"], str):
-                bill.tokens += Counter(opening=whole, opening_read=read)
-        return bill
+                costs.tokens += Counter(at_turns=whole, read_at_turns=read)
+        return costs
 
     @property
     def share(self) -> float:
+        """The share of input tokens that were read from the cache."""
         return self.tokens["read"] / max(1, self.tokens["all"])
 
     @property
     def at_turns(self) -> float:
-        return self.tokens["opening_read"] / max(1, self.tokens["opening"])
+        """The same share, only of requests that open a turn."""
+        return self.tokens["read_at_turns"] / max(1, self.tokens["at_turns"])
 
 
-def replayed(requests: Sequence[Recorded], cut: Cut) -> Bill:
-    """Send the messages of each request again, as `cut` leaves them; an empty list counts as refused."""
+def replay_requests(requests: Sequence[Recorded], cut: Cut) -> RequestCosts:
+    """Send each request again with the messages that `cut` keeps; a request without messages counts as refused."""
     api = FakeMessagesAPI("fine")
     client = api.client()
     empty = 0
@@ -121,15 +128,15 @@ def replayed(requests: Sequence[Recorded], cut: Cut) -> Bill:
         try:
             client.messages.create(**request.body | {"messages": messages})
         except anthropic.BadRequestError:
-            continue  # counted by what the stand-in noted
-    bill = Bill.of(api.requests)
-    bill.refused += Counter({"nothing is left": empty})
-    bill.requests += empty
-    return bill
+            continue  # the fake API has recorded it
+    costs = RequestCosts.from_requests(api.requests)
+    costs.refused += Counter({"nothing is left": empty})
+    costs.requests += empty
+    return costs
 
 
-def cuts_in(requests: Sequence[Recorded]) -> list[list[Recorded]]:
-    """Return the requests in runs between cuts: a cut shows in that another message is the first."""
+def split_at_cuts(requests: Sequence[Recorded]) -> list[list[Recorded]]:
+    """Split requests into the runs between cuts; after a cut, the first message is another one."""
     runs: list[list[Recorded]] = []
     for request in requests:
         if runs and runs[-1][0].body["messages"][0] == request.body["messages"][0]:
@@ -139,13 +146,13 @@ def cuts_in(requests: Sequence[Recorded]) -> list[list[Recorded]]:
     return runs
 
 
-def tokens_of(message: Message) -> int:
-    """Return about how many tokens a message has, as the stand-in counts."""
+def estimate_tokens(message: Message) -> int:
+    """Return the estimated tokens of a message, as the fake API counts them."""
     return len(str(message)) // 4
 
 
-class Counted(MemoryStore):
-    """A store that notes how many records each read gave."""
+class CountingStore(MemoryStore):
+    """A store that records how many records each read returned."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,8 +164,8 @@ class Counted(MemoryStore):
         return found
 
 
-def long_chat(store, messages: int, *, kept: int, name: str = "long") -> Conversation:
-    """Make a conversation of which a cut leaves the last `kept` messages to be sent."""
+def store_long_chat(store, messages: int, *, kept: int, name: str = "long") -> Conversation:
+    """Store a conversation, cut so that only the last `kept` messages are sent."""
     from chathistory.trimming import LastTurns
 
     chat = History(store).conversation(name)
@@ -173,7 +180,7 @@ def long_chat(store, messages: int, *, kept: int, name: str = "long") -> Convers
     return chat
 
 
-def seen_anew(store, name: str = "long") -> Conversation:
-    """Return a conversation as a process sees it that knows nothing of it."""
+def open_without_cache(store, name: str = "long") -> Conversation:
+    """Return a conversation as a new process opens it, without any local state."""
     conversation_log._local_states.clear()
     return History(store).conversation(name)

@@ -1,4 +1,4 @@
-"""Talks with the stand-in, and what is looked at of them."""
+"""Send turns to the fake API through an engine, and inspect the requests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def answer(_body=None, words: str = "answer") -> list[dict]:
     return [THOUGHT, {"type": "text", "text": f"{words} " * 40}]
 
 
-def talk(engine: ChatEngine, turns: int, name: str = "a", *, first: int = 0) -> None:
+def send_questions(engine: ChatEngine, turns: int, name: str = "a", *, first: int = 0) -> None:
     for number in range(first, first + turns):
         engine.send(name, f"question {number} " + "word " * 20)
 
 
-def sent(api: FakeMessagesAPI) -> list[list[dict]]:
-    """Return the messages of each request that was answered, but for those that had something summed up."""
+def sent_messages(api: FakeMessagesAPI) -> list[list[dict]]:
+    """Return the messages of each request that was answered, except requests for a compaction."""
     return [
         request.body["messages"]
         for request in api.requests
@@ -29,10 +29,11 @@ def sent(api: FakeMessagesAPI) -> list[list[dict]]:
     ]
 
 
-def extensions(requests: list[list[dict]]) -> int:
-    """Return how many requests do not extend the one before, character for character."""
+def count_new_prefixes(requests: list[list[dict]]) -> int:
+    """Return the number of requests that do not extend the one before, character for character."""
     return sum(later[: len(earlier)] != earlier for earlier, later in pairwise(requests))
 
 
-def refused(api: FakeMessagesAPI) -> list[str]:
+def list_refusals(api: FakeMessagesAPI) -> list[str]:
+    """Return the broken rule and the status of each request that was not answered."""
     return [f"{request.rule}: {request.status}" for request in api.requests if request.status != 200]
