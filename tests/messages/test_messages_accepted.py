@@ -700,7 +700,7 @@ def test_a_fork_at_an_open_call_without_its_thinking_is_refused(store):
     chat = History(store).conversation("c")
     chat.state()
     chat.forget(before=3)
-    with pytest.raises(InvalidInput, match="within a turn"):
+    with pytest.raises(InvalidInput, match="cannot fork at position 5, within a tool turn"):
         chat.fork("open", at=reply_with_call.position + 1)
     assert History(store).conversation("open").state() is None
     for at in (reply_with_call.position, None):
