@@ -1,4 +1,4 @@
-"""A conversation that two processes use at once, with crashes between any two steps, and an API that notes requests."""
+"""Random calls of two engines in one conversation, with crashes between any two steps, and a check of the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chathistory import ChatEngine, Conversation, History, errors
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Reply
 
-__all__ = ["World"]
+__all__ = ["EngineRun"]
 
 MODEL = "claude-sonnet-5-5"
 TOOLS = [{"name": "f", "input_schema": {"type": "object"}}, {"type": "web_search_20250305", "name": "web_search"}]
@@ -26,11 +26,11 @@ STEPS = {
 
 
 class Killed(BaseException):
-    """The process died here: nothing of it runs any further."""
+    """The process was killed here: none of its code runs after this."""
 
 
 class DyingStore(MemoryStore):
-    """A store of one process, which may be killed before or after an append."""
+    """The store of one process, which can be killed before or after an append."""
 
     dies: str | None = None
     dead = False
@@ -51,12 +51,12 @@ class DyingStore(MemoryStore):
         return super().read(*args, **more)
 
 
-class World:
-    """Plays random steps, and notes what was sent; `check` asserts what must hold after all of them."""
+class EngineRun:
+    """Make random calls and record what was sent; `check` asserts what must be true after all of them."""
 
     def __init__(self, seed: int, name: str, clock) -> None:
         self.dice, self.name, self.clock = Random(seed), name, clock
-        clock.keeper.keep = lambda turn: None  # no thread beside: each case is the same each time
+        clock.keeper.keep = lambda turn: None  # no renewal thread, so each case runs the same each time
         self.api = FakeMessagesAPI(self._reply, check_thinking=False)
         self.client = self.api.client()
         self.stores = [DyingStore(name), DyingStore(name)]
@@ -70,7 +70,7 @@ class World:
         self.answered: set[str] = set()
         self.current: str | None = None
         self.nested = False
-        self.violations: list[str] = []  # an exception in the stand-in would only be a 500
+        self.violations: list[str] = []  # an exception within the fake API would only be a 500
 
     def _engine(self, store) -> ChatEngine:
         return ChatEngine(self.client, store, model=MODEL, tools=TOOLS, turn_timeout=60)
@@ -90,13 +90,13 @@ class World:
         return self._answer(found)
 
     def _meanwhile(self) -> None:
-        """Something else happens while a reply is made, in either process."""
+        """Make another call, in either process, while a reply is being made."""
         current, self.nested = self.current, True
         self.step()
         self.current, self.nested = current, False
 
     def _answer(self, found):
-        """Answer in any way; found: what a reply that continues a paused one begins with."""
+        """Return a random answer. A reply that continues a paused one begins with the blocks in `found`."""
         kind = self.dice.choices(["text", "calls", "pause", "fail", "empty", "refusal"], [8, 5, 2, 2, 1, 1])[0]
         number = next(self.numbers)
         if kind == "fail":
@@ -116,10 +116,10 @@ class World:
             return Reply(content=[], stop_reason="refusal")
         return [*found, {"type": "text", "text": f"reply {number}"}]
 
-    # Steps.
+    # The steps, by their names in `STEPS`.
 
     def step(self) -> None:
-        """Do one thing in one of the two processes; it may be killed at one of its appends."""
+        """Make one call in one of the two processes, which may be killed at one of its appends."""
         place = self.dice.randrange(2)
         store = self.stores[place]
         store.dies = self.dice.choices([None, "before", "after"], [12, 1, 1])[0]
@@ -136,7 +136,7 @@ class World:
             self.clock.go(self.dice.choice([5, 61]))
 
     def _restart(self, place: int) -> None:
-        """Let another process take the place of one that was killed; its turn is known to be dead or not."""
+        """Replace a process that was killed by another one."""
         self.stores[place] = DyingStore(self.name)
         self.engines[place] = self._engine(self.stores[place])
 
@@ -163,17 +163,17 @@ class World:
         self._keep(engine.send("a", words, turn_id=self.current))
 
     def _again(self, engine) -> None:
-        """What was said in a named turn, once more, as a client does that got no answer."""
+        """Send the message of a turn id once more, as a client does that got no answer."""
         if self.turns:
             self.current, words = self.dice.choice(list(self.turns.items()))
             path = [entry.turn for entry in self._chat(engine).last_entries(1000) if entry.turn]
             if self.current in self.answered and self.current not in path:
-                self.current = None  # it was taken back: it is another turn now
+                self.current = None  # the turn was taken back, so sending it again would be another turn
                 return
             self._keep(engine.send("a", words, turn_id=self.current))
 
     def _repeat(self, engine) -> None:
-        """The last words once more, without a name, as somebody does who sees no reply."""
+        """Send the last message once more without a turn id, as a user does who sees no reply."""
         said = [entry for entry in self._chat(engine).last_entries(3) if entry.message["role"] == "user"]
         content = said[-1].message["content"] if said else None
         if isinstance(content, str) and content in self.said and not self._has_reply(engine, said[-1]):
@@ -181,8 +181,8 @@ class World:
 
     def _has_reply(self, engine, question) -> bool:
         chat = self._chat(engine)
-        behind = [entry for entry in chat.last_entries(30) if entry.position > question.position]
-        return any(entry.data.get("response", {}).get("stop_reason") != "pause_turn" for entry in behind)
+        later = [entry for entry in chat.last_entries(30) if entry.position > question.position]
+        return any(entry.data.get("response", {}).get("stop_reason") != "pause_turn" for entry in later)
 
     def _stream(self, engine) -> None:
         words, self.current = self._new_words()
@@ -252,17 +252,17 @@ class World:
         content = self.dice.choice(["", " \n", [], [{"type": "text", "text": " "}]])
         with contextlib.suppress(errors.InvalidInput):
             engine.send("a", content)
-            self.violations.append("a message of which nothing can be sent was taken")
+            self.violations.append("a message with nothing to send was accepted")
         after = self._chat(engine).state()
         assert (before and before.totals.messages) == (after and after.totals.messages)
 
     def _abandon(self, engine) -> None:
         engine.abandon("a")
 
-    # What must hold.
+    # What must be true at the end.
 
     def check(self) -> None:
-        """Assert that no message is there twice, that no request was refused, and that the conversation goes on."""
+        """Assert that nothing is stored twice, no request was refused, and the conversation can be continued."""
         self.current, self.nested = None, True
         assert self.violations == []
         entries = list(History(MemoryStore(self.name)).conversation("a").entries())
@@ -277,7 +277,7 @@ class World:
             if isinstance(message["content"], str)
         )
         for words in self.said:
-            assert on_path[words] <= 1, f"{words!r} is there {on_path[words]} times"
+            assert on_path[words] <= 1, f"{words!r} is on the active path {on_path[words]} times"
         for words in self.keyed:
             assert stored[words] <= 1, f"{words!r} was stored {stored[words]} times"
         results = Counter(
@@ -287,17 +287,17 @@ class World:
             for block in message["content"]
             if block["type"] == "tool_result"
         )
-        assert all(count == 1 for count in results.values()), "a result is there twice"
+        assert all(count == 1 for count in results.values()), "a result is stored twice"
         ids = [
             entry.data["response"]["id"] for entry in entries if entry.kind == "message" and "response" in entry.data
         ]
-        assert len(ids) == len(set(ids)), "a reply is there twice"
+        assert len(ids) == len(set(ids)), "a reply is stored twice"
         refused = [request for request in self.api.requests if request.rule]
         assert not refused, [request.rule for request in refused]
-        self._goes_on()
+        self._check_continues()
 
-    def _goes_on(self) -> None:
-        """However it was left, another process can say something within one time-out."""
+    def _check_continues(self) -> None:
+        """Assert that another process can send a message within one time-out, whatever happened before."""
         engine = self._engine(MemoryStore(self.name))
         for _ in range(20):
             try:
@@ -305,7 +305,7 @@ class World:
             except errors.TurnInProgress:
                 self.clock.go(61)
             except anthropic.APIError:
-                continue  # the API failed as it was told to
+                continue  # the fake API failed as the random choice said
             else:
                 return
-        pytest.fail("the conversation is blocked")
+        pytest.fail("no message can be sent any longer")

@@ -1,4 +1,4 @@
-"""Errors of the Messages API as people have reported them, with what becomes of the turn; each with its source.
+"""Errors of the Messages API that people reported, each with its source and what happens to the turn.
 
 The texts are the API's own; only the numbers in paths are those of `HISTORY` and the turn that `turn()` sends, so that
 they name something: message 0 is a plain question, 2 has an image, a PDF, a file and a text, 3 is a reply with thinking
@@ -16,7 +16,10 @@ TURN, EARLIER, SIZE, OTHER = "turn", "earlier", "size", None
 
 @dataclass(frozen=True)
 class Case:
-    """An error, and what it is: its sort (None: nothing that is told apart), and the places that it names."""
+    """An error of the API, and how the engine classifies it.
+
+    sort: "turn", "earlier" or "size"; None: the error marks nothing. places: (position, block) of what it refuses.
+    """
 
     text: str
     sort: str | None
@@ -55,7 +58,7 @@ TURN_BLOCKS = [text("And this?"), IMAGE | {"source": IMAGE["source"] | {"data": 
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
 REPLIES = ["Hello.", [THOUGHT, SEARCH, FOUND, text("A picture.")]]
 SAID = ["Hi", EARLIER_BLOCKS]
-"""What is said before the turn; with the replies these are the messages 0 to 3, at the positions 1 to 4."""
+"""The messages before the turn; with the replies they are the messages 0 to 3, at the positions 1 to 4."""
 
 CASES = [
     # (a) a message of this turn, by its path
@@ -140,11 +143,11 @@ CASES = [
         "daya0576/pi-imessage 5 (a gateway)",
         type="invalid_params",
     ),
-    # (a) without a path: what it is about came with this turn, and the like before it was accepted
+    # (a) without a path: a block of this turn, because earlier blocks of its type were accepted
     Case("Could not process image", TURN, ((5, 1),), "anthropics/claude-code 8646, 42579, 55208"),
     Case("Could not process PDF", TURN, ((5, 2), (5, 3)), "anthropics/anthropic-sdk-python 903; claude-code 14038"),
     Case("The PDF specified is password protected.", TURN, ((5, 2), (5, 3)), "from memory: no source found"),
-    # (b) something that stood before
+    # (b) an earlier message
     Case(
         "messages.2.content.0.image.source.base64.data: At least one of the image dimensions exceed max allowed size "
         "for many-image requests: 2000 pixels",
@@ -235,7 +238,7 @@ CASES = [
     Case("413 Request Entity Too Large", SIZE, source="a proxy before the API", status=413),
     Case("A maximum of 100 PDF pages may be provided.", SIZE, source="anthropics/claude-code 5707"),
     Case("Too much media: 0 document pages + 101 images > 100", SIZE, source="from memory: no source found"),
-    Case("messages: too many images: 601 > 600", SIZE, source="the stand-in"),
+    Case("messages: too many images: 601 > 600", SIZE, source="the fake API"),
     Case(
         "input length and `max_tokens` exceed context limit: 197000 + 16000 > 200000, decrease input length or "
         "`max_tokens` and try again",
@@ -265,7 +268,7 @@ CASES = [
     ),
     Case("tools: Tool names must be unique.", OTHER, source="from memory"),
     Case("system.0.cache_control: Extra inputs are not permitted", OTHER, source="inspect_ai 3851 (Bedrock)"),
-    Case("system: text content blocks must be non-empty", OTHER, source="the stand-in; sdk-python 461"),
+    Case("system: text content blocks must be non-empty", OTHER, source="the fake API; sdk-python 461"),
     Case("messages: text content blocks must be non-empty", OTHER, source="anthropics/claude-code 49171"),
     Case("messages: at least one message is required", OTHER, source="the thirty, 18"),
     Case(

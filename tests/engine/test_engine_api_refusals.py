@@ -1,4 +1,7 @@
-"""What the API refuses never blocks what follows: a refused turn is not sent again, what stood before it is named."""
+"""Refusals of the API never block a conversation: refused turns are not sent again, refused earlier blocks are named.
+
+Also: containers that the API no longer knows, and `ChatEngine.check`.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +24,28 @@ CALL = {"type": "tool_use", "id": "toolu_1", "name": "shot", "input": {}}
 CALL_2 = CALL | {"id": "toolu_2"}
 TOO_LARGE = "image.source.base64: image exceeds 5 MB maximum: 8259148 bytes > 5242880 bytes"
 LARGE = Case(f"messages.2.content.1.{TOO_LARGE}", TURN)
-"""Of the second turn of a conversation."""
+"""For the second turn of a conversation."""
 
 
-def refused(case):
-    """Return a stand-in that answers two turns and refuses the third."""
+def make_refusing_api(case):
+    """Return a fake API that answers two turns and refuses the third."""
     return FakeMessagesAPI([*REPLIES, case.failure, *["fine"] * 5])
 
 
-def spoken(engine, name="a"):
+def send_turns(engine, name="a"):
     for words in SAID:
         engine.send(name, words)
 
 
-def sent(api, number=-1):
+def sent_messages(api, number=-1):
     return api.requests[number].body["messages"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.text[:60])
-def test_an_error_is_sorted_by_what_it_names(open_again, case):
-    api, store = refused(case), open_again()
+def test_an_error_is_classified_by_what_it_names(open_again, case):
+    api, store = make_refusing_api(case), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
-    spoken(engine)
+    send_turns(engine)
     with pytest.raises(anthropic.APIStatusError) as caught:
         engine.send("a", TURN_BLOCKS)
     refusal = getattr(caught.value, "refusal", None)
@@ -52,21 +55,21 @@ def test_an_error_is_sorted_by_what_it_names(open_again, case):
     chat = History(store).conversation("a")
     assert chat.state().engine.open_turn is None
     assert [m["content"] for m in chat.last_messages(5) if m["role"] == "user"] == [*SAID, TURN_BLOCKS], (
-        "kept as it was said"
+        "stored as it was sent"
     )
-    check(case, engine, api, chat)
+    check_outcome(case, engine, api, chat)
 
 
-def check(case, engine, api, chat):
+def check_outcome(case, engine, api, chat):
     if case.sort == TURN:
         with pytest.raises(errors.TurnRefused, match="force=True"):
             engine.resume("a")
         assert engine.send("a", "Never mind.").text == "fine"
-        assert [message["content"] for message in sent(api)[::2]] == [*SAID, "Never mind."]
+        assert [message["content"] for message in sent_messages(api)[::2]] == [*SAID, "Never mind."]
         assert chat.view().report.omitted[0].position == 5
         return
     assert engine.resume("a").text == "fine"
-    assert sent(api) == sent(api, -2), "the turn is sent as it was"
+    assert sent_messages(api) == sent_messages(api, -2), "the turn is sent as it was"
     assert chat.view().report.omitted == ()
 
 
@@ -74,13 +77,13 @@ def test_the_table_has_real_texts_of_all_sorts_with_their_sources():
     assert len(CASES) >= 50
     assert all(case.source for case in CASES)
     assert {case.sort for case in CASES} == {"turn", "earlier", "size", OTHER}
-    assert sum("memory" not in case.source and "stand-in" not in case.source for case in CASES) >= 25
+    assert sum("memory" not in case.source and "fake API" not in case.source for case in CASES) >= 25
 
 
 def test_the_error_says_which_block_it_was_and_what_to_do(open_again):
     case = CASES[0]
-    engine = ChatEngine(refused(case).client(), open_again(), model=MODEL, tools=[WEB])
-    spoken(engine)
+    engine = ChatEngine(make_refusing_api(case).client(), open_again(), model=MODEL, tools=[WEB])
+    send_turns(engine)
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.send("a", TURN_BLOCKS)
     assert caught.value.refusal.path == "messages.4.content.1"
@@ -97,9 +100,9 @@ def test_a_refused_turn_is_sent_again_by_force(open_again):
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", TURN_BLOCKS)
     assert engine.resume("a", force=True).text == "now"
-    assert sent(api)[-1]["content"] == TURN_BLOCKS
+    assert sent_messages(api)[-1]["content"] == TURN_BLOCKS
     engine.send("a", "And?")
-    assert sent(api)[2]["content"] == TURN_BLOCKS
+    assert sent_messages(api)[2]["content"] == TURN_BLOCKS
     api.assert_extends([request for request in api.requests if request.status == 200])
 
 
@@ -114,7 +117,7 @@ def test_what_is_refused_by_force_is_refused_again(open_again):
     with pytest.raises(errors.TurnRefused):
         engine.resume("a")
     assert engine.send("a", "Never mind.").text == "fine"
-    assert [message["content"] for message in sent(api)[::2]] == ["Hi", "Never mind."]
+    assert [message["content"] for message in sent_messages(api)[::2]] == ["Hi", "Never mind."]
 
 
 def test_a_turn_id_that_was_refused_is_not_sent_again(open_again):
@@ -136,7 +139,7 @@ def test_the_first_turn_of_a_conversation_may_be_refused(open_again):
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", TURN_BLOCKS)
     assert engine.send("a", "Hi").text == "fine"
-    assert sent(api) == [{"role": "user", "content": "Hi"}]
+    assert sent_messages(api) == [{"role": "user", "content": "Hi"}]
 
 
 def test_a_refused_turn_is_kept_in_the_log_through_copies_forks_and_exports(open_again, tmp_path):
@@ -152,21 +155,21 @@ def test_a_refused_turn_is_kept_in_the_log_through_copies_forks_and_exports(open
     other.history.import_from(tmp_path / "all.jsonl")
     for each, name in ((engine, "b"), (other, "a")):
         assert each.send(name, "Go on").text == "fine"
-        assert [message["content"] for message in sent(api)[::2]] == ["Hi", "Go on"]
+        assert [message["content"] for message in sent_messages(api)[::2]] == ["Hi", "Go on"]
         assert TURN_BLOCKS in [message["content"] for message in each.history.conversation(name).last_messages(9)]
 
 
 # Results of tools.
 
 
-def with_calls(open_again, *replies, calls=(CALL, CALL_2)):
+def start_with_calls(open_again, *replies, calls=(CALL, CALL_2)):
     api = FakeMessagesAPI([list(calls), *replies])
     return api, ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL])
 
 
-def test_a_refused_tool_result_is_replaced_by_an_error_and_the_loop_goes_on(open_again):
+def test_a_refused_tool_result_is_replaced_by_an_error_and_the_loop_continues(open_again):
     failure = Failure(400, message=f"messages.2.content.1.tool_result.content.0.{TOO_LARGE}")
-    api, engine = with_calls(open_again, failure, "I see one.", "fine")
+    api, engine = start_with_calls(open_again, failure, "I see one.", "fine")
     reply = engine.send("a", "Look")
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.submit("a", reply, {"toolu_1": "a cat", "toolu_2": [IMAGE]})
@@ -174,7 +177,7 @@ def test_a_refused_tool_result_is_replaced_by_an_error_and_the_loop_goes_on(open
     assert (place.block, place.inner) == (1, 0)
     assert "an error in its place" in "\n".join(caught.value.__notes__)
     assert engine.resume("a").text == "I see one."
-    first, second = sent(api)[2]["content"]
+    first, second = sent_messages(api)[2]["content"]
     assert first["content"] == "a cat"
     assert second == {
         "type": "tool_result",
@@ -189,27 +192,27 @@ def test_a_refused_tool_result_is_replaced_by_an_error_and_the_loop_goes_on(open
 
 def test_a_refused_tool_result_is_sent_again_by_force(open_again):
     failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
-    api, engine = with_calls(open_again, failure, "I see it.", calls=[CALL])
+    api, engine = start_with_calls(open_again, failure, "I see it.", calls=[CALL])
     reply = engine.send("a", "Look")
     with pytest.raises(anthropic.BadRequestError):
         engine.submit("a", reply, {"toolu_1": [IMAGE]})
     assert engine.resume("a", force=True).text == "I see it."
-    assert sent(api)[2]["content"][0]["content"] == [IMAGE]
+    assert sent_messages(api)[2]["content"][0]["content"] == [IMAGE]
 
 
 def test_another_result_may_take_the_place_of_a_refused_one(open_again):
     failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
-    api, engine = with_calls(open_again, failure, "I see it.", "fine", calls=[CALL])
+    api, engine = start_with_calls(open_again, failure, "I see it.", "fine", calls=[CALL])
     reply = engine.send("a", "Look")
     with pytest.raises(anthropic.BadRequestError):
         engine.submit("a", reply, {"toolu_1": [IMAGE]})
     assert engine.submit("a", reply, {"toolu_1": "a small cat"}).text == "I see it."
-    assert [block["content"] for block in sent(api)[2]["content"]] == ["a small cat"]
+    assert [block["content"] for block in sent_messages(api)[2]["content"]] == ["a small cat"]
     engine.send("a", "Go on")
     api.assert_extends([request for request in api.requests if request.status == 200])
 
 
-def test_the_tool_runner_goes_on_after_a_refused_result(open_again):
+def test_the_tool_runner_continues_after_a_refused_result(open_again):
     @anthropic.beta_tool
     def shot() -> str:
         """Take a picture."""
@@ -225,45 +228,45 @@ def test_the_tool_runner_goes_on_after_a_refused_result(open_again):
     assert caught.value.refusal.kind == "turn"
     assert engine.run_tools("a", None, tools=[shot]).text == "Without it, then."
     assert calls == [1], "the tool ran once"
-    assert sent(api)[2]["content"][0]["is_error"] is True
+    assert sent_messages(api)[2]["content"][0]["is_error"] is True
 
 
 def test_a_result_that_the_api_refuses_without_a_path_is_replaced_too(open_again):
-    api, engine = with_calls(open_again, Failure(400, message="Could not process image"), "fine", calls=[CALL])
+    api, engine = start_with_calls(open_again, Failure(400, message="Could not process image"), "fine", calls=[CALL])
     reply = engine.send("a", "Look")
     with pytest.raises(anthropic.BadRequestError):
         engine.submit("a", reply, {"toolu_1": [IMAGE]})
     assert engine.resume("a").text == "fine"
-    assert sent(api)[2]["content"][0]["is_error"] is True
+    assert sent_messages(api)[2]["content"][0]["is_error"] is True
 
 
-def test_results_handed_in_one_by_one_are_replaced_where_they_are_stored(open_again):
+def test_results_submitted_one_by_one_are_replaced_where_they_are_stored(open_again):
     failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
-    api, engine = with_calls(open_again, failure, "fine")
+    api, engine = start_with_calls(open_again, failure, "fine")
     reply = engine.send("a", "Look")
     assert engine.submit("a", reply, {"toolu_1": [IMAGE]}, partial=True) == ["toolu_2"]
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.submit("a", reply, {"toolu_2": "b"}, partial=True)
     assert [(place.position, place.block) for place in caught.value.refusal.locations] == [(3, 0)]
     assert engine.resume("a").text == "fine"
-    assert [block.get("is_error", False) for block in sent(api)[2]["content"]] == [True, False]
+    assert [block.get("is_error", False) for block in sent_messages(api)[2]["content"]] == [True, False]
 
 
-# What stood before.
+# Earlier messages.
 
 
 def test_an_image_that_was_accepted_once_is_named_and_left_out_by_one_call(open_again):
     case = next(case for case in CASES if case.text.startswith("messages.2.content.0.image"))
-    api, store = refused(case), open_again()
+    api, store = make_refusing_api(case), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
-    spoken(engine)
+    send_turns(engine)
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.send("a", "And now?")
     assert "conversation.leave_out()" in "\n".join(caught.value.__notes__)
     chat = History(store).conversation("a")
     chat.leave_out()
     assert engine.resume("a").text == "fine"
-    assert sent(api)[2]["content"] == SAID[1][1:]
+    assert sent_messages(api)[2]["content"] == SAID[1][1:]
     assert chat.last_messages(4)[0]["content"] == SAID[1], "the log keeps it"
     engine.send("a", "Go on")
     api.assert_extends(api.requests[-2:])
@@ -281,9 +284,9 @@ def test_thinking_of_another_account_is_left_out_by_one_call(open_again):
     assert caught.value.refusal.problem == "thinking that the API does not accept"
     engine.history.conversation("a").leave_out()
     assert engine.resume("a").text == "hi"
-    assert "thinking" not in str(sent(theirs))
+    assert "thinking" not in str(sent_messages(theirs))
     assert engine.send("a", "four").text == "hi"
-    assert str(sent(theirs)).count("'thinking'") == 2, "what was thought since is sent"
+    assert str(sent_messages(theirs)).count("'thinking'") == 2, "what was thought since is sent"
 
 
 def test_thinking_of_another_account_within_a_tool_call_is_left_out_too(open_again):
@@ -319,8 +322,8 @@ def test_an_expired_file_is_found_and_left_out_by_one_call(open_again, where):
     assert caught.value.refusal.kind == "earlier"
     History(store).conversation("a").leave_out()
     assert engine.resume("a").text == "fine"
-    assert "file_1" not in str(sent(api))
-    assert "here" in str(sent(api)) or where != "tool result", "the rest of the result stays"
+    assert "file_1" not in str(sent_messages(api))
+    assert "here" in str(sent_messages(api)) or where != "tool result", "the rest of the result stays"
 
 
 def test_an_old_image_is_left_out_while_a_tool_call_with_thinking_awaits_its_result(open_again):
@@ -340,9 +343,9 @@ def test_an_old_image_is_left_out_while_a_tool_call_with_thinking_awaits_its_res
 
 def test_an_omission_survives_going_back_and_repair(open_again):
     case = next(case for case in CASES if case.text.startswith("messages.2.content.0.image"))
-    api, store = refused(case), open_again()
+    api, store = make_refusing_api(case), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
-    spoken(engine)
+    send_turns(engine)
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", "And now?")
     chat = engine.history.conversation("a")
@@ -351,11 +354,11 @@ def test_an_omission_survives_going_back_and_repair(open_again):
     chat.state()
     chat.rewind(to=5)
     engine.send("a", "Something else")
-    assert sent(api)[2]["content"] == SAID[1][1:]
+    assert sent_messages(api)[2]["content"] == SAID[1][1:]
     chat.repair(dry_run=False)
     chat.fork("b")
     engine.send("b", "Go on")
-    assert sent(api)[2]["content"] == SAID[1][1:]
+    assert sent_messages(api)[2]["content"] == SAID[1][1:]
 
 
 @pytest.mark.parametrize(
@@ -367,7 +370,7 @@ def test_an_omission_survives_going_back_and_repair(open_again):
         ({"position": 1, "block": 3}, "block: must be between 0 and 0"),
     ],
 )
-def test_what_cannot_be_left_out_is_said(open_again, arguments, words):
+def test_what_cannot_be_left_out_is_refused(open_again, arguments, words):
     engine = ChatEngine(FakeMessagesAPI().client(), open_again(), model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(errors.InvalidInput, match=words):
@@ -386,7 +389,7 @@ def test_a_message_that_is_too_large_can_be_left_out_by_hand(open_again):
     assert largest.position == 3
     engine.history.conversation("a").leave_out(largest.position)
     assert engine.send("a", "Never mind.").text == "fine"
-    assert [message["content"] for message in sent(api)[::2]] == ["Hi", "Never mind."]
+    assert [message["content"] for message in sent_messages(api)[::2]] == ["Hi", "Never mind."]
 
 
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
@@ -404,7 +407,7 @@ def test_thinking_that_a_result_needs_cannot_be_left_out_by_hand(open_again, wha
     chat.state()
     chat.leave_out(**what)
     assert engine.send("a", "And now?").text == "well"
-    assert "thinking" not in str(sent(api)[1:])
+    assert "thinking" not in str(sent_messages(api)[1:])
 
 
 def test_a_reply_that_awaits_results_can_be_left_out_as_a_whole(open_again):
@@ -413,7 +416,7 @@ def test_a_reply_that_awaits_results_can_be_left_out_as_a_whole(open_again):
     engine.send("a", "Take a look")
     engine.history.conversation("a").leave_out(2)
     assert engine.send("a", "Never mind").text == "fine"
-    assert [message["content"] for message in sent(api)] == ["Take a look", "Never mind"]
+    assert [message["content"] for message in sent_messages(api)] == ["Take a look", "Never mind"]
 
 
 @pytest.mark.parametrize("block", [None, 0])
@@ -425,7 +428,7 @@ def test_words_in_place_of_a_result_can_be_left_out(open_again, block):
     engine.send("a", "No, wait")
     engine.history.conversation("a").leave_out(3, block=block)
     assert engine.send("a", "Go on").text == "fine"
-    question, call, results, reply, last = sent(api)
+    question, call, results, reply, last = sent_messages(api)
     assert [block["type"] for block in call["content"]] == ["text", "tool_use", "tool_use"]
     assert [block["tool_use_id"] for block in results["content"]] == ["toolu_1", "toolu_2"]
     assert all(block["is_error"] for block in results["content"])
@@ -450,10 +453,10 @@ def test_a_streamed_turn_is_refused_as_well(open_again):
         pass
     with engine.stream_resumed("a", force=True) as stream:
         assert stream.get_final_reply().text == "fine"
-    assert sent(api)[-1]["content"] == TURN_BLOCKS
+    assert sent_messages(api)[-1]["content"] == TURN_BLOCKS
 
 
-def test_the_asynchronous_engine_sorts_alike(open_again):
+def test_the_asynchronous_engine_classifies_alike(open_again):
     earlier = Case(f"messages.0.content.0.{TOO_LARGE}", "earlier")
     api, store = FakeMessagesAPI(["hello", LARGE.failure, "fine", earlier.failure, "then"]), open_again()
 
@@ -474,7 +477,7 @@ def test_the_asynchronous_engine_sorts_alike(open_again):
             assert (await engine.resume("a")).text == "then"
 
     asyncio.run(main())
-    assert [message["content"] for message in sent(api)[::2]] == [[text("Hi")], "Never mind.", "And?"]
+    assert [message["content"] for message in sent_messages(api)[::2]] == [[text("Hi")], "Never mind.", "And?"]
 
 
 def test_a_turn_that_somebody_abandoned_meanwhile_is_not_marked(open_again):
@@ -492,12 +495,12 @@ def test_a_turn_that_somebody_abandoned_meanwhile_is_not_marked(open_again):
 # Containers.
 
 
-def code_run(id):
+def make_container_reply(id):
     return Reply(content="ran", extra={"container": {"id": id, "expires_at": "2020-01-01T00:00:00Z"}})
 
 
 def test_a_container_is_kept_for_thirty_days_from_when_it_was_made(open_again):
-    api = FakeMessagesAPI([code_run("container_1"), code_run("container_1"), "c", "d"])
+    api = FakeMessagesAPI([make_container_reply("container_1"), make_container_reply("container_1"), "c", "d"])
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     for words in ("one", "two", "three"):
         engine.send("a", words)
@@ -511,8 +514,8 @@ def test_a_container_is_kept_for_thirty_days_from_when_it_was_made(open_again):
 
 
 @pytest.mark.parametrize("way", ["send", "stream", "run_tools"])
-def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_on(open_again, way):
-    api, store = FakeMessagesAPI([code_run("container_1"), "on", "then"]), open_again()
+def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_continues(open_again, way):
+    api, store = FakeMessagesAPI([make_container_reply("container_1"), "on", "then"]), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
     engine.send("a", "one")
     api.gone.add("container_1")
@@ -529,7 +532,7 @@ def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_o
 
 
 def test_a_container_is_forgotten_by_the_asynchronous_engine_too(open_again):
-    api = FakeMessagesAPI([code_run("container_1"), "on", "then", "last"])
+    api = FakeMessagesAPI([make_container_reply("container_1"), "on", "then", "last"])
 
     async def main():
         async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL) as engine:
@@ -543,30 +546,30 @@ def test_a_container_is_forgotten_by_the_asynchronous_engine_too(open_again):
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", None, None]
 
 
-def of_container(id):
-    """Return a reply with a container, as a program may have saved it."""
+def make_stored_reply(id):
+    """Return a reply with a container id of any type, as a program may have saved it."""
     text = [{"type": "text", "text": "ran"}]
-    beside = {
+    fields = {
         "id": "msg_1",
         "model": MODEL,
         "stop_reason": "end_turn",
         "usage": {"input_tokens": 1, "output_tokens": 1},
     }
-    return {"type": "message", "role": "assistant", "content": text, "container": {"id": id}, **beside}
+    return {"type": "message", "role": "assistant", "content": text, "container": {"id": id}, **fields}
 
 
 @pytest.mark.parametrize("id", [5, None, True, "", " ", "\ud800", ["x"], {"a": 1}])
-def test_a_container_whose_id_cannot_be_sent_is_not_taken_up(open_again, id):
+def test_a_container_with_an_invalid_id_is_not_used(open_again, id):
     store, api = open_again(), FakeMessagesAPI("fine")
     chat = History(store).conversation("a")
-    chat.append([{"role": "user", "content": "one"}, of_container(id)])
+    chat.append([{"role": "user", "content": "one"}, make_stored_reply(id)])
     assert chat.state().engine.container is None
     assert ChatEngine(api.client(), store, model=MODEL).send("a", "two").text == "fine"
     assert "container" not in api.requests[-1].body
 
 
 @pytest.mark.parametrize("container", [{"id": 5}, {"id": "\ud800", "since": 1}, {"expires_at": 5}, {"since": "x"}])
-def test_a_container_that_an_earlier_version_took_up_is_not_sent(container):
+def test_an_invalid_container_id_stored_by_an_earlier_version_is_not_sent(container):
     made = Container.from_dict(container)
     assert made is None or not made.is_usable(1)
 
@@ -574,12 +577,12 @@ def test_a_container_that_an_earlier_version_took_up_is_not_sent(container):
 def test_a_container_that_the_api_finds_malformed_is_forgotten(open_again):
     store = open_again()
     api = FakeMessagesAPI([Failure(400, message="container: String should have at most 64 characters"), "fine"])
-    History(store).conversation("a").append([{"role": "user", "content": "one"}, of_container("x" * 999)])
+    History(store).conversation("a").append([{"role": "user", "content": "one"}, make_stored_reply("x" * 999)])
     assert ChatEngine(api.client(), store, model=MODEL).send("a", "two").text == "fine"
     assert [request.body.get("container") for request in api.requests] == ["x" * 999, None]
 
 
-def test_a_container_of_the_callers_own_is_not_taken_away(open_again):
+def test_a_container_in_the_options_is_not_removed(open_again):
     api = FakeMessagesAPI("hi", gone=["mine"])
     engine = ChatEngine(api.client(), open_again(), model=MODEL, options={"container": "mine"})
     with pytest.raises(anthropic.BadRequestError):
@@ -588,7 +591,7 @@ def test_a_container_of_the_callers_own_is_not_taken_away(open_again):
 
 
 def test_a_fork_starts_without_the_container_of_the_first_one(open_again):
-    api = FakeMessagesAPI([code_run("container_1"), "b", "c"])
+    api = FakeMessagesAPI([make_container_reply("container_1"), "b", "c"])
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "one")
     engine.history.conversation("a").fork("b", scope="other")
@@ -597,11 +600,11 @@ def test_a_fork_starts_without_the_container_of_the_first_one(open_again):
     assert [request.body.get("container") for request in api.requests] == [None, None, "container_1"]
 
 
-# Asking the API where it is.
+# `ChatEngine.check`: asking the API where the refused block is.
 
 
-def long_talk(store, faulty, turns=12):
-    """A conversation of many turns, of which one has a block that the API no longer takes, and no path is named."""
+def make_long_conversation(store, faulty, turns=12):
+    """Create a conversation with many turns and blocks that the API refuses without naming a path."""
     api = FakeMessagesAPI(
         lambda _: "fine", refuse=lambda body: BROKEN if on[0] and "BROKEN" in str(body["messages"]) else None
     )
@@ -619,7 +622,7 @@ BROKEN = Failure(400, message="Something in this request cannot be read")
 
 @pytest.mark.parametrize("faulty", [{0}, {5}, {11}, {3, 8}])
 def test_the_place_is_found_by_bisection_and_left_out(open_again, faulty):
-    api, engine = long_talk(open_again(), faulty)
+    api, engine = make_long_conversation(open_again(), faulty)
     chat = engine.history.conversation("a")
     before = len(api.requests)
     for _ in faulty:
@@ -627,14 +630,14 @@ def test_the_place_is_found_by_bisection_and_left_out(open_again, faulty):
         assert [place.block for place in refusal.locations] == [1]
         assert chat.last_messages(50)[2 * min(faulty)]["content"][1]["text"] == "BROKEN"
         chat.leave_out(refusal.locations[0].position, block=1)
-    asked = [request.path for request in api.requests[before:]]
+    paths = [request.path for request in api.requests[before:]]
     assert engine.check("a") is None
-    assert set(asked) == {"/v1/messages/count_tokens"}
-    assert len(asked) <= 10 * len(faulty)
+    assert set(paths) == {"/v1/messages/count_tokens"}
+    assert len(paths) <= 10 * len(faulty)
     assert engine.send("a", "Go on").text == "fine"
 
 
-def test_a_place_that_the_api_names_needs_one_question(open_again):
+def test_a_place_that_the_api_names_needs_one_request(open_again):
     api = FakeMessagesAPI(lambda _: "fine")
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", [{"type": "document", "source": {"type": "file", "file_id": "file_1"}}, text("Read")])
@@ -646,7 +649,7 @@ def test_a_place_that_the_api_names_needs_one_question(open_again):
     assert [(place.position, place.block) for place in refusal.locations] == [(1, 0)]
 
 
-def test_what_is_wrong_with_the_request_itself_is_raised_and_nothing_is_marked(open_again):
+def test_errors_of_the_request_itself_are_raised_and_mark_nothing(open_again):
     api = FakeMessagesAPI(lambda _: "fine")
     store = open_again()
     ChatEngine(api.client(), store, model=MODEL).send("a", "Hi")
@@ -658,7 +661,7 @@ def test_what_is_wrong_with_the_request_itself_is_raised_and_nothing_is_marked(o
     assert list_kinds(History(store).conversation("a")) == ["message", "message"]
 
 
-def test_a_sound_conversation_costs_one_question(open_again):
+def test_a_valid_conversation_costs_one_request(open_again):
     api = FakeMessagesAPI(lambda _: "fine")
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     assert engine.check("a") is None
@@ -668,9 +671,9 @@ def test_a_sound_conversation_costs_one_question(open_again):
     assert [request.path for request in api.requests] == ["/v1/messages", "/v1/messages/count_tokens"]
 
 
-def test_the_asynchronous_engine_asks_alike(open_again):
+def test_the_asynchronous_engine_checks_alike(open_again):
     store = open_again()
-    api, _ = long_talk(store, {4})
+    api, _ = make_long_conversation(store, {4})
 
     async def main():
         async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
@@ -683,11 +686,11 @@ def test_the_asynchronous_engine_asks_alike(open_again):
     asyncio.run(main())
 
 
-def test_repair_tells_of_what_was_refused_and_leaves_it_out(open_again):
+def test_repair_reports_what_was_refused_and_leaves_it_out(open_again):
     case = next(case for case in CASES if case.text.startswith("messages.2.content.0.image"))
-    api, store = refused(case), open_again()
+    api, store = make_refusing_api(case), open_again()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
-    spoken(engine)
+    send_turns(engine)
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", "And now?")
     chat = History(store).conversation("a")
@@ -697,4 +700,4 @@ def test_repair_tells_of_what_was_refused_and_leaves_it_out(open_again):
     assert chat.repair(dry_run=False) == (found,)
     assert chat.repair() == ()
     assert engine.resume("a").text == "fine"
-    assert sent(api)[2]["content"] == SAID[1][1:]
+    assert sent_messages(api)[2]["content"] == SAID[1][1:]

@@ -34,8 +34,8 @@ WORDS = (
 )
 
 
-class World:
-    """One conversation and the API that it is held with; `poison` is the block that is refused, by its unique mark."""
+class RefusingConversation:
+    """A conversation with a fake API that refuses each block with the unique mark in `poison`."""
 
     def __init__(self, seed):
         self.rng = random.Random(seed)
@@ -55,7 +55,7 @@ class World:
     def mark(self):
         return f"mark{next(self.numbers):06d}"
 
-    # What is said.
+    # The messages and replies.
 
     def block(self):
         kind = self.rng.choice(["text", "text", "image", "document", "file"])
@@ -85,7 +85,7 @@ class World:
         ]
         return [*thought, *words, *calls]
 
-    # What is refused.
+    # The refusals.
 
     def refuse(self, body):
         once, self.once = self.once, None
@@ -109,10 +109,10 @@ class World:
             return Failure(404, "not_found_error", f"File not found: file_{self.poison}", code="file_expired")
         return Failure(400, message=f"{path}.{self.rng.choice(WORDS)}")
 
-    # What happens.
+    # The steps.
 
     def speak(self):
-        """Say something: words, blocks, results of the calls that are open, or words in their place."""
+        """Send text, blocks, the results of open tool calls, or text instead of them."""
         content = self.rng.choice([f"words {self.mark()}", self.blocks()])
         calls = self.open_calls()
         if calls and self.rng.random() < 0.7:
@@ -137,120 +137,121 @@ class World:
         return History(open_store(self.url)).conversation("a")
 
     def marks(self):
-        """All marks that were sent, of what is still sent."""
+        """Return the marks in the messages that are sent."""
         return [word for word in str(self.chat().messages()).replace("'", " ").split() if "mark" in word]
 
 
-def played(seed):
-    """Hold a conversation, have something of it refused, and see that it goes on. Return the sort of the refusal."""
-    world = World(seed)
-    for _ in range(world.rng.randrange(1, 7)):
-        world.speak()
-    transient = world.rng.random() < 0.3
+def run_case(seed):
+    """Run a conversation, refuse a part of it, and check that it continues. Return the kind of the refusal."""
+    talk = RefusingConversation(seed)
+    for _ in range(talk.rng.randrange(1, 7)):
+        talk.speak()
+    transient = talk.rng.random() < 0.3
     if transient:
-        world.once = world.rng.choice(ANYTHING).failure
+        talk.once = talk.rng.choice(ANYTHING).failure
     else:
-        choose_poison(world)
-    sorts = [spoken(world, transient=transient) for _ in range(3)]  # it may be in the reply, and refused the time after
-    world.speak()
-    check_log(world)
-    return next((sort for sort in sorts if sort != "accepted"), "accepted")
+        choose_poison(talk)
+    # three times: the poison may be in the next reply, which is refused with the message after it
+    kinds = [speak_and_react(talk, transient=transient) for _ in range(3)]
+    talk.speak()
+    check_log(talk)
+    return next((kind for kind in kinds if kind != "accepted"), "accepted")
 
 
-def spoken(world, *, transient):
-    """Say something; if it is refused, do what the error says, and return its sort."""
+def speak_and_react(talk, *, transient):
+    """Send a message; if it is refused, do what the error says, and return the kind of the refusal."""
     try:
-        world.speak()
+        talk.speak()
     except anthropic.APIStatusError as error:
-        return after(world, error, transient=transient)
+        return react_to_refusal(talk, error, transient=transient)
     return "accepted"
 
 
-def choose_poison(world):
-    """Refuse a block of what was said so far, or of what is said next."""
-    world.names_path = world.rng.random() < 0.8
-    if world.rng.random() < 0.5:
-        number = next(world.numbers)
-        world.numbers = itertools.count(number)
-        world.poison = f"mark{number + world.rng.randrange(3):06d}"
+def choose_poison(talk):
+    """Choose a block of the messages so far, or of the next ones, to be refused."""
+    talk.names_path = talk.rng.random() < 0.8
+    if talk.rng.random() < 0.5:
+        number = next(talk.numbers)
+        talk.numbers = itertools.count(number)
+        talk.poison = f"mark{number + talk.rng.randrange(3):06d}"
     else:
-        world.poison = world.rng.choice([mark[mark.index("mark") :][:10] for mark in world.marks()])
+        talk.poison = talk.rng.choice([mark[mark.index("mark") :][:10] for mark in talk.marks()])
 
 
-def after(world, error, *, transient):
+def react_to_refusal(talk, error, *, transient):
     refusal = getattr(error, "refusal", None)
-    chat = world.chat()
+    chat = talk.chat()
     assert chat.state().engine.open_turn is None, "the turn is closed"
     if transient:
         assert refusal is None or refusal.kind == "size"
         assert chat.view().report.omitted == ()
-        world.engine.resume("a")
+        talk.engine.resume("a")
         return refusal and refusal.kind
     assert refusal is not None
     if refusal.kind == "earlier":
         chat.leave_out()
-        world.engine = world.open_store()
-        resumed(world)
-    elif world.rng.random() < 0.5:
+        talk.engine = talk.open_store()
+        resume_turn(talk)
+    elif talk.rng.random() < 0.5:
         try:
-            world.engine.resume("a")
-        except TurnError:  # all of the turn was refused
+            talk.engine.resume("a")
+        except TurnError:  # the whole turn was refused
             assert chat.view().report.omitted
     return refusal.kind
 
 
-def resumed(world):
-    """Resume; if the thinking that is left out is of calls that await their results, the question is asked again."""
+def resume_turn(talk):
+    """Resume the turn; if that needs thinking which was left out, leave out its reply as well, and resume again."""
     try:
-        world.engine.resume("a")
+        talk.engine.resume("a")
     except anthropic.BadRequestError as error:
         if "cannot be modified" not in str(error):
             raise
-        world.chat().leave_out()
-        world.engine.resume("a")
+        talk.chat().leave_out()
+        talk.engine.resume("a")
 
 
-def check_log(world):
-    """Nothing is lost, and nothing is left out but what has the block that is refused."""
-    chat = world.chat()
+def check_log(talk):
+    """Assert that no message is lost, and only messages with the refused block are left out."""
+    chat = talk.chat()
     stored = [entry.message["content"] for entry in chat.entries() if entry.kind == "message"]
-    for content in world.said:
-        assert content in stored, "what was said is kept as it was said"
+    for content in talk.said:
+        assert content in stored, "a message is not stored as it was sent"
     by_position = {entry.position: entry for entry in chat.entries() if entry.kind == "message"}
     for each in chat.view().report.omitted:
         message = by_position[each.position].message
-        assert world.poison in str(message) or each.what.endswith(OPEN), "something else was left out"
+        assert talk.poison in str(message) or each.what.endswith(OPEN), "another message was left out"
 
 
 @pytest.mark.parametrize("start", range(0, 120, 20))
-def test_any_conversation_goes_on_after_any_refusal(start):
-    sorts = [played(seed) for seed in range(start, start + 20)]
-    assert len(set(sorts)) >= 2
+def test_any_conversation_continues_after_any_refusal(start):
+    kinds = [run_case(seed) for seed in range(start, start + 20)]
+    assert len(set(kinds)) >= 2
 
 
 @pytest.mark.parametrize("seed", [10476, 10656, 11617])
-def test_a_conversation_that_did_not_go_on_once_does(seed):
-    played(seed)
+def test_conversations_that_were_stuck_before_continue(seed):
+    run_case(seed)
 
 
-def test_all_sorts_come_up():
-    sorts = {played(seed) for seed in range(1000, 1060)}
-    assert sorts >= {"turn", "earlier", "size", None}
+def test_all_kinds_of_refusals_occur():
+    kinds = {run_case(seed) for seed in range(1000, 1060)}
+    assert kinds >= {"turn", "earlier", "size", None}
 
 
 def test_a_refusal_that_is_not_certain_is_not_left_out_without_asking():
-    world = World(1)
+    talk = RefusingConversation(1)
     images = [{"type": "image", "source": {"type": "url", "url": f"https://e.org/{n}.png"}} for n in range(2)]
-    world.engine.send("a", images)
-    world.once = Failure(400, message="Could not process image")
+    talk.engine.send("a", images)
+    talk.once = Failure(400, message="Could not process image")
     with pytest.raises(anthropic.BadRequestError) as caught:
-        world.engine.send("a", "And?")
+        talk.engine.send("a", "And?")
     assert caught.value.refusal.certain is False
     with pytest.raises(InvalidInput, match=r"engine\.check"):
-        world.chat().leave_out()
+        talk.chat().leave_out()
 
 
 if __name__ == "__main__":
     count = int(sys.argv[1])
-    found = [played(seed) for seed in range(10_000, 10_000 + count)]
-    print(count, "cases;", {sort: found.count(sort) for sort in set(found)})  # noqa: T201
+    kinds = [run_case(seed) for seed in range(10_000, 10_000 + count)]
+    print(count, "cases;", {kind: kinds.count(kind) for kind in set(kinds)})  # noqa: T201

@@ -1,4 +1,4 @@
-"""The engine for asyncio: the same turns, and what a cancelled await leaves."""
+"""`AsyncChatEngine`: the turns of `ChatEngine` with asyncio, and what a cancelled call leaves in the store."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TEXT = "one two three"
 
 
 @pytest.fixture
-def run_on(open_again):
-    """Run a coroutine function with an asynchronous engine on a stand-in with the given replies."""
+def run_engine(open_again):
+    """Return a function that runs a coroutine function with an asynchronous engine on a fake API."""
 
     def run(reply, work, **options):
         api = FakeMessagesAPI(reply)
@@ -33,7 +33,7 @@ def run_on(open_again):
     return run
 
 
-def test_send_and_stream_and_resume(run_on, chat_of):
+def test_send_and_stream_and_resume(run_engine, chat_of):
     async def work(engine):
         first = await engine.send("a", "hello")
         async with engine.stream("a", "more") as stream:
@@ -41,7 +41,7 @@ def test_send_and_stream_and_resume(run_on, chat_of):
             second = await stream.get_final_reply()
         return first, pieces, second, await engine.resume("a"), await engine.abandon("a")
 
-    (first, pieces, second, nothing, none_open), api = run_on(None, work)
+    (first, pieces, second, nothing, none_open), api = run_engine(None, work)
     assert "".join(pieces) == second.text
     assert len(pieces) > 1
     assert (nothing, none_open) == (None, False)
@@ -49,7 +49,7 @@ def test_send_and_stream_and_resume(run_on, chat_of):
     api.assert_extends()
 
 
-def test_errors_close_the_turn_and_it_can_be_resumed(run_on, chat_of):
+def test_errors_close_the_turn_and_it_can_be_resumed(run_engine, chat_of):
     async def work(engine):
         with pytest.raises(anthropic.InternalServerError) as caught:
             await engine.send("a", "hello")
@@ -59,7 +59,7 @@ def test_errors_close_the_turn_and_it_can_be_resumed(run_on, chat_of):
                 await stream.get_final_reply()
         return await engine.resume("a")
 
-    reply, _ = run_on([Failure(500), Cut(TEXT, 5), "whole"], work)
+    reply, _ = run_engine([Failure(500), Cut(TEXT, 5), "whole"], work)
     assert reply.text == "whole"
     assert list_kinds(chat_of("a")) == [
         "message",
@@ -71,17 +71,17 @@ def test_errors_close_the_turn_and_it_can_be_resumed(run_on, chat_of):
     ]
 
 
-def test_leaving_a_stream_early_keeps_what_came(run_on, chat_of):
+def test_leaving_a_stream_early_saves_the_partial_reply(run_engine, chat_of):
     async def work(engine):
         async with engine.stream("a", "hello") as stream:
             async for _ in stream:
                 break
 
-    run_on(TEXT, work)
+    run_engine(TEXT, work)
     assert list_kinds(chat_of("a")) == ["message", "reply_interrupted"]
 
 
-def test_a_paused_turn_goes_on(run_on, chat_of):
+def test_a_paused_turn_continues(run_engine, chat_of):
     use = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
     result = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_01", "content": []}
     paused = Reply(content=[use], stop_reason="pause_turn")
@@ -93,12 +93,12 @@ def test_a_paused_turn_goes_on(run_on, chat_of):
             return sent, await stream.get_final_reply()
 
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
-    (sent, streamed), _ = run_on([paused, done] * 2, work, tools=tools)
+    (sent, streamed), _ = run_engine([paused, done] * 2, work, tools=tools)
     assert sent.text == streamed.text == "Found."
     assert list_kinds(chat_of("a")) == list_kinds(chat_of("b")) == ["message"] * 3
 
 
-def test_a_reply_that_comes_too_late_is_kept_beside_it(run_on, chat_of):
+def test_a_late_reply_is_saved_as_orphaned(run_engine, chat_of):
     def late(_body):
         chat_of("a").append({"role": "user", "content": "from elsewhere"})
         return "paid for"
@@ -110,29 +110,29 @@ def test_a_reply_that_comes_too_late_is_kept_beside_it(run_on, chat_of):
             async with engine.stream("a", "again") as stream:
                 await stream.get_final_reply()
 
-    run_on(late, work)
+    run_engine(late, work)
     assert list_kinds(chat_of("a")) == ["message", "message", "reply_orphaned"] * 2
 
 
-def test_one_of_sixteen_sends_is_answered(run_on, chat_of):
-    held = Paused("answer")
+def test_one_of_sixteen_sends_is_answered(run_engine, chat_of):
+    paused = Paused("answer")
 
     async def work(engine):
         tasks = [asyncio.create_task(engine.send("a", f"message {n}")) for n in range(16)]
         while sum(task.done() for task in tasks) < 15:
             await asyncio.sleep(0.01)
-        held.gate.set()
+        paused.gate.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    results, api = run_on(held, work)
+    results, api = run_engine(paused, work)
     assert sum(isinstance(result, errors.TurnInProgress) for result in results) == 15
     assert len(api.requests) == 1
     assert list_kinds(chat_of("a")) == ["message", "message"]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_cancel_at_any_moment_leaves_nothing_half_done(run_on, chat_of, streaming):
-    """Cancel after every number of steps of the event loop, until the turn is quicker than the cancel."""
+def test_cancelling_at_any_moment_leaves_no_open_turn(run_engine, chat_of, streaming):
+    """Cancel after each number of steps of the event loop, until the turn ends before the cancel."""
 
     async def turn(engine, name):
         if not streaming:
@@ -153,7 +153,7 @@ def test_a_cancel_at_any_moment_leaves_nothing_half_done(run_on, chat_of, stream
             await asyncio.sleep(0.001 * (count % 7))
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await asyncio.sleep(0.01)  # what was under way in a thread lands
+            await asyncio.sleep(0.01)  # a step that runs in a thread ends
             chat = engine.history.conversation(name)
             summary = await chat.state()
             log = [entry.kind async for entry in chat.entries() if entry.kind != "setup"]
@@ -169,13 +169,13 @@ def test_a_cancel_at_any_moment_leaves_nothing_half_done(run_on, chat_of, stream
             assert again.text == TEXT
         return seen
 
-    seen, _ = run_on(lambda _body: TEXT, work)
+    seen, _ = run_engine(lambda _body: TEXT, work)
     assert ("message", "turn_abandoned") in seen
     assert len(seen) > 1
 
 
-def test_a_cancel_while_the_reply_is_on_its_way_closes_the_turn(run_on, chat_of):
-    held = Paused(TEXT, after=5)
+def test_cancelling_a_stream_closes_the_turn(run_engine, chat_of):
+    paused = Paused(TEXT, after=5)
 
     async def work(engine):
         async def read():
@@ -184,15 +184,15 @@ def test_a_cancel_while_the_reply_is_on_its_way_closes_the_turn(run_on, chat_of)
                     pass
 
         task = asyncio.create_task(read())
-        await asyncio.to_thread(held.reached.wait, 10)
+        await asyncio.to_thread(paused.reached.wait, 10)
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
-        held.gate.set()
+        paused.gate.set()
         return caught.value
 
-    run_on(held, work)
+    run_engine(paused, work)
     assert list_kinds(chat_of("a")) == ["message", "reply_interrupted"]
 
 
@@ -210,16 +210,16 @@ def test_two_hundred_conversations_do_not_block_the_loop(open_again):
     assert sorted(row.messages for row in rows) == [2] * 200
 
 
-def test_a_cancel_while_the_turn_is_opened_closes_it_as_soon_as_it_has_landed(open_again, chat_of, monkeypatch):
+def test_cancelling_while_a_turn_is_opened_closes_it_once_it_is_stored(open_again, chat_of, monkeypatch):
     store, reached, go = open_again(), threading.Event(), threading.Event()
     append = store.append
 
-    def held(*args, **kwargs):
+    def paused(*args, **kwargs):
         reached.set()
         assert go.wait(100)
         return append(*args, **kwargs)
 
-    monkeypatch.setattr(store, "append", held)
+    monkeypatch.setattr(store, "append", paused)
     api = FakeMessagesAPI()
 
     async def main():

@@ -1,4 +1,4 @@
-"""Each way in which a stream breaks, over a real socket, synchronous and asynchronous: kept beside, never a reply."""
+"""Streams that break over a real socket, in each possible way: the partial reply is saved, and is never a message."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BREAKS = {
 OPTIONS = {"api_key": "x", "max_retries": 0, "timeout": 1.0}
 
 
-def check(url, api, kind):
+def check_turn(url, api, kind):
     with open_store(url) as store:
         chat = History(store).conversation("a")
         assert list_kinds(chat) == ["message", kind]
@@ -51,7 +51,7 @@ def test_a_broken_stream_over_a_socket(tmp_path, answer, expected, kind):
         with pytest.raises(expected) as caught, engine.stream("a", "hello") as stream:
             list(stream)
     assert any("saved" in note for note in caught.value.__notes__)
-    check(url, api, kind)
+    check_turn(url, api, kind)
 
 
 @pytest.mark.parametrize(("answer", "expected", "kind"), BREAKS.values(), ids=BREAKS)
@@ -67,18 +67,18 @@ def test_a_broken_stream_over_a_socket_for_asyncio(tmp_path, answer, expected, k
 
     with api.serve() as address, open_store(url) as store:
         asyncio.run(main(address, store))
-    check(url, api, kind)
+    check_turn(url, api, kind)
 
 
-def test_a_cancel_over_a_socket(tmp_path):
-    held = Paused(TEXT, after=5)
-    api, url = FakeMessagesAPI([held, "whole"]), f"file:{tmp_path}/store"
+def test_cancelling_a_stream_over_a_socket(tmp_path):
+    paused = Paused(TEXT, after=5)
+    api, url = FakeMessagesAPI([paused, "whole"]), f"file:{tmp_path}/store"
 
     async def main(address, store):
         client = anthropic.AsyncAnthropic(base_url=address, **OPTIONS | {"timeout": 30})
         async with client, AsyncChatEngine(client, store, model=MODEL) as engine:
-            task = asyncio.create_task(_read(engine))
-            await asyncio.to_thread(held.reached.wait, 10)
+            task = asyncio.create_task(_read_stream(engine))
+            await asyncio.to_thread(paused.reached.wait, 10)
             await asyncio.sleep(0.1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -86,10 +86,10 @@ def test_a_cancel_over_a_socket(tmp_path):
 
     with api.serve() as address, open_store(url) as store:
         asyncio.run(main(address, store))
-    check(url, api, "reply_interrupted")
+    check_turn(url, api, "reply_interrupted")
 
 
-async def _read(engine):
+async def _read_stream(engine):
     async with engine.stream("a", "hello") as stream:
         async for _ in stream:
             pass
@@ -110,8 +110,8 @@ with engine.stream("a", "hello") as stream:
 
 
 def test_ctrl_c_over_a_socket(tmp_path):
-    held = Paused(TEXT, after=5)
-    api, url = FakeMessagesAPI([held, "whole"]), f"file:{tmp_path}/store"
+    paused = Paused(TEXT, after=5)
+    api, url = FakeMessagesAPI([paused, "whole"]), f"file:{tmp_path}/store"
     with api.serve() as address:
         run = [sys.executable, "-c", CHILD, url, address]
         with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
@@ -123,4 +123,4 @@ def test_ctrl_c_over_a_socket(tmp_path):
             kill.cancel()
     assert "KeyboardInterrupt" in trouble
     assert "saved" in trouble
-    check(url, api, "reply_interrupted")
+    check_turn(url, api, "reply_interrupted")

@@ -1,4 +1,4 @@
-"""Clients of the wrong kind are refused at construction; what goes out is a copy of what is remembered and stored."""
+"""Which clients, options and stores an engine accepts, and that clients get copies of the engine's values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def weather(city: str) -> str:
 
 
 class Fake:
-    """A user's fake: as little as an engine needs."""
+    """A user's own fake client, with the least that an engine needs."""
 
     def __init__(self):
         self.messages = self
@@ -41,8 +41,8 @@ class AsyncFake(Fake):
         return Fake().create()
 
 
-class HelpedAsyncFake(Fake):
-    """A plain function that passes on the coroutine of another method."""
+class DelegatingAsyncFake(Fake):
+    """Its `create` is a plain function that returns the coroutine of another method."""
 
     def create(self, **_):
         return self.answer()
@@ -52,18 +52,18 @@ class HelpedAsyncFake(Fake):
 
 
 class Proxy:
-    """A tracing proxy: methods are wrapped when they are asked for."""
+    """A tracing proxy that wraps methods on access."""
 
     def __init__(self, inner):
         self._inner = inner
 
     def __getattr__(self, name):
-        found = getattr(self._inner, name)
-        if not callable(found):
-            return Proxy(found)
+        value = getattr(self._inner, name)
+        if not callable(value):
+            return Proxy(value)
 
         def traced(*args, **kwargs):
-            return found(*args, **kwargs)
+            return value(*args, **kwargs)
 
         return traced
 
@@ -76,11 +76,11 @@ class TracedMessages:
         return self._inner.create(*args, **kwargs)
 
 
-def proxied(client):
+def wrap_in_object(client):
     return SimpleNamespace(messages=TracedMessages(client.messages))
 
 
-def patched(client, wraps=lambda _: lambda function: function):
+def patch_create(client, wraps=lambda _: lambda function: function):
     create = client.messages.create
 
     @wraps(create)
@@ -91,11 +91,11 @@ def patched(client, wraps=lambda _: lambda function: function):
     return client
 
 
-def subclassed(kind):
+def make_subclass(kind):
     return type("Mine", (kind,), {})(api_key="k")
 
 
-def partially(function):
+def make_partial(function):
     return SimpleNamespace(messages=SimpleNamespace(create=functools.partial(function, temperature=1)))
 
 
@@ -103,70 +103,70 @@ SYNC = {
     "sdk": lambda: FakeMessagesAPI().client(),
     "beta": lambda: FakeMessagesAPI().client().beta,
     "with_options": lambda: FakeMessagesAPI().client().with_options(timeout=3),
-    "subclass": lambda: subclassed(anthropic.Anthropic),
+    "subclass": lambda: make_subclass(anthropic.Anthropic),
     "other platform": lambda: anthropic.AnthropicVertex(region="r", project_id="p", access_token="t"),
     "fake": Fake,
     "proxy": lambda: Proxy(FakeMessagesAPI().client()),
-    "object around it": lambda: proxied(FakeMessagesAPI().client()),
-    "patched": lambda: patched(FakeMessagesAPI().client()),
-    "wrapped": lambda: patched(FakeMessagesAPI().client(), functools.wraps),
-    "partial": lambda: partially(Fake().create),
+    "object around it": lambda: wrap_in_object(FakeMessagesAPI().client()),
+    "patched": lambda: patch_create(FakeMessagesAPI().client()),
+    "wrapped": lambda: patch_create(FakeMessagesAPI().client(), functools.wraps),
+    "partial": lambda: make_partial(Fake().create),
 }
 ASYNC = {
     "sdk": lambda: FakeMessagesAPI().async_client(),
     "beta": lambda: FakeMessagesAPI().async_client().beta,
     "with_options": lambda: FakeMessagesAPI().async_client().with_options(timeout=3),
-    "subclass": lambda: subclassed(anthropic.AsyncAnthropic),
+    "subclass": lambda: make_subclass(anthropic.AsyncAnthropic),
     "other platform": lambda: anthropic.AsyncAnthropicVertex(region="r", project_id="p", access_token="t"),
     "fake": AsyncFake,
-    "fake with a helper": HelpedAsyncFake,
+    "fake with a helper": DelegatingAsyncFake,
     "mock": AsyncMock,
     "proxy": lambda: Proxy(FakeMessagesAPI().async_client()),
-    "object around it": lambda: proxied(FakeMessagesAPI().async_client()),
-    "patched": lambda: patched(FakeMessagesAPI().async_client()),
-    "wrapped": lambda: patched(FakeMessagesAPI().async_client(), functools.wraps),
-    "partial": lambda: partially(AsyncFake().create),
+    "object around it": lambda: wrap_in_object(FakeMessagesAPI().async_client()),
+    "patched": lambda: patch_create(FakeMessagesAPI().async_client()),
+    "wrapped": lambda: patch_create(FakeMessagesAPI().async_client(), functools.wraps),
+    "partial": lambda: make_partial(AsyncFake().create),
 }
 HIDDEN = {"proxy", "object around it", "fake with a helper"}
-"""Asynchronous ones of which a synchronous engine cannot tell it before they have answered."""
+"""Asynchronous clients that a synchronous engine cannot recognize before their first answer."""
 
 
-def made(kind, client, **options):
+def make_engine(kind, client, **options):
     return kind(client, open_store("memory:"), model=MODEL, **options)
 
 
 @pytest.mark.parametrize("name", SYNC)
 def test_a_synchronous_client_is_accepted_only_by_chat_engine(name):
     client = SYNC[name]()
-    made(ChatEngine, client)
+    make_engine(ChatEngine, client)
     advice = r"must be asynchronous, but .+ is not; pass anthropic\.AsyncAnthropic\(\), or use ChatEngine"
     with pytest.raises(errors.InvalidInput, match=advice) as caught:
-        made(AsyncChatEngine, client)
+        make_engine(AsyncChatEngine, client)
     assert f"{type(client).__module__}.{type(client).__qualname__}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ASYNC)
 def test_an_asynchronous_client_is_accepted_only_by_async_chat_engine(name):
     client = ASYNC[name]()
-    made(AsyncChatEngine, client)
+    make_engine(AsyncChatEngine, client)
     if name in HIDDEN:
         return
     advice = r"must be synchronous, but .+ is not; pass anthropic\.Anthropic\(\), or use AsyncChatEngine"
     with pytest.raises(errors.InvalidInput, match=advice) as caught:
-        made(ChatEngine, client)
+        make_engine(ChatEngine, client)
     assert f"{type(client).__module__}.{type(client).__qualname__}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(HIDDEN))
 def test_a_hidden_asynchronous_client_is_refused_before_anything_is_sent(name):
-    engine = made(ChatEngine, ASYNC[name]())
+    engine = make_engine(ChatEngine, ASYNC[name]())
     with pytest.raises(errors.InvalidInput, match="use AsyncChatEngine"):
         engine.send("a", "hello")
     assert engine.history.conversation("a").state().engine.open_turn is None
 
 
-def test_what_a_synchronous_client_answered_in_disguise_is_paid_and_kept():
-    engine = made(
+def test_the_answer_of_a_disguised_synchronous_client_is_stored():
+    engine = make_engine(
         AsyncChatEngine,
         MagicMock(messages=MagicMock(create=MagicMock(side_effect=FakeMessagesAPI("hi").client().messages.create))),
     )
@@ -195,9 +195,9 @@ def test_what_a_synchronous_client_answered_in_disguise_is_paid_and_kept():
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_what_is_no_client_is_refused_by_name(kind, client, words):
+def test_an_object_that_is_not_a_client_is_refused_by_name(kind, client, words):
     with pytest.raises(errors.InvalidInput, match=r"^client: ") as caught:
-        made(kind, client)
+        make_engine(kind, client)
     assert words in str(caught.value)
     assert "sk-ant-1" not in str(caught.value)
 
@@ -208,14 +208,14 @@ def test_what_is_no_client_is_refused_by_name(kind, client, words):
 )
 def test_options_that_break_every_request_are_refused(kind, clients, options):
     with pytest.raises(errors.InvalidInput, match=r"^options"):
-        made(kind, clients["sdk"](), options=options)
+        make_engine(kind, clients["sdk"](), options=options)
 
 
-# What goes out is a copy.
+# A client gets copies.
 
 
 class InPlace:
-    """A wrapper of a client that marks and inserts in place, as caching proxies do."""
+    """A wrapper of a client that adds markers and messages in place, as caching proxies do."""
 
     def __init__(self, inner):
         self._inner = inner
@@ -261,7 +261,7 @@ class AsyncInPlace(InPlace):
         return await self._inner.beta.messages.count_tokens(**arguments)
 
 
-def given():
+def make_arguments():
     return {
         "system": [{"type": "text", "text": "Be brief."}],
         "tools": [copy.deepcopy(TOOL)],
@@ -271,8 +271,8 @@ def given():
 
 
 def check_untouched(api, arguments):
-    """Each request has what the caller gave, changed once by the wrapper, and at most one marker."""
-    assert arguments == given()
+    """Assert that each request has the caller's arguments, changed once by the wrapper, with one cache marker."""
+    assert arguments == make_arguments()
     for request in api.requests:
         body = request.body
         assert [block["text"] for block in body.get("system", [])] in ([], ["Be brief. (changed)"])
@@ -281,8 +281,8 @@ def check_untouched(api, arguments):
         assert request.status == 200
 
 
-def test_a_wrapper_that_marks_in_place_changes_one_request_and_no_memory(open_again):
-    api, arguments = FakeMessagesAPI(lambda _: "hi"), given()
+def test_a_wrapper_that_changes_arguments_in_place_affects_one_request_only(open_again):
+    api, arguments = FakeMessagesAPI(lambda _: "hi"), make_arguments()
     engine = ChatEngine(InPlace(api.client()), open_again(), model=MODEL, **arguments)
     for number in range(6):
         engine.send("a", f"question {number}")
@@ -296,8 +296,8 @@ def test_a_wrapper_that_marks_in_place_changes_one_request_and_no_memory(open_ag
     assert said == ["last"]
 
 
-def test_a_wrapper_that_marks_in_place_changes_nothing_of_the_asynchronous_engine(open_again):
-    api, arguments = FakeMessagesAPI(lambda _: "hi"), given()
+def test_an_asynchronous_wrapper_that_changes_arguments_in_place_affects_one_request_only(open_again):
+    api, arguments = FakeMessagesAPI(lambda _: "hi"), make_arguments()
 
     async def main():
         async with AsyncChatEngine(AsyncInPlace(api.async_client()), open_again(), model=MODEL, **arguments) as engine:
@@ -314,7 +314,7 @@ def test_a_wrapper_that_marks_in_place_changes_nothing_of_the_asynchronous_engin
 
 
 def test_the_callers_own_lists_can_change_without_changing_what_is_sent(open_again):
-    api, arguments = FakeMessagesAPI(lambda _: "hi"), given()
+    api, arguments = FakeMessagesAPI(lambda _: "hi"), make_arguments()
     engine = ChatEngine(api.client(), open_again(), model=MODEL, **arguments)
     engine.send("a", "one")
     arguments["system"][0]["text"] = "Be long."
@@ -342,7 +342,7 @@ def test_the_tool_runner_gets_a_copy_too(open_again):
     assert History(open_again()).conversation("a").messages()[0]["content"] == "hello"
 
 
-def test_a_writer_of_summaries_may_do_what_it_likes_with_its_messages(open_again):
+def test_a_summary_function_may_change_its_messages(open_again):
     def by(messages):
         for message in messages:
             message["content"] = "gone"
@@ -369,7 +369,7 @@ def test_options_may_be_any_mapping(open_again, options):
     "store", [b"memory:", None, 3, {}, History, MagicMock()], ids=lambda store: type(store).__name__
 )
 @pytest.mark.parametrize("kind", [ChatEngine, AsyncChatEngine])
-def test_what_is_no_store_is_refused_by_an_engine(kind, store):
+def test_an_object_that_is_not_a_store_is_refused(kind, store):
     client = (SYNC if kind is ChatEngine else ASYNC)["sdk"]()
     with pytest.raises(errors.InvalidInput, match="must be a HistoryStore, not"):
         kind(client, store, model=MODEL)
@@ -381,7 +381,7 @@ def test_an_engine_takes_a_history_of_either_kind_or_a_url():
         engine = ChatEngine(FakeMessagesAPI().client(), store, model=MODEL)
         assert (engine.history.store, engine.history.scope) == (history.store, "team")
         engine.close()
-    history.store.check()  # it is not the engine's
+    history.store.check()  # the engine did not close it
     with ChatEngine(FakeMessagesAPI().client(), "memory:", model=MODEL) as engine:
         engine.send("a", "hello")
     with pytest.raises(errors.StoreClosed):
@@ -390,6 +390,6 @@ def test_an_engine_takes_a_history_of_either_kind_or_a_url():
 
 @pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_engines_say_what_to_do_when_they_are_pickled(how):
-    for engine in (made(ChatEngine, SYNC["sdk"]()), made(AsyncChatEngine, ASYNC["sdk"]())):
+    for engine in (make_engine(ChatEngine, SYNC["sdk"]()), make_engine(AsyncChatEngine, ASYNC["sdk"]())):
         with pytest.raises(TypeError, match="create an engine in the other process"):
             how(engine)

@@ -1,4 +1,4 @@
-"""The engine on each kind of client that the SDK has: those of other platforms, and the namespace of the betas."""
+"""The engine on each client class of the SDK: cloud platforms, and the beta namespace."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CLIENTS = {
 }
 
 
-def understood(api: FakeMessagesAPI, request: httpx2.Request, body: bytes) -> httpx2.Response:
-    """Answer a request of any platform: those that have the model in the address get it put where the API has it."""
+def answer_platform_request(api: FakeMessagesAPI, request: httpx2.Request, body: bytes) -> httpx2.Response:
+    """Answer a request of any platform. If the URL has the model, it is moved to where the API expects it."""
     headers = dict(request.headers) | {"authorization": "Bearer k"}
     sent = json.loads(body)
     if "model" not in sent:
@@ -43,7 +43,7 @@ def understood(api: FakeMessagesAPI, request: httpx2.Request, body: bytes) -> ht
 
 def client_of(kind: str, api: FakeMessagesAPI):
     name, options = CLIENTS[kind]
-    transport = httpx2.MockTransport(lambda request: understood(api, request, request.read()))
+    transport = httpx2.MockTransport(lambda request: answer_platform_request(api, request, request.read()))
     return getattr(anthropic, name)(**options, max_retries=0, http_client=httpx2.Client(transport=transport))
 
 
@@ -51,17 +51,17 @@ def async_client_of(kind: str, api: FakeMessagesAPI):
     name, options = CLIENTS[kind]
 
     async def answer(request: httpx2.Request) -> httpx2.Response:
-        return understood(api, request, await request.aread())
+        return answer_platform_request(api, request, await request.aread())
 
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
     return getattr(anthropic, f"Async{name}")(**options, max_retries=0, http_client=http)
 
 
-def thoughtful(asked):
-    return [THOUGHT, {"type": "text", "text": f"answer {len(asked['messages'])}"}]
+def reply_with_thinking(body):
+    return [THOUGHT, {"type": "text", "text": f"answer {len(body['messages'])}"}]
 
 
-def check(api, store):
+def check_requests(api, store):
     assert History(store).conversation("a").messages()[::2] == [
         {"role": "user", "content": "one"},
         {"role": "user", "content": "two"},
@@ -71,28 +71,28 @@ def check(api, store):
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_any_client_of_the_sdk_holds_a_conversation(open_again, kind):
-    api, store = FakeMessagesAPI(thoughtful), open_again()
+def test_any_client_of_the_sdk_works(open_again, kind):
+    api, store = FakeMessagesAPI(reply_with_thinking), open_again()
     with client_of(kind, api) as client:
         engine = ChatEngine(client, store, model=MODEL)
         assert [engine.send("a", words).text for words in ("one", "two")] == ["answer 1", "answer 3"]
-    check(api, store)
+    check_requests(api, store)
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_any_asynchronous_client_of_the_sdk_holds_a_conversation(open_again, kind):
-    api, store = FakeMessagesAPI(thoughtful), open_again()
+def test_any_asynchronous_client_of_the_sdk_works(open_again, kind):
+    api, store = FakeMessagesAPI(reply_with_thinking), open_again()
 
     async def main():
         async with async_client_of(kind, api) as client, AsyncChatEngine(client, store, model=MODEL) as engine:
             return [(await engine.send("a", words)).text for words in ("one", "two")]
 
     assert asyncio.run(main()) == ["answer 1", "answer 3"]
-    check(api, store)
+    check_requests(api, store)
 
 
-def test_the_namespace_of_the_betas_takes_their_options_and_streams(open_again):
-    api, store = FakeMessagesAPI(thoughtful), open_again()
+def test_the_beta_namespace_is_a_client_with_options_and_streams(open_again):
+    api, store = FakeMessagesAPI(reply_with_thinking), open_again()
     drop = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
     options = {"betas": ["thinking-binding-controls-2026-08-01"], "thinking": drop}
     with api.client() as client:
@@ -101,11 +101,11 @@ def test_the_namespace_of_the_betas_takes_their_options_and_streams(open_again):
         with engine.stream("a", "two") as stream:
             assert "".join(stream) == "answer 3"
     assert api.requests[-1].headers["anthropic-beta"] == options["betas"][0]
-    check(api, store)
+    check_requests(api, store)
 
 
-def test_the_asynchronous_namespace_of_the_betas_too(open_again):
-    api, store = FakeMessagesAPI(thoughtful), open_again()
+def test_the_asynchronous_beta_namespace_is_a_client(open_again):
+    api, store = FakeMessagesAPI(reply_with_thinking), open_again()
 
     async def main():
         client = api.async_client()
@@ -115,15 +115,15 @@ def test_the_asynchronous_namespace_of_the_betas_too(open_again):
                 return (await stream.get_final_reply()).text
 
     assert asyncio.run(main()) == "answer 3"
-    check(api, store)
+    check_requests(api, store)
 
 
-def test_no_client_of_the_engines_own_is_built(open_again, monkeypatch):
-    def built(*_, **__):
+def test_an_engine_with_a_client_builds_no_other_client(open_again, monkeypatch):
+    def refuse_to_build(*_, **__):
         raise AssertionError
 
     api, store = FakeMessagesAPI("hi"), open_again()
     client = api.client()
     for name in ("Anthropic", "AsyncAnthropic"):
-        monkeypatch.setattr(anthropic, name, built)
+        monkeypatch.setattr(anthropic, name, refuse_to_build)
     assert ChatEngine(client, store, model=MODEL).send("a", "one").text == "hi"

@@ -1,4 +1,4 @@
-"""Turns that begin only if nobody changed the conversation since a version that the caller has seen."""
+"""The argument `expected`: a turn starts only if the conversation still has the version that the caller has seen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAYS = ["send", "stream", "run_tools", "submit", "submit partial"]
 
 
 async def say(engine, way, reply, expected):
-    """Say something in one of the ways, with either kind of engine."""
+    """Send a message or results in one of the ways, with either engine."""
     results = {"toolu_1": "sun"}
     if way == "stream" and isinstance(engine, AsyncChatEngine):
         async with engine.stream("a", "second", expected=expected) as stream:
@@ -39,8 +39,8 @@ async def say(engine, way, reply, expected):
 @pytest.mark.parametrize("awaited", [False, True])
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_turn_begins_only_where_the_caller_has_seen_it(open_again, chat_of, way, warm, awaited):
-    """warm: the engine remembers the conversation."""
+def test_a_turn_starts_only_at_the_expected_version(open_again, chat_of, way, warm, awaited):
+    """warm: the engine has the conversation in its cache."""
     api = FakeMessagesAPI([CALL if way.startswith("submit") else "first", "second reply"])
     store = open_again()
 
@@ -74,7 +74,7 @@ def test_a_turn_begins_only_where_the_caller_has_seen_it(open_again, chat_of, wa
 
 
 @pytest.mark.parametrize("warm", [False, True])
-def test_what_somebody_said_meanwhile_is_not_answered_unseen(open_again, chat_of, warm):
+def test_a_message_added_meanwhile_is_a_conflict(open_again, chat_of, warm):
     api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     page = engine.send("a", "hello").version
@@ -99,7 +99,7 @@ def test_the_first_message_can_be_guarded_too(engine_on, chat_of):
     assert chat_of("a").info().version == first.version
 
 
-def test_a_turn_id_is_answered_whatever_its_own_turn_has_changed(engine_on):
+def test_a_turn_id_is_answered_although_its_own_turn_changed_the_version(engine_on):
     api = FakeMessagesAPI(["first", Failure(500), "second reply"])
     page = engine_on(api).send("a", "hello").version
     with pytest.raises(anthropic.InternalServerError):
@@ -110,19 +110,19 @@ def test_a_turn_id_is_answered_whatever_its_own_turn_has_changed(engine_on):
     assert len(api.requests) == 3
 
 
-def test_the_same_words_again_are_guarded_as_well(engine_on, chat_of):
+def test_repeating_a_message_without_a_turn_id_is_guarded_too(engine_on, chat_of):
     api = FakeMessagesAPI(["first", Failure(500), "second reply"])
     page = engine_on(api).send("a", "hello").version
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "second", expected=page)
-    with pytest.raises(errors.Conflict):  # without a turn id nobody can tell that it is the same one
+    with pytest.raises(errors.Conflict):  # without a turn id it may be another message
         engine_on(api).send("a", "second", expected=page)
     assert engine_on(api).send("a", "second", expected=chat_of("a").info().version).text == "second reply"
     assert list_kinds(chat_of("a")) == ["message"] * 3 + ["turn_abandoned", "turn_opened", "message"]
 
 
-def test_an_engine_that_remembers_less_than_the_caller_reads_again(open_again, chat_of):
-    """The version is newer than what the engine holds: what came in between is sent as well."""
+def test_an_engine_with_an_older_cached_view_reads_again(open_again, chat_of):
+    """The version is newer than the engine's cached view: the messages in between are sent, too."""
     api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "hello")

@@ -1,4 +1,4 @@
-"""Engines from the configuration: what they ask with, where they store it, and what they close."""
+"""`from_config` of both engines: which settings and scope they use, and what they close."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from chathistory import AsyncChatEngine, AsyncHistory, ChatEngine, History, open
 from chathistory.errors import ConfigError, InvalidInput, StoreClosed
 from chathistory.testing import FakeMessagesAPI
 
-KIND = [ChatEngine, AsyncChatEngine]
+ENGINES = [ChatEngine, AsyncChatEngine]
 
 
 @pytest.fixture(autouse=True)
 def file(tmp_path, monkeypatch):
-    """Configure a store and more, in the folder where the test runs."""
+    """Write a configuration into the folder where the test runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
@@ -28,30 +28,30 @@ def file(tmp_path, monkeypatch):
     return path
 
 
-def held(kind, *calls, client=None, **given):
-    """Make an engine, let it do some calls, close it, and return what they returned."""
+def run_calls(kind, *calls, client=None, **given):
+    """Create an engine, make calls, close it, and return the results of the calls."""
 
-    def in_turn():
+    def run_sync():
         with ChatEngine.from_config(client, **given) as engine:
             return [call(engine) for call in calls]
 
-    async def awaited():
+    async def run_async():
         async with AsyncChatEngine.from_config(client, **given) as engine:
             return [await call(engine) for call in calls]
 
-    return in_turn() if kind is ChatEngine else asyncio.run(awaited())
+    return run_sync() if kind is ChatEngine else asyncio.run(run_async())
 
 
 def client_of(kind, api):
     return api.client() if kind is ChatEngine else api.async_client()
 
 
-@pytest.mark.parametrize("kind", KIND)
-def test_it_asks_with_what_is_configured_and_what_is_given_stands_above(kind):
+@pytest.mark.parametrize("kind", ENGINES)
+def test_arguments_take_precedence_over_the_configuration(kind):
     api = FakeMessagesAPI()
-    held(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api))
+    run_calls(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api))
     given = {"model": "claude-opus-5-5", "system": None, "max_tokens": 7, "cache": False, "scope": "bob"}
-    held(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api), **given)
+    run_calls(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api), **given)
     one, other = (request.body for request in api.requests)
     assert (one["model"], one["system"], one["max_tokens"]) == ("claude-haiku-5-5", "Be brief.", 99)
     assert (other["model"], other.get("system"), other["max_tokens"]) == ("claude-opus-5-5", None, 7)
@@ -63,20 +63,20 @@ def test_it_asks_with_what_is_configured_and_what_is_given_stands_above(kind):
         assert history.list(scope="default").items == []
 
 
-@pytest.mark.parametrize("kind", KIND)
-def test_what_is_sent_is_cut_as_configured(kind, file):
+@pytest.mark.parametrize("kind", ENGINES)
+def test_configured_trimming_and_context_editing_are_used(kind, file):
     file.write_text(
         "store = 'memory:'\n[trimming]\ntrigger_turns = 2\nkeep_turns = 1\n[context_editing]\nclear_thinking = true\n"
     )
     api = FakeMessagesAPI()
-    held(kind, *[lambda engine: engine.send("a", "hi")] * 4, client=client_of(kind, api))
+    run_calls(kind, *[lambda engine: engine.send("a", "hi")] * 4, client=client_of(kind, api))
     assert [len(request.body["messages"]) for request in api.requests] == [1, 3, 1, 3]
     assert [request.status for request in api.requests] == [200] * 4
     assert api.requests[0].body["context_management"] == {"edits": [{"type": "clear_thinking_20251015"}]}
 
 
-@pytest.mark.parametrize("kind", KIND)
-def test_calls_that_name_no_scope_mean_the_configured_one(kind):
+@pytest.mark.parametrize("kind", ENGINES)
+def test_calls_without_a_scope_use_the_configured_scope(kind):
     calls = [
         lambda engine: engine.send("a", "hi"),
         lambda engine: engine.send("a", "hi", scope="default"),
@@ -84,7 +84,7 @@ def test_calls_that_name_no_scope_mean_the_configured_one(kind):
         lambda engine: engine.abandon("a"),
         lambda engine: engine.run_tools("b", "hi", tools=[]),
     ]
-    replies = held(kind, *calls, client=client_of(kind, FakeMessagesAPI()), profile="other")
+    replies = run_calls(kind, *calls, client=client_of(kind, FakeMessagesAPI()), profile="other")
     assert [getattr(reply, "text", reply) for reply in replies] == [
         "[fake reply, no model] You said: hi (message 1 of this conversation)",
         "[fake reply, no model] You said: hi (message 1 of this conversation)",
@@ -101,14 +101,14 @@ def test_calls_that_name_no_scope_mean_the_configured_one(kind):
         assert history.delete("a", scope="default").scope == "default"
 
 
-def test_streams_mean_the_configured_scope_too():
+def test_streams_use_the_configured_scope():
     with ChatEngine.from_config(FakeMessagesAPI().client(), profile="other") as engine:
         with engine.stream("a", "hi") as stream:
             assert stream.get_final_reply().text.endswith("(message 1 of this conversation)")
         assert engine.history.conversation("a").messages()
 
 
-def test_no_scope_at_all_is_still_a_mistake():
+def test_none_as_a_scope_is_refused():
     with open_history() as history:
         for call in (history.conversation, history.delete):
             with pytest.raises(InvalidInput, match="scope"):
@@ -130,17 +130,17 @@ def test_the_asynchronous_history_has_the_scope_of_its_history():
     assert asyncio.run(main()) == ("ada", "ada")
 
 
-@pytest.mark.parametrize("kind", KIND)
-def test_a_client_that_is_given_replies_and_no_variable_makes_a_fake_reply(kind, monkeypatch):
+@pytest.mark.parametrize("kind", ENGINES)
+def test_no_environment_variable_replaces_the_client_by_a_fake(kind, monkeypatch):
     for name in ("CHATHISTORY_STAND_IN", "CHATHISTORY_FAKE"):
         monkeypatch.setenv(name, "1")
     api = FakeMessagesAPI("hello")
-    [reply] = held(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api), profile="other")
+    [reply] = run_calls(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api), profile="other")
     assert reply.text == "hello"
     assert api.requests[0].body["model"] == "claude-haiku-5-5"
 
 
-def test_what_it_opened_is_closed_and_what_it_was_given_is_not():
+def test_close_closes_what_the_engine_opened_and_nothing_else():
     engine = ChatEngine.from_config()
     own = engine._closing[1]
     assert isinstance(own, anthropic.Anthropic)
@@ -159,7 +159,7 @@ def test_what_it_opened_is_closed_and_what_it_was_given_is_not():
         store.check()
 
 
-def test_the_asynchronous_one_closes_the_same():
+def test_the_asynchronous_engine_closes_the_same():
     async def main():
         engine = AsyncChatEngine.from_config()
         own, store = engine._closing[1], engine.history.sync.store
@@ -176,8 +176,8 @@ def test_the_asynchronous_one_closes_the_same():
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("kind", KIND)
-def test_what_is_wrong_is_told_before_anything_is_opened(kind, file):
+@pytest.mark.parametrize("kind", ENGINES)
+def test_errors_are_raised_before_anything_is_opened(kind, file):
     with pytest.raises(TypeError, match="modle"):
         kind.from_config(FakeMessagesAPI().client(), modle="x")
     with pytest.raises(ConfigError, match="no profile 'x'"):

@@ -1,4 +1,4 @@
-"""What would cost and come to nothing is refused before it is stored; what was sent before is not sent again."""
+"""Repeated calls send nothing twice: turn ids, equal messages, tool results. Useless requests are refused unsent."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ EMPTY = {
 }
 
 
-def result(id: str, content: object = "sun") -> dict:
+def make_result(id: str, content: object = "sun") -> dict:
     return {"type": "tool_result", "tool_use_id": id, "content": content}
 
 
-def results(reply, **changes) -> dict:
+def make_results(reply, **changes) -> dict:
     return {call["id"]: "sun" for call in reply.tool_calls} | changes
 
 
-def ways(engine):
-    """Each way in which a user's content comes into a synchronous engine."""
+def ways_to_send(engine):
+    """Return each function of a synchronous engine that sends a user's content."""
 
-    def streamed(content):
+    def send_streamed(content):
         with engine.stream("a", content) as stream:
             return stream.get_final_reply()
 
     return {
         "send": lambda content: engine.send("a", content),
-        "stream": streamed,
+        "stream": send_streamed,
         "run_tools": lambda content: engine.run_tools("a", content, tools=[weather]),
     }
 
@@ -62,16 +62,16 @@ def weather(day: int) -> str:
 
 
 @pytest.fixture
-def held(engine_on):
-    """An engine and its stand-in, in a conversation with one finished turn."""
+def start_conversation(engine_on):
+    """Return a function that creates an engine, its fake API, and a conversation with one finished turn."""
 
-    def made(*replies, **options):
+    def start(*replies, **options):
         api = FakeMessagesAPI(["first", *replies])
         engine = engine_on(api, **options)
         engine.send("a", "hello")
         return engine, api
 
-    return made
+    return start
 
 
 # Nothing to send.
@@ -80,21 +80,21 @@ def held(engine_on):
 @pytest.mark.parametrize("way", ["send", "stream", "run_tools"])
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("name", EMPTY)
-def test_a_message_of_which_nothing_can_be_sent_is_refused(engine_on, chat_of, name, begun, way):
+def test_a_message_with_nothing_to_send_is_refused(engine_on, chat_of, name, begun, way):
     api = FakeMessagesAPI()
     engine = engine_on(api)
     if begun:
         engine.send("a", "hello")
     before, paid = list(chat_of("a").entries()), len(api.requests)
     with pytest.raises(errors.InvalidInput, match=r"message\.content: must have text that is not blank"):
-        ways(engine)[way](EMPTY[name])
+        ways_to_send(engine)[way](EMPTY[name])
     assert list(chat_of("a").entries()) == before
     assert len(api.requests) == paid
     assert engine.send("a", "and now?").text
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_the_asynchronous_engine_refuses_it_too(open_again, chat_of, name):
+def test_the_asynchronous_engine_refuses_a_message_with_nothing_to_send(open_again, chat_of, name):
     api = FakeMessagesAPI()
 
     async def main():
@@ -118,8 +118,8 @@ def test_one_block_that_can_be_sent_is_enough(engine_on):
     assert api.requests[0].body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
 
 
-def test_nothing_is_resumed_behind_a_message_of_which_nothing_can_be_sent(held, chat_of):
-    engine, api = held("second")
+def test_a_blank_message_is_not_resumed(start_conversation, chat_of):
+    engine, api = start_conversation("second")
     chat_of("a").append({"role": "user", "content": " "})
     assert engine.resume("a") is None
     with pytest.raises(errors.TurnError), engine.stream_resumed("a"):
@@ -131,23 +131,23 @@ def test_nothing_is_resumed_behind_a_message_of_which_nothing_can_be_sent(held, 
 
 
 @pytest.mark.parametrize("messages", [[], [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]])
-def test_no_request_leaves_without_a_message_to_answer(open_again, messages):
-    """The one place where requests leave says no by itself, whatever led there."""
+def test_a_request_without_a_message_to_answer_is_refused(open_again, messages):
+    """The function that every request uses refuses, whatever happened before."""
 
     def sent(stop_reason):
         said = [Entry(MessageAdded(each, Response({"stop_reason": stop_reason}))) for each in messages]
         return SentView(SimpleNamespace(entries=said), messages)
 
     turn = Turn(SimpleNamespace(key=SimpleNamespace(id="a")), "T", 600.0)
-    asked = request.RequestTemplate(MODEL)
+    template = request.RequestTemplate(MODEL)
     for view in (None, sent("end_turn")):
         turn.view = view
         with pytest.raises(errors.TurnError, match="nothing to send"):
-            asked.build_arguments(turn)
+            template.build_arguments(turn)
     if messages:
         turn.view = sent("pause_turn")
-        assert asked.build_arguments(turn)["messages"] == messages
-        assert asked.build_arguments(turn, [])["messages"] == []  # not a turn: what is summed up
+        assert template.build_arguments(turn)["messages"] == messages
+        assert template.build_arguments(turn, [])["messages"] == []  # not a turn: messages to summarize
 
 
 # Results of tools.
@@ -155,21 +155,21 @@ def test_no_request_leaves_without_a_message_to_answer(open_again, messages):
 
 @pytest.mark.parametrize("also", [[], [{"type": "text", "text": "and?"}]])
 @pytest.mark.parametrize("case", ["unknown", "answered", "rewound", "another reply", "doubled", "no call at all"])
-def test_results_that_answer_no_open_call_are_refused(held, chat_of, case, also):
-    engine, api = held(CALLS[:1], "sunny", CALLS[1:2], "rainy", tools=[TOOL])
-    content = [result("toolu_1")]
+def test_results_that_answer_no_open_call_are_refused(start_conversation, chat_of, case, also):
+    engine, api = start_conversation(CALLS[:1], "sunny", CALLS[1:2], "rainy", tools=[TOOL])
+    content = [make_result("toolu_1")]
     if case == "unknown":
         engine.send("a", "the weather?")
-        content = [result("toolu_9")]
+        content = [make_result("toolu_9")]
     if case == "doubled":
         engine.send("a", "the weather?")
-        content = [result("toolu_1"), result("toolu_1", "rain")]
+        content = [make_result("toolu_1"), make_result("toolu_1", "rain")]
     if case in ("answered", "another reply"):
         engine.submit("a", engine.send("a", "the weather?"), {"toolu_1": "sun"})
-        content = [result("toolu_1", "rain")]
+        content = [make_result("toolu_1", "rain")]
     if case == "another reply":
         engine.send("a", "and tomorrow?")
-        content = [result("toolu_1"), result("toolu_2")]
+        content = [make_result("toolu_1"), make_result("toolu_2")]
     if case == "rewound":
         chat = chat_of("a")
         question = chat.messages()
@@ -186,8 +186,8 @@ def test_results_that_answer_no_open_call_are_refused(held, chat_of, case, also)
 
 @pytest.mark.parametrize("partial", [False, True])
 @pytest.mark.parametrize("gone", ["rewound", "deleted", "made again", "forked before"])
-def test_results_for_a_reply_that_is_gone_make_nothing_anew(held, chat_of, gone, partial):
-    engine, api = held(CALLS, "never", tools=[TOOL])
+def test_results_for_a_missing_reply_are_refused_and_store_nothing(start_conversation, chat_of, gone, partial):
+    engine, api = start_conversation(CALLS, "never", tools=[TOOL])
     reply = engine.send("a", "the weather?")
     name = "a"
     if gone == "rewound":
@@ -208,56 +208,56 @@ def test_results_for_a_reply_that_is_gone_make_nothing_anew(held, chat_of, gone,
 def test_results_to_a_deleted_conversation_are_refused_by_send_too(engine_on, chat_of):
     api = FakeMessagesAPI()
     with pytest.raises(errors.TurnError):
-        engine_on(api).send("a", [result("toolu_1")])
+        engine_on(api).send("a", [make_result("toolu_1")])
     assert list_kinds(chat_of("a")) == []
     assert api.requests == []
 
 
 @pytest.mark.parametrize("resubmit", ["submit", "send", "stream", "partial"])
-def test_the_same_results_submitted_twice_are_sent_once(held, chat_of, engine_on, resubmit):
-    engine, _ = held(CALLS, "sunny", tools=[TOOL])
+def test_the_same_results_submitted_twice_are_sent_once(start_conversation, chat_of, engine_on, resubmit):
+    engine, _ = start_conversation(CALLS, "sunny", tools=[TOOL])
     reply = engine.send("a", "the weather?")
-    first = engine.submit("a", reply, results(reply))
+    first = engine.submit("a", reply, make_results(reply))
     other = FakeMessagesAPI()
     elsewhere = engine_on(other, tools=[TOOL])
     if resubmit == "send":
-        again = elsewhere.send("a", reply.results(results(reply)))
+        again = elsewhere.send("a", reply.results(make_results(reply)))
     elif resubmit == "stream":
-        with elsewhere.stream("a", reply.results(results(reply))) as stream:
+        with elsewhere.stream("a", reply.results(make_results(reply))) as stream:
             again = stream.get_final_reply()
     else:
-        again = elsewhere.submit("a", reply, results(reply), partial=resubmit == "partial")
+        again = elsewhere.submit("a", reply, make_results(reply), partial=resubmit == "partial")
     assert (again.message, again.position) == (first.message, first.position)
     assert other.requests == []
     assert len(list_entries(chat_of("a"))) == 6
     with pytest.raises(errors.TurnMismatch):
-        elsewhere.submit("a", reply, results(reply, toolu_2="rain"))
+        elsewhere.submit("a", reply, make_results(reply, toolu_2="rain"))
 
 
-def test_results_with_words_submitted_twice_are_sent_once(held, chat_of):
-    engine, api = held(CALLS[:1], "sunny", "more", tools=[TOOL])
+def test_results_with_words_submitted_twice_are_sent_once(start_conversation, chat_of):
+    engine, api = start_conversation(CALLS[:1], "sunny", "more", tools=[TOOL])
     engine.send("a", "the weather?")
-    content = [result("toolu_1"), {"type": "text", "text": "and tomorrow?"}]
+    content = [make_result("toolu_1"), {"type": "text", "text": "and tomorrow?"}]
     first = engine.send("a", content)
     assert engine.send("a", content).position == first.position
     assert len(api.requests) == 3
     assert len(chat_of("a").messages()) == 6
 
 
-def test_results_whose_request_failed_are_sent_again_without_being_stored_twice(held, chat_of):
-    engine, api = held(CALLS, Failure(500), "sunny", tools=[TOOL])
+def test_results_whose_request_failed_are_sent_again_without_being_stored_twice(start_conversation, chat_of):
+    engine, api = start_conversation(CALLS, Failure(500), "sunny", tools=[TOOL])
     reply = engine.send("a", "the weather?")
     with pytest.raises(anthropic.InternalServerError):
-        engine.submit("a", reply, results(reply))
-    assert engine.submit("a", reply, results(reply)).text == "sunny"
+        engine.submit("a", reply, make_results(reply))
+    assert engine.submit("a", reply, make_results(reply)).text == "sunny"
     assert list_kinds(chat_of("a"))[4:] == ["message", "turn_abandoned", "turn_opened", "message"]
     api.assert_extends()
 
 
-def test_ids_that_come_again_are_told_apart_by_the_reply(held):
+def test_repeated_call_ids_are_distinguished_by_their_reply(start_conversation):
     """Some gateways call every first call `call_1`."""
     call = [CALLS[0] | {"id": "call_1"}]
-    engine, api = held(call, "sunny", call, "rainy", tools=[TOOL])
+    engine, api = start_conversation(call, "sunny", call, "rainy", tools=[TOOL])
     one = engine.send("a", "the weather?")
     engine.submit("a", one, {"call_1": "sun"})
     two = engine.send("a", "and tomorrow?")
@@ -268,24 +268,24 @@ def test_ids_that_come_again_are_told_apart_by_the_reply(held):
     assert len(api.requests) == 4
 
 
-def test_results_that_were_cut_off_are_known_again(open_again):
+def test_results_before_a_cut_are_recognized(open_again):
     api = FakeMessagesAPI([CALLS, "sunny", *["more"] * 6])
     engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL], trimming=LastTurns(high=3, low=1))
     reply = engine.send("a", "the weather?")
-    first = engine.submit("a", reply, results(reply))
+    first = engine.submit("a", reply, make_results(reply))
     for number in range(6):
         engine.send("a", f"turn {number}")
     assert engine.history.conversation("a").state().view.view_start > first.position
-    assert engine.submit("a", reply, results(reply)).position == first.position
-    assert engine.send("a", reply.results(results(reply))).position == first.position
+    assert engine.submit("a", reply, make_results(reply)).position == first.position
+    assert engine.send("a", reply.results(make_results(reply))).position == first.position
     assert len(api.requests) == 8
 
 
-# One result after the other.
+# Results one by one.
 
 
-def test_results_may_come_one_by_one(held, chat_of):
-    engine, api = held(CALLS, "sunny", tools=[TOOL])
+def test_results_may_come_one_by_one(start_conversation, chat_of):
+    engine, api = start_conversation(CALLS, "sunny", tools=[TOOL])
     reply = engine.send("a", "the weather?")
     assert engine.submit("a", reply, {"toolu_2": "sun"}, partial=True) == ["toolu_1", "toolu_3"]
     assert engine.submit("a", reply, {"toolu_2": "sun"}, partial=True) == ["toolu_1", "toolu_3"]
@@ -336,8 +336,8 @@ def test_the_same_last_result_from_two_processes_is_sent_once(open_again, chat_o
     assert len(api.requests) == 2
 
 
-def test_a_result_that_the_conversation_did_not_wait_for_is_refused(held):
-    engine, api = held(CALLS, "never mind", tools=[TOOL])
+def test_a_result_that_comes_too_late_is_refused(start_conversation):
+    engine, api = start_conversation(CALLS, "never mind", tools=[TOOL])
     reply = engine.send("a", "the weather?")
     engine.submit("a", reply, {"toolu_1": "sun"}, partial=True)
     engine.send("a", "forget it")
@@ -347,8 +347,8 @@ def test_a_result_that_the_conversation_did_not_wait_for_is_refused(held):
     api.assert_extends()
 
 
-def test_no_results_are_no_submission(held):
-    engine, api = held(CALLS, tools=[TOOL])
+def test_submitting_no_results_is_refused(start_conversation):
+    engine, api = start_conversation(CALLS, tools=[TOOL])
     reply = engine.send("a", "the weather?")
     for partial in (False, True):
         with pytest.raises(errors.InvalidInput, match="results: must have the result of at least one tool call"):
@@ -373,7 +373,7 @@ def test_the_asynchronous_engine_takes_results_one_by_one_too(open_again):
     assert len(api.requests) == 2
 
 
-# The same words again.
+# The same message again.
 
 
 @pytest.mark.parametrize("turn_ids", [(None, None), ("T", None), (None, "T"), ("T", "U")])
@@ -387,11 +387,11 @@ def test_a_question_without_a_reply_is_not_stored_twice(engine_on, chat_of, turn
     assert list_kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
     for turn_id in filter(None, turn_ids):
         assert engine_on(api).send("a", "hello", turn_id=turn_id).position == reply.position
-    assert engine_on(api).send("a", "hello").text == "once more"  # that is another question, with the same words
+    assert engine_on(api).send("a", "hello").text == "once more"  # this is another question, with the same text
     assert len(api.requests) == 3
 
 
-def test_another_question_in_between_makes_it_another_one(engine_on, chat_of):
+def test_the_same_message_after_another_one_is_a_new_question(engine_on, chat_of):
     api = FakeMessagesAPI([Failure(500), Failure(500), "ok"])
     engine = engine_on(api)
     for words in ("one", "two"):
@@ -401,7 +401,7 @@ def test_another_question_in_between_makes_it_another_one(engine_on, chat_of):
     assert [message["content"] for message in api.requests[-1].body["messages"]] == ["one", "two", "one"]
 
 
-def test_a_question_that_others_are_asking_is_not_begun_again(engine_on):
+def test_a_question_that_is_being_answered_is_not_sent_again(engine_on):
     gate = Paused("slow")
     api = FakeMessagesAPI(gate)
     with ThreadPoolExecutor(1) as pool:
@@ -414,8 +414,8 @@ def test_a_question_that_others_are_asking_is_not_begun_again(engine_on):
     assert len(api.requests) == 1
 
 
-def test_the_same_words_after_calls_without_results_are_new_words(held, chat_of):
-    engine, _ = held(CALLS, "fine", tools=[TOOL])
+def test_the_same_message_after_open_calls_is_a_new_message(start_conversation, chat_of):
+    engine, _ = start_conversation(CALLS, "fine", tools=[TOOL])
     engine.send("a", "the weather?")
     assert engine.send("a", "the weather?").text == "fine"
     assert len(chat_of("a").messages()) == 6
@@ -434,7 +434,7 @@ def test_a_turn_that_only_pauses_is_closed(open_again, chat_of, monkeypatch, way
     paused = Reply(content=[{"type": "text", "text": "Let me look."}, SEARCH], stop_reason="pause_turn")
     api = FakeMessagesAPI([*[paused] * 3, "something else"])
 
-    async def asked():
+    async def ask_async():
         async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL, tools=[SEARCH_TOOL]) as engine:
             if way == "async send":
                 return await engine.send("a", "look")
@@ -448,7 +448,7 @@ def test_a_turn_that_only_pauses_is_closed(open_again, chat_of, monkeypatch, way
         with engine.stream("a", "look") as stream:
             reply = stream.get_final_reply()
     else:
-        reply = asyncio.run(asked())
+        reply = asyncio.run(ask_async())
     assert reply.stop_reason == "pause_turn"
     assert chat_of("a").state().engine.open_turn is None
     assert list_kinds(chat_of("a")) == ["message"] * 4 + ["turn_abandoned"]
@@ -456,21 +456,21 @@ def test_a_turn_that_only_pauses_is_closed(open_again, chat_of, monkeypatch, way
     assert engine.send("a", "never mind").text == "something else"
 
 
-@pytest.mark.parametrize("asked", ["first", "other words"])
-def test_a_turn_id_that_the_conversation_went_on_without_is_not_stored_again(engine_on, chat_of, asked):
-    """Its words are in what Claude was sent since."""
+@pytest.mark.parametrize("content", ["first", "other words"])
+def test_a_turn_id_with_a_message_that_later_turns_sent_is_refused(engine_on, chat_of, content):
+    """Claude was sent its message with later turns."""
     api = FakeMessagesAPI([Failure(500), "answer to both"])
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "first", turn_id="T")
     engine_on(api).send("a", "second")
     before = list(chat_of("a").entries())
     with pytest.raises(errors.TurnError, match=r"continued without a reply to turn|already has another message"):
-        engine_on(api).send("a", asked, turn_id="T")
+        engine_on(api).send("a", content, turn_id="T")
     assert list(chat_of("a").entries()) == before
     assert len(api.requests) == 2
 
 
-def test_a_turn_id_whose_reply_was_taken_back_is_not_sent_again(engine_on, chat_of):
+def test_a_turn_id_is_not_sent_again_after_its_reply_was_rewound(engine_on, chat_of):
     api = FakeMessagesAPI(["one", Failure(500), "two"])
     first = engine_on(api).send("a", "hello", turn_id="T")
     with pytest.raises(anthropic.InternalServerError):

@@ -1,4 +1,4 @@
-"""A process killed at each step of a turn, and another one that goes on at once, for it sees that the first is gone."""
+"""A process is killed at each step of a turn; another one sees that it is gone, and continues at once."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def weather(city: str) -> str:
 
 
 def reply(body):
-    """Call the tool once, if there is one and it was not called yet."""
+    """Call the tool, if there is one and it was not called yet; else reply with text."""
     called = any("tool_use" in str(message["content"]) for message in body["messages"])
     return [CALL] if body.get("tools") and not called else "sunny"
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("tools", "fatal"), [("none", 1), ("none", 2), *(("tools", n) for n in (1, 2, 3, 4))])
-def test_what_a_killed_process_leaves_another_goes_on_with(tmp_path, tools, fatal, when):
+def test_another_process_continues_after_a_kill(tmp_path, tools, fatal, when):
     api, url = FakeMessagesAPI(reply), f"file:{tmp_path}/store"
     with api.serve() as address:
         run = [sys.executable, "-c", CHILD, url, address, str(fatal), when, tools]
@@ -80,7 +80,7 @@ def test_what_a_killed_process_leaves_another_goes_on_with(tmp_path, tools, fata
         assert [message["content"] for message in chat.messages()][:1] == ["the weather?"] * saved
         engine = ChatEngine(api.client(), store, model=MODEL)
         done = (fatal, when) == (4 if tools == "tools" else 2, "after")
-        if this_process().boot is None:  # nobody can tell here that it is gone
+        if this_process().boot is None:  # on this system, another process cannot see that it is gone
             engine.abandon("a")
         say = partial(engine.run_tools, tools=[weather]) if tools == "tools" else engine.send
         assert say("a", "the weather?", turn_id="T").text == "sunny"
@@ -88,5 +88,5 @@ def test_what_a_killed_process_leaves_another_goes_on_with(tmp_path, tools, fata
             assert len(api.requests) == paid
         texts = [entry.message["content"] for entry in list_entries(chat) if entry.kind == "message"]
         assert texts.count("the weather?") == 1
-        assert say("a", "thanks").text == "sunny"  # what is left can be sent
+        assert say("a", "thanks").text == "sunny"  # the conversation can be sent
     api.assert_extends()

@@ -1,4 +1,4 @@
-"""A turn whose process is at it keeps its lease; what is over, or known to be dead, blocks nobody."""
+"""Leases of open turns: renewal, takeover, clocks that differ, and processes that are known to be gone."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ SEARCH_TOOLS = [{"type": "web_search_20250305", "name": "web_search"}]
 ELSEWHERE = Process("elsewhere", 7, "another boot", "1-1", 5)
 
 
-def renewals(chat) -> int:
+def count_renewals(chat) -> int:
     return list_kinds(chat).count("lease_renewed")
 
 
-def stream_on(engine):
+def send_streamed(engine):
     with engine.stream("a", "first") as stream:
         return stream.get_final_reply()
 
 
-def tools_on(engine):
+def prepare_tool_turn(engine):
     reached, go_on = threading.Event(), threading.Event()
 
     @anthropic.beta_tool
@@ -57,23 +57,23 @@ def tools_on(engine):
     return reached, go_on, lambda: engine.run_tools("a", "first", tools=[weather])
 
 
-def long_turn(way, engine_on, open_again, **options):
-    """Begin a turn that waits: return what tells that it waits, what lets it go on, and what runs it."""
+def prepare_long_turn(way, engine_on, open_again, **options):
+    """Prepare a turn that waits; return the event of its waiting, the event that ends it, and a function to run it."""
     if way == "tool":
         engine = engine_on(FakeMessagesAPI(lambda body: [CALL] if len(body["messages"]) == 1 else "slow"), **options)
-        return tools_on(engine)
-    held = Paused("slow", after=3 if way.endswith("stream") else 0)
-    api = FakeMessagesAPI(held)
+        return prepare_tool_turn(engine)
+    paused = Paused("slow", after=3 if way.endswith("stream") else 0)
+    api = FakeMessagesAPI(paused)
     if way == "create":
         run = lambda: engine_on(api, **options).send("a", "first")  # noqa: E731
     elif way == "stream":
-        run = lambda: stream_on(engine_on(api, **options))  # noqa: E731
+        run = lambda: send_streamed(engine_on(api, **options))  # noqa: E731
     else:
-        run = lambda: asyncio.run(asked(api, open_again(), way, **options))  # noqa: E731
-    return held.reached, held.gate, run
+        run = lambda: asyncio.run(ask_async(api, open_again(), way, **options))  # noqa: E731
+    return paused.reached, paused.gate, run
 
 
-async def asked(api, store, way, **options):
+async def ask_async(api, store, way, **options):
     async with AsyncChatEngine(api.async_client(), store, model=MODEL, **options) as engine:
         if way == "async create":
             return await engine.send("a", "first")
@@ -81,12 +81,12 @@ async def asked(api, store, way, **options):
             return await stream.get_final_reply()
 
 
-# Renewing.
+# Renewal.
 
 
 @pytest.mark.parametrize("way", ["create", "stream", "tool", "async create", "async stream"])
 def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, open_again, chat_of, way):
-    reached, go_on, run = long_turn(way, engine_on, open_again, turn_timeout=60)
+    reached, go_on, run = prepare_long_turn(way, engine_on, open_again, turn_timeout=60)
     other = FakeMessagesAPI("another")
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(run)
@@ -104,10 +104,10 @@ def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, open_aga
     assert [kind for kind in list_kinds(chat_of("a")) if kind not in ("message", "lease_renewed")] == []
     assert chat_of("a").state().engine.open_turn is None
     clock.go(21)
-    assert clock.keeper._wait_for_due_turns() == []  # nothing is kept any longer
+    assert clock.keeper._wait_for_due_turns() == []  # no lease is renewed any longer
 
 
-def test_a_short_turn_writes_nothing_more(clock, open_again, monkeypatch):
+def test_a_short_turn_writes_no_renewal(clock, open_again, monkeypatch):
     store, appends = open_again(), []
     append = store.append
     monkeypatch.setattr(store, "append", lambda *a, **k: (appends.append(len(a[1])), append(*a, **k))[1])
@@ -122,40 +122,40 @@ def test_a_short_turn_writes_nothing_more(clock, open_again, monkeypatch):
             assert stream.get_final_reply().text == "hi"
         clock.go(59)
     assert appends == [1] * 8
-    assert renewals(History(store).conversation("a")) == 0
+    assert count_renewals(History(store).conversation("a")) == 0
 
 
-def test_the_one_thread_ends_with_the_last_turn(clock, open_again):
-    held = [Paused("hi") for _ in range(3)]
-    before = set(threading.enumerate())  # those of other tests may still wait
-    engine = ChatEngine(FakeMessagesAPI(held).client(), open_again(), model=MODEL, turn_timeout=60)
+def test_the_renewal_thread_ends_with_the_last_turn(clock, open_again):
+    paused = [Paused("hi") for _ in range(3)]
+    before = set(threading.enumerate())  # threads of other tests may still be waiting
+    engine = ChatEngine(FakeMessagesAPI(paused).client(), open_again(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(3) as pool:
         turns = [pool.submit(engine.send, name, "hello") for name in "abc"]
-        assert all(each.reached.wait(60) for each in held)
+        assert all(each.reached.wait(60) for each in paused)
         thread = clock.keeper._thread
         begun = set(threading.enumerate()) - before
         assert [each for each in begun if each.name == "chathistory-leases"] == [thread]
-        for each in held:
+        for each in paused:
             each.gate.set()
         assert [each.result(60).text for each in turns] == ["hi"] * 3
     wait_until(lambda: (clock.go(21), not thread.is_alive())[1], "the thread does not end")
     assert clock.keeper._thread is None
 
 
-def test_a_turn_that_a_program_has_dropped_is_not_kept(clock, open_again):
+def test_a_dropped_turn_is_not_renewed(clock, open_again):
     engine = ChatEngine(FakeMessagesAPI("hi").client(), open_again(), model=MODEL, turn_timeout=60)
     stream = engine.stream("a", "hello")
     stream.__enter__()
     del stream
     gc.collect()
-    wait_until(lambda: (gc.collect(), not clock.keeper._turns)[1], "the turn is still held")
+    wait_until(lambda: (gc.collect(), not clock.keeper._turns)[1], "the turn is still referenced")
     clock.go(61)
     other = ChatEngine(FakeMessagesAPI("hi").client(), open_again(), model=MODEL, turn_timeout=60)
     assert other.resume("a").text == "hi"
 
 
 class FailingStore(MemoryStore):
-    """A store that raises what it is told to, at renewals."""
+    """A store that raises `error` when a lease is renewed."""
 
     error: Exception | None = None
     failed = 0
@@ -168,25 +168,25 @@ class FailingStore(MemoryStore):
 
 
 @pytest.mark.parametrize("error", [errors.StoreUnavailable("gone", outcome="not stored"), RuntimeError("a bug")])
-def test_errors_of_the_store_do_not_end_the_renewing(clock, error):
+def test_renewals_continue_after_an_error_of_the_store(clock, error):
     with FailingStore() as store:
-        chat, held = History(store).conversation("a"), Paused("slow")
-        engine = ChatEngine(FakeMessagesAPI(held).client(), store, model=MODEL, turn_timeout=60)
+        chat, paused = History(store).conversation("a"), Paused("slow")
+        engine = ChatEngine(FakeMessagesAPI(paused).client(), store, model=MODEL, turn_timeout=60)
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(engine.send, "a", "first")
-            assert held.reached.wait(60)
+            assert paused.reached.wait(60)
             store.error = error
             clock.go(21)
             wait_until(lambda: store.failed, "nothing was tried")
             store.error = None
             wait_until(lambda: not clock.keeper._renewing, "the attempt does not end")
             clock.go(3)
-            wait_until(lambda: renewals(chat) == 1, "it was not tried again")
-            held.gate.set()
+            wait_until(lambda: count_renewals(chat) == 1, "it was not tried again")
+            paused.gate.set()
             assert under_way.result(60).text == "slow"
 
 
-def test_a_store_that_does_not_answer_delays_no_other(clock):
+def test_a_store_that_does_not_answer_delays_no_other_store(clock):
     class SlowStore(FailingStore):
         gate = threading.Event()
 
@@ -196,38 +196,38 @@ def test_a_store_that_does_not_answer_delays_no_other(clock):
             return super().append(key, bodies, **more)
 
     with SlowStore() as slow, MemoryStore() as quick:
-        held = [Paused("one"), Paused("two")]
+        paused = [Paused("one"), Paused("two")]
         with ThreadPoolExecutor(2) as pool:
             turns = [
                 pool.submit(ChatEngine(FakeMessagesAPI(each).client(), store, model=MODEL).send, "a", "hello")
-                for each, store in zip(held, (slow, quick), strict=True)
+                for each, store in zip(paused, (slow, quick), strict=True)
             ]
-            assert all(each.reached.wait(60) for each in held)
+            assert all(each.reached.wait(60) for each in paused)
             for number in range(1, 3):
                 clock.go(201)
-                wait_until(lambda n=number: renewals(History(quick).conversation("a")) == n, "it was delayed")
+                wait_until(lambda n=number: count_renewals(History(quick).conversation("a")) == n, "it was delayed")
             SlowStore.gate.set()
-            for each in held:
+            for each in paused:
                 each.gate.set()
             assert [each.result(60).text for each in turns] == ["one", "two"]
 
 
-def test_a_title_and_a_message_beside_go_past_renewals(clock, open_again, chat_of):
-    """What others write does not conflict with a renewal that they have not seen."""
-    held = Paused("slow")
-    engine = ChatEngine(FakeMessagesAPI(held).client(), open_again(), model=MODEL, turn_timeout=60)
+def test_renewals_do_not_conflict_with_other_writers(clock, open_again, chat_of):
+    """An append does not conflict with a renewal that its writer has not seen."""
+    paused = Paused("slow")
+    engine = ChatEngine(FakeMessagesAPI(paused).client(), open_again(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "first")
-        assert held.reached.wait(60)
+        assert paused.reached.wait(60)
         chat = chat_of("a")
         assert chat.state()
         clock.go(21)
-        wait_until(lambda: renewals(chat_of("a")) == 1, "no renewal came")
+        wait_until(lambda: count_renewals(chat_of("a")) == 1, "no renewal came")
         chat.set_title("A title")
         clock.go(21)
-        wait_until(lambda: renewals(chat_of("a")) == 2, "no renewal came")
+        wait_until(lambda: count_renewals(chat_of("a")) == 2, "no renewal came")
         chat.append({"role": "system", "content": "Be brief."})
-        held.gate.set()
+        paused.gate.set()
         with pytest.raises(errors.OrphanedReply):
             under_way.result(60)
     assert list_kinds(chat_of("a")) == [
@@ -240,26 +240,26 @@ def test_a_title_and_a_message_beside_go_past_renewals(clock, open_again, chat_o
     ]
 
 
-# Taking over.
+# Takeover.
 
 
-def cut_off(clock, monkeypatch):
-    """Let no renewal come through, as when a process cannot reach the store."""
+def block_renewals(clock, monkeypatch):
+    """Suppress renewals, as if the process could not reach the store."""
     monkeypatch.setattr(clock.keeper, "_renew_leases", lambda turns: None)
 
 
-def test_a_turn_that_cannot_renew_can_be_taken_over_and_its_late_reply_is_kept(clock, engine_on, chat_of, monkeypatch):
-    cut_off(clock, monkeypatch)
-    held = Paused("too late")
+def test_a_turn_without_renewals_is_replaced_and_its_late_reply_is_saved(clock, engine_on, chat_of, monkeypatch):
+    block_renewals(clock, monkeypatch)
+    paused = Paused("too late")
     with ThreadPoolExecutor(1) as pool:
-        under_way = pool.submit(engine_on(FakeMessagesAPI(held), turn_timeout=60).send, "a", "first")
-        assert held.reached.wait(60)
+        under_way = pool.submit(engine_on(FakeMessagesAPI(paused), turn_timeout=60).send, "a", "first")
+        assert paused.reached.wait(60)
         clock.go(59)
         with pytest.raises(errors.TurnInProgress):
             engine_on(FakeMessagesAPI()).send("a", "second")
         clock.go(2)
         assert engine_on(FakeMessagesAPI("second reply")).send("a", "second").text == "second reply"
-        held.gate.set()
+        paused.gate.set()
         with pytest.raises(errors.OrphanedReply) as caught:
             under_way.result(60)
     assert caught.value.reply.text == "too late"
@@ -269,16 +269,16 @@ def test_a_turn_that_cannot_renew_can_be_taken_over_and_its_late_reply_is_kept(c
     assert list_entries(chat_of("a"))[4].message["content"][0]["text"] == "too late"
 
 
-def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock, open_again, engine_on, monkeypatch):
-    """The other saw the lease run out, and it was renewed before the other wrote."""
-    held = Paused("just in time")
-    cut_off(clock, monkeypatch)
-    engine = ChatEngine(FakeMessagesAPI(held).client(), open_again(), model=MODEL, turn_timeout=60)
+def test_a_renewal_at_the_last_moment_prevents_a_takeover(clock, open_again, engine_on, monkeypatch):
+    """The other process saw the lease expire, and it was renewed before that process wrote."""
+    paused = Paused("just in time")
+    block_renewals(clock, monkeypatch)
+    engine = ChatEngine(FakeMessagesAPI(paused).client(), open_again(), model=MODEL, turn_timeout=60)
     turns, begun = [], turn_module.Turn.start
     monkeypatch.setattr(turn_module.Turn, "start", lambda self, *a, **k: (turns.append(self), begun(self, *a, **k)))
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "first")
-        assert held.reached.wait(60)
+        assert paused.reached.wait(60)
         clock.go(61)
         other = open_again()
         append = other.append
@@ -292,19 +292,19 @@ def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock
         for _ in range(2):
             with pytest.raises(errors.TurnInProgress):
                 ChatEngine(FakeMessagesAPI().client(), other, model=MODEL, turn_timeout=60).send("a", "second")
-        held.gate.set()
+        paused.gate.set()
         assert under_way.result(60).text == "just in time"
 
 
 @pytest.mark.parametrize("same_process", [True, False])
 @pytest.mark.parametrize("way", ["resume", "stream_resumed", "run_tools", "async"])
-def test_who_knows_better_takes_over_at_once(clock, open_again, chat_of, way, same_process):
-    store, held = open_again(), Paused("late")
-    first = ChatEngine(FakeMessagesAPI(held).client(), store, model=MODEL)
+def test_takeover_does_not_wait(clock, open_again, chat_of, way, same_process):
+    store, paused = open_again(), Paused("late")
+    first = ChatEngine(FakeMessagesAPI(paused).client(), store, model=MODEL)
     api = FakeMessagesAPI("taken over")
     second = ChatEngine(api.client(), store if same_process else open_again(), model=MODEL)
 
-    async def resumed():
+    async def resume_async():
         async with AsyncChatEngine(api.async_client(), second.history, model=MODEL) as engine:
             with pytest.raises(errors.TurnInProgress):
                 await engine.resume("a")
@@ -312,9 +312,9 @@ def test_who_knows_better_takes_over_at_once(clock, open_again, chat_of, way, sa
 
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(first.send, "a", "hello")
-        assert held.reached.wait(60)
+        assert paused.reached.wait(60)
         if way == "async":
-            reply = asyncio.run(resumed())
+            reply = asyncio.run(resume_async())
         elif way == "stream_resumed":
             with pytest.raises(errors.TurnInProgress), second.stream_resumed("a"):
                 pass
@@ -326,7 +326,7 @@ def test_who_knows_better_takes_over_at_once(clock, open_again, chat_of, way, sa
                 again("a")
             reply = again("a", takeover=True)
         assert reply.text == "taken over"
-        held.gate.set()
+        paused.gate.set()
         with pytest.raises(errors.OrphanedReply) as caught:
             under_way.result(60)
     assert caught.value.reply.text == "late"
@@ -334,55 +334,55 @@ def test_who_knows_better_takes_over_at_once(clock, open_again, chat_of, way, sa
     assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant"]
 
 
-def test_a_turn_taken_over_is_not_renewed_by_who_lost_it(clock, open_again, chat_of):
+def test_a_lost_turn_is_not_renewed_by_its_former_process(clock, open_again, chat_of):
     late, slow = Paused("late"), Paused("slow")
     first = ChatEngine(FakeMessagesAPI(late).client(), open_again(), model=MODEL, turn_timeout=60)
     second = ChatEngine(FakeMessagesAPI(slow).client(), open_again(), model=MODEL, turn_timeout=600)
     with ThreadPoolExecutor(2) as pool:
-        lost = pool.submit(first.send, "a", "hello")
+        first_turn = pool.submit(first.send, "a", "hello")
         assert late.reached.wait(60)
-        taken = pool.submit(second.resume, "a", takeover=True)
+        second_turn = pool.submit(second.resume, "a", takeover=True)
         assert slow.reached.wait(60)
         until = chat_of("a").state().engine.open_turn.lease_until
         clock.go(21)
-        wait_until(lambda: len(clock.keeper._turns) == 1, "the lost turn is still kept")
+        wait_until(lambda: len(clock.keeper._turns) == 1, "the lost turn is still renewed")
         assert chat_of("a").state().engine.open_turn.lease_until == until
         slow.gate.set()
-        assert taken.result(60).text == "slow"
+        assert second_turn.result(60).text == "slow"
         late.gate.set()
         with pytest.raises(errors.OrphanedReply):
-            lost.result(60)
+            first_turn.result(60)
 
 
-def test_a_paused_turn_that_was_taken_over_pays_for_no_other_request(clock, open_again, engine_on):
+def test_a_paused_turn_that_was_lost_sends_no_further_request(clock, open_again, engine_on):
     search = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
     api = FakeMessagesAPI(Reply(content=[search], stop_reason="pause_turn"))
     store = open_again()
     append = store.append
 
-    def taken_over(key, bodies, **more):
+    def append_and_take_over(key, bodies, **more):
         head = append(key, bodies, **more)
         if "pause_turn" in bodies[-1]:
             engine_on(FakeMessagesAPI("taken over"), tools=SEARCH_TOOLS).resume("a", takeover=True)
         return head
 
-    store.append = taken_over
+    store.append = append_and_take_over
     with pytest.raises(errors.Conflict):
         ChatEngine(api.client(), store, model=MODEL, tools=SEARCH_TOOLS).send("a", "look")
     assert len(api.requests) == 1
 
 
-# What others are told.
+# The error for other callers.
 
 
-def test_who_must_wait_is_told_until_when_by_whom_and_both_ways_on(clock, engine_on):
-    held = Paused("slow")
+def test_turn_in_progress_says_until_when_by_whom_and_what_to_do(clock, engine_on):
+    paused = Paused("slow")
     with ThreadPoolExecutor(1) as pool:
-        under_way = pool.submit(engine_on(FakeMessagesAPI(held), turn_timeout=60).send, "a", "hello")
-        assert held.reached.wait(60)
+        under_way = pool.submit(engine_on(FakeMessagesAPI(paused), turn_timeout=60).send, "a", "hello")
+        assert paused.reached.wait(60)
         with pytest.raises(errors.TurnInProgress) as caught:
             engine_on(FakeMessagesAPI()).send("a", "second")
-        held.gate.set()
+        paused.gate.set()
         under_way.result(60)
     error = caught.value
     assert error.until == to_datetime(clock.wall + 60 * SECOND)
@@ -393,16 +393,16 @@ def test_who_must_wait_is_told_until_when_by_whom_and_both_ways_on(clock, engine
     assert (str(again), again.pid, again.until) == (str(error), error.pid, error.until)
 
 
-def opened_elsewhere(open_again, until, by=ELSEWHERE):
-    """Store a question whose turn another machine has opened."""
+def open_turn_elsewhere(open_again, until, by=ELSEWHERE):
+    """Store a question with a turn that another machine opened."""
     data = {"lease_until": until, "opened_by": by.to_dict()} if by else {"lease_until": until}
     log = History(open_again()).conversation("a").log
     log.append([make_entry("message", {"role": "user", "content": "hello"}, data, "T")])
 
 
 @pytest.mark.parametrize("years", [0.001, 1, 10, 290_000])
-def test_a_clock_that_is_ahead_blocks_nobody_for_longer_than_the_readers_own_time_out(clock, open_again, years):
-    opened_elsewhere(open_again, clock.wall + int(years * 365 * 86_400 * SECOND))
+def test_a_clock_that_is_ahead_blocks_for_the_readers_own_time_out_at_most(clock, open_again, years):
+    open_turn_elsewhere(open_again, clock.wall + int(years * 365 * 86_400 * SECOND))
     engine = ChatEngine(FakeMessagesAPI("at last").client(), open_again(), model=MODEL, turn_timeout=60)
     with pytest.raises(errors.TurnInProgress) as caught:
         engine.send("a", "second")
@@ -415,8 +415,8 @@ def test_a_clock_that_is_ahead_blocks_nobody_for_longer_than_the_readers_own_tim
     assert engine.resume("a").text == "at last"
 
 
-def test_a_clock_that_was_set_back_does_not_prolong_what_was_seen(clock, open_again):
-    opened_elsewhere(open_again, clock.wall + 50 * SECOND)
+def test_setting_the_clock_back_does_not_prolong_a_lease(clock, open_again):
+    open_turn_elsewhere(open_again, clock.wall + 50 * SECOND)
     engine = ChatEngine(FakeMessagesAPI("at last").client(), open_again(), model=MODEL, turn_timeout=60)
     clock.set_wall(-86_400)
     with pytest.raises(errors.TurnInProgress) as caught:
@@ -430,9 +430,9 @@ def test_a_clock_that_was_set_back_does_not_prolong_what_was_seen(clock, open_ag
     assert engine.send("a", "second").text == "at last"
 
 
-def test_a_lease_that_is_renewed_counts_anew(clock, open_again):
+def test_the_time_out_restarts_with_each_renewal(clock, open_again):
     ahead = clock.wall + 86_400 * SECOND
-    opened_elsewhere(open_again, ahead)
+    open_turn_elsewhere(open_again, ahead)
     engine = ChatEngine(FakeMessagesAPI("at last").client(), open_again(), model=MODEL, turn_timeout=60)
     with pytest.raises(errors.TurnInProgress):
         engine.resume("a")
@@ -455,9 +455,9 @@ def test_a_lease_that_is_renewed_counts_anew(clock, open_again):
 
 
 @pytest.mark.parametrize("change", ["rewind", "forget", "drop_block"])
-def test_what_would_take_the_question_away_waits_as_well(clock, open_again, change):
-    """As a cut and a repair do; the paid reply would find another conversation."""
-    opened_elsewhere(open_again, clock.wall + 86_400 * 365 * SECOND)
+def test_changes_that_would_remove_the_question_are_refused_meanwhile(clock, open_again, change):
+    """Otherwise the reply, which is paid for, would come to another conversation."""
+    open_turn_elsewhere(open_again, clock.wall + 86_400 * 365 * SECOND)
     chat = History(open_again()).conversation("a")
     step = {
         "rewind": lambda: chat.rewind(to=0),
@@ -472,7 +472,7 @@ def test_what_would_take_the_question_away_waits_as_well(clock, open_again, chan
     step()
 
 
-# Known to be dead.
+# Processes that are known to be gone.
 
 CHILD = """
 import sys
@@ -483,18 +483,18 @@ store_url, api_url = sys.argv[1:]
 client = anthropic.Anthropic(base_url=api_url, api_key="x", max_retries=0)
 ChatEngine(client, open_store(store_url), model="claude-sonnet-5-5").send("a", "hello")
 """
-linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which process is which")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the data that identifies a process")
 
 
 @linux
 @pytest.mark.parametrize("reaped", [True, False])
-def test_a_process_that_was_killed_need_not_be_waited_for(tmp_path, reaped):
-    held = Paused("never seen")
+def test_a_killed_process_is_not_waited_for(tmp_path, reaped):
+    paused = Paused("never seen")
     url = f"file:{tmp_path}/store"
-    with FakeMessagesAPI(held).serve() as address:
+    with FakeMessagesAPI(paused).serve() as address:
         child = subprocess.Popen([sys.executable, "-c", CHILD, url, address])
         try:
-            assert held.reached.wait(60)
+            assert paused.reached.wait(60)
             with open_store(url) as store:
                 api = FakeMessagesAPI("after the restart")
                 engine = ChatEngine(api.client(), store, model=MODEL)
@@ -514,7 +514,7 @@ def test_a_process_that_was_killed_need_not_be_waited_for(tmp_path, reaped):
         finally:
             child.kill()
             child.wait(60)
-            held.gate.set()
+            paused.gate.set()
 
 
 @linux
@@ -522,7 +522,7 @@ def test_a_new_message_says_why_the_old_turn_was_closed(open_again, chat_of):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     status = process._read_status(child.pid)
     by = replace(this_process(), pid=child.pid, started=status.started)
-    opened_elsewhere(open_again, 2**60, by)
+    open_turn_elsewhere(open_again, 2**60, by)
     engine = ChatEngine(FakeMessagesAPI("hi").client(), open_again(), model=MODEL)
     with pytest.raises(errors.TurnInProgress):
         engine.send("a", "second")
@@ -534,8 +534,8 @@ def test_a_new_message_says_why_the_old_turn_was_closed(open_again, chat_of):
 
 @linux
 @pytest.mark.parametrize("field", ["boot", "namespace", "started"])
-def test_what_is_not_recorded_is_not_known(field):
-    gone = replace(this_process(), pid=ended_pid())
+def test_a_process_with_an_unknown_field_is_not_known_to_be_gone(field):
+    gone = replace(this_process(), pid=find_ended_pid())
     assert has_ended(gone)
     assert not has_ended(replace(gone, **{field: None}))
     if field != "started":
@@ -543,7 +543,7 @@ def test_what_is_not_recorded_is_not_known(field):
 
 
 @linux
-def test_a_number_that_was_given_again_is_another_process():
+def test_a_reused_pid_is_another_process():
     own = this_process()
     assert not has_ended(own)
     assert has_ended(replace(own, started=own.started - 1))
@@ -554,15 +554,15 @@ def test_a_number_that_was_given_again_is_another_process():
 
 @linux
 @pytest.mark.parametrize("pid", [0, -1, 10**30])
-def test_a_number_that_no_process_has_says_nothing(pid):
+def test_an_impossible_pid_says_nothing(pid):
     assert not has_ended(replace(this_process(), pid=pid, started=1))
 
 
 @linux
 @pytest.mark.parametrize("broken", ["boot_id", "ns", "stat", "self", "all"])
-def test_where_proc_cannot_be_read_nothing_is_known(monkeypatch, tmp_path, broken):
-    """A copy of what /proc says of us, with one part of it missing."""
-    gone = replace(this_process(), pid=ended_pid())
+def test_without_proc_no_process_is_known_to_be_gone(monkeypatch, tmp_path, broken):
+    """Use a copy of this process's files in /proc, with one of them missing."""
+    gone = replace(this_process(), pid=find_ended_pid())
     pid = os.getpid()
     own = tmp_path / str(pid)
     own.mkdir()
@@ -581,8 +581,8 @@ def test_where_proc_cannot_be_read_nothing_is_known(monkeypatch, tmp_path, broke
     assert not has_ended(gone)
 
 
-def ended_pid() -> int:
-    """Return a number that no process has (any longer)."""
+def find_ended_pid() -> int:
+    """Return the id of a process that has ended."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait(60)
     return child.pid
@@ -593,7 +593,7 @@ def ended_pid() -> int:
     [None, 3, [], {}, {"host": "h"}, {"host": "h", "pid": "7"}, {"host": 1, "pid": 7}, {"host": "h", "pid": True}]
     + [{"host": "h", "pid": 7, name: []} for name in ("boot", "namespace", "started")],
 )
-def test_what_names_no_process_is_none(clock, open_again, values):
+def test_values_that_name_no_process_are_none(clock, open_again, values):
     assert Process.from_dict(values) is None
     assert Process.from_dict(json.loads(json.dumps(ELSEWHERE.to_dict()))) == ELSEWHERE
 

@@ -1,4 +1,7 @@
-"""What was paid for or done is never lost: results of tools, replies that cannot be stored, and half a reply."""
+"""Paid replies and tool results are never lost: they are stored, or on the error.
+
+Also: incomplete replies, replies that cannot be stored, and fields of streams that the SDK leaves out.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,13 @@ CALLS = [{"type": "tool_use", "id": f"toolu_{n}", "name": "pay", "input": {"amou
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch):
+def _no_retry_delays(monkeypatch):
     monkeypatch.setattr(turn, "RETRY_DELAYS", (0, 0, 0))
 
 
 @pytest.fixture
-def paid():
-    """The amounts that were paid, and the tool that pays."""
+def payments():
+    """Return the list of paid amounts, and the tool that pays."""
     amounts = []
 
     @anthropic.beta_tool
@@ -43,7 +46,7 @@ def paid():
 
 
 @pytest.fixture
-def paid_later():
+def async_payments():
     amounts = []
 
     @anthropic.beta_async_tool
@@ -65,14 +68,14 @@ def chat():
     return History(open_store("memory:kept")).conversation("a")
 
 
-def down(_):
+def fail(_):
     raise gone
 
 
 gone = unavailable("not stored")
 
 
-def deep(levels):
+def nest(levels):
     value = inner = {}
     for _ in range(levels):
         inner["a"] = {}
@@ -80,7 +83,7 @@ def deep(levels):
     return value
 
 
-def results_sent(api):
+def list_sent_results(api):
     last = api.requests[-1].body["messages"][-1]["content"]
     return [(block["tool_use_id"], block["content"]) for block in last if block["type"] == "tool_result"]
 
@@ -88,11 +91,13 @@ def results_sent(api):
 # Tools that ran.
 
 
-def test_results_that_cannot_be_stored_are_on_the_error_and_can_be_handed_in_later(store, paid):
-    amounts, pay = paid
+def test_results_that_cannot_be_stored_are_on_the_error_and_can_be_sent_later(store, payments):
+    amounts, pay = payments
     api = FakeMessagesAPI([CALLS, "both paid"])
     engine = ChatEngine(api.client(), store, model=MODEL)
-    store.on_append = iter([None, None, *[down] * 10])  # the question, the reply; then the store is gone
+    store.on_append = iter(
+        [None, None, *[fail] * 10]
+    )  # the question and the reply are stored; then the store cannot be reached
     with pytest.raises(errors.StoreUnavailable) as caught:
         engine.run_tools("a", "pay", tools=[pay])
     assert amounts == [1, 2]
@@ -101,14 +106,14 @@ def test_results_that_cannot_be_stored_are_on_the_error_and_can_be_handed_in_lat
     store.clear_faults()
     assert engine.run_tools("a", caught.value.results, tools=[pay]).text == "both paid"
     assert amounts == [1, 2], "nothing was paid twice"
-    assert results_sent(api) == [("toolu_1", "paid 1"), ("toolu_2", "paid 2")]
+    assert list_sent_results(api) == [("toolu_1", "paid 1"), ("toolu_2", "paid 2")]
 
 
-def test_results_can_be_handed_in_by_send_as_well(store, paid):
-    amounts, pay = paid
+def test_results_on_the_error_can_be_sent_with_send(store, payments):
+    amounts, pay = payments
     api = FakeMessagesAPI([CALLS, "both paid"])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[pay.to_dict()])
-    store.on_append = iter([None, None, *[down] * 10])
+    store.on_append = iter([None, None, *[fail] * 10])
     with pytest.raises(errors.StoreUnavailable) as caught:
         engine.run_tools("a", "pay", tools=[pay])
     store.clear_faults()
@@ -116,8 +121,8 @@ def test_results_can_be_handed_in_by_send_as_well(store, paid):
     assert amounts == [1, 2]
 
 
-def test_storing_results_is_tried_again_and_stores_them_once(store, paid):
-    amounts, pay = paid
+def test_storing_results_is_retried_and_stores_them_once(store, payments):
+    amounts, pay = payments
     api = FakeMessagesAPI([CALLS, "both paid"])
     engine = ChatEngine(api.client(), store, model=MODEL)
 
@@ -125,7 +130,7 @@ def test_storing_results_is_tried_again_and_stores_them_once(store, paid):
         call()
         raise unavailable()
 
-    store.on_append = iter([None, None, landed_and_lost, down, down, down])
+    store.on_append = iter([None, None, landed_and_lost, fail, fail, fail])
     assert engine.run_tools("a", "pay", tools=[pay]).text == "both paid"
     assert amounts == [1, 2]
     assert list_kinds(chat()) == ["message"] * 4
@@ -133,7 +138,7 @@ def test_storing_results_is_tried_again_and_stores_them_once(store, paid):
 
 def test_a_reply_is_stored_once_though_the_store_was_gone_for_a_while(store):
     engine = ChatEngine(FakeMessagesAPI(["hi", "again"]).client(), store, model=MODEL)
-    store.on_append = iter([None, down, down, down, None])
+    store.on_append = iter([None, fail, fail, fail, None])
     assert engine.send("a", "hello").text == "hi"
     assert list_kinds(chat()) == ["message", "message"]
     assert engine.send("a", "more").text == "again"
@@ -141,7 +146,7 @@ def test_a_reply_is_stored_once_though_the_store_was_gone_for_a_while(store):
 
 def test_a_reply_that_cannot_be_stored_for_good_is_on_the_error(store):
     engine = ChatEngine(FakeMessagesAPI("hi").client(), store, model=MODEL)
-    store.on_append = iter([None, *[down] * 10])
+    store.on_append = iter([None, *[fail] * 10])
     with pytest.raises(errors.StoreUnavailable) as caught:
         engine.send("a", "hello")
     assert caught.value.reply.text == "hi"
@@ -149,13 +154,13 @@ def test_a_reply_that_cannot_be_stored_for_good_is_on_the_error(store):
     assert engine.resume("a").text == "hi"
 
 
-def test_the_asynchronous_runner_keeps_results_alike(store, paid_later):
-    amounts, pay = paid_later
+def test_the_asynchronous_runner_keeps_results_alike(store, async_payments):
+    amounts, pay = async_payments
     api = FakeMessagesAPI([CALLS, "both paid"])
 
     async def main():
         async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
-            store.on_append = iter([None, None, *[down] * 10])
+            store.on_append = iter([None, None, *[fail] * 10])
             with pytest.raises(errors.StoreUnavailable) as caught:
                 await engine.run_tools("a", "pay", tools=[pay])
             store.clear_faults()
@@ -175,8 +180,8 @@ UNSTORABLE = {
     "a set": {"a"},
     "an iterator": lambda: iter("xy"),
     "NaN": [{"type": "text", "text": float("nan")}],
-    "nested 300 levels": [{"type": "text", "text": "x", "more": deep(300)}],
-    "nested 20,000 levels": [{"type": "text", "text": "x", "more": deep(20_000)}],
+    "nested 300 levels": [{"type": "text", "text": "x", "more": nest(300)}],
+    "nested 20,000 levels": [{"type": "text", "text": "x", "more": nest(20_000)}],
     "raw data": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": b"x"}}],
 }
 COULD_NOT = "The tool ran, but its result could not be stored: result"
@@ -216,7 +221,7 @@ def test_a_result_that_cannot_be_stored_is_an_error_of_that_tool_alone(store, na
     assert chat().messages()[:-1] == api.requests[-1].body["messages"]
 
 
-def test_an_error_of_a_tool_that_cannot_be_put_into_words_is_told_by_its_kind(open_again):
+def test_a_tool_error_without_a_message_is_reported_by_its_type(open_again):
     class Wordless(Exception):
         def __str__(self):
             raise RuntimeError
@@ -226,11 +231,11 @@ def test_an_error_of_a_tool_that_cannot_be_put_into_words_is_told_by_its_kind(op
         api.client(), open_again(), model=MODEL, tools=[{"name": "pay", "input_schema": {"type": "object"}}]
     )
     engine.submit("a", engine.send("a", "pay"), {"toolu_1": Wordless()})
-    assert results_sent(api) == [("toolu_1", "Wordless")]
+    assert list_sent_results(api) == [("toolu_1", "Wordless")]
 
 
-def test_results_for_a_conversation_that_others_changed_are_kept_and_on_the_error(open_again, paid):
-    _, pay = paid
+def test_results_for_a_conversation_that_others_changed_are_kept_and_on_the_error(open_again, payments):
+    _, pay = payments
 
     @anthropic.beta_tool
     def spoil(amount: int) -> str:
@@ -246,11 +251,11 @@ def test_results_for_a_conversation_that_others_changed_are_kept_and_on_the_erro
     assert list_entries(History(open_again()).conversation("a"))[-1].kind == "reply_orphaned"
 
 
-# Replies that cannot be stored as they are.
+# Replies that cannot be stored.
 
 AWKWARD = {
-    "nested over 200 levels": Reply(content=[CALLS[0] | {"input": deep(210)}, {"type": "text", "text": "words"}]),
-    "nested over 700 levels": Reply(content=[CALLS[0] | {"input": deep(700)}, {"type": "text", "text": "words"}]),
+    "nested over 200 levels": Reply(content=[CALLS[0] | {"input": nest(210)}, {"type": "text", "text": "words"}]),
+    "nested over 700 levels": Reply(content=[CALLS[0] | {"input": nest(700)}, {"type": "text", "text": "words"}]),
     "a tool call without an id": Raw(
         json.dumps(
             {
@@ -275,7 +280,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("name", AWKWARD)
-def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(open_again, name):
+def test_a_reply_that_cannot_be_stored_is_on_the_error_and_saved_as_text(open_again, name):
     api = FakeMessagesAPI([AWKWARD[name], "later"])
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     with pytest.raises(InvalidInput) as caught:
@@ -297,7 +302,7 @@ def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(open_again
 
 
 @pytest.mark.parametrize("name", ["nested over 200 levels", "nested over 700 levels"])
-def test_a_streamed_reply_that_cannot_be_stored_is_kept_too(open_again, name):
+def test_a_streamed_reply_that_cannot_be_stored_is_saved_too(open_again, name):
     engine = ChatEngine(FakeMessagesAPI([AWKWARD[name], "later"]).client(), open_again(), model=MODEL)
     with pytest.raises(InvalidInput) as caught, engine.stream("a", "hello") as stream:
         list(stream)
@@ -306,11 +311,11 @@ def test_a_streamed_reply_that_cannot_be_stored_is_kept_too(open_again, name):
     assert engine.resume("a").text == "later"
 
 
-def test_the_tool_runner_and_the_asynchronous_engine_keep_them_too(open_again, paid, paid_later):
+def test_the_tool_runner_and_the_asynchronous_engine_keep_them_too(open_again, payments, async_payments):
     name = "nested over 700 levels"
     engine = ChatEngine(FakeMessagesAPI([AWKWARD[name]]).client(), open_again(), model=MODEL)
     with pytest.raises(InvalidInput) as caught:
-        engine.run_tools("a", "hello", tools=[paid[1]])
+        engine.run_tools("a", "hello", tools=[payments[1]])
     assert caught.value.reply.text == "words"
 
     async def main():
@@ -329,7 +334,7 @@ def test_the_tool_runner_and_the_asynchronous_engine_keep_them_too(open_again, p
 
 
 def test_json_text_of_anything_reads_back():
-    value = {"a": [1, 2.5, None, True, {"b": []}, {}], "ä\ud800\n": {"c": -(10**5000)}, "d": deep(3)}
+    value = {"a": [1, 2.5, None, True, {"b": []}, {}], "ä\ud800\n": {"c": -(10**5000)}, "d": nest(3)}
     digits = sys.get_int_max_str_digits()
     try:
         sys.set_int_max_str_digits(0)
@@ -337,7 +342,7 @@ def test_json_text_of_anything_reads_back():
     finally:
         sys.set_int_max_str_digits(digits)
     assert to_json_text([float("inf"), float("-inf"), float("nan"), b"x"]) == "[1e999,-1e999,null,\"b'x'\"]"
-    assert to_json_text(deep(20_000)).count("{") == 20_001
+    assert to_json_text(nest(20_000)).count("{") == 20_001
 
 
 def test_what_is_unpacked_is_what_the_sdk_gives():
@@ -347,9 +352,9 @@ def test_what_is_unpacked_is_what_the_sdk_gives():
     assert sdk_objects_to_dicts(found) == found.to_dict(mode="json", warnings=False)
 
 
-# Half a reply.
+# Incomplete replies.
 
-HALF = {
+INCOMPLETE = {
     "id": "msg_1",
     "type": "message",
     "role": "assistant",
@@ -361,32 +366,32 @@ HALF = {
 
 
 @pytest.mark.parametrize("as_object", [True, False])
-def test_half_a_reply_is_not_appended_as_a_whole_one(open_again, as_object):
-    given = anthropic.types.Message.model_validate(HALF) if as_object else HALF
+def test_an_incomplete_reply_cannot_be_appended(open_again, as_object):
+    given = anthropic.types.Message.model_validate(INCOMPLETE) if as_object else INCOMPLETE
     conversation = History(open_again()).conversation("a")
     refusal = r"message\.stop_reason: must be text; null means that the reply was interrupted"
     with pytest.raises(InvalidInput, match=refusal):
         conversation.append([{"role": "user", "content": "hi"}, given])
     assert conversation.messages() == []
-    conversation.append([{"role": "user", "content": "hi"}, HALF | {"stop_reason": "end_turn"}])
+    conversation.append([{"role": "user", "content": "hi"}, INCOMPLETE | {"stop_reason": "end_turn"}])
 
 
-def test_half_a_reply_is_not_imported_as_a_whole_one(open_again):
-    file = io.BytesIO(json.dumps([{"role": "user", "content": "hi"}, HALF]).encode())
+def test_an_incomplete_reply_cannot_be_imported(open_again):
+    file = io.BytesIO(json.dumps([{"role": "user", "content": "hi"}, INCOMPLETE]).encode())
     with pytest.raises(InvalidInput, match=r"stop_reason"):
         History(open_again()).import_from(file, id="a")
     assert History(open_again()).conversation("a").messages() == []
 
 
-def test_half_a_reply_that_the_api_gave_is_kept_beside_the_conversation(open_again):
-    raw = Raw(json.dumps(HALF), content_type="application/json")
+def test_an_incomplete_reply_of_the_api_is_saved_as_interrupted(open_again):
+    raw = Raw(json.dumps(INCOMPLETE), content_type="application/json")
     engine = ChatEngine(FakeMessagesAPI([raw, "whole"]).client(), open_again(), model=MODEL)
     with pytest.raises(errors.IncompleteReply) as caught:
         engine.send("a", "hello")
     assert caught.value.reply.text == "Half a"
     entries = list_entries(History(open_again()).conversation("a"))
     assert [entry.kind for entry in entries] == ["message", "reply_interrupted"]
-    assert entries[1].message["content"] == HALF["content"]
+    assert entries[1].message["content"] == INCOMPLETE["content"]
     assert engine.resume("a").text == "whole"
 
 
@@ -396,12 +401,12 @@ def test_a_clients_own_dicts_are_replies_as_well(open_again):
             self.messages = self
 
         def create(self, **_):
-            return HALF | {"stop_reason": "end_turn"}
+            return INCOMPLETE | {"stop_reason": "end_turn"}
 
     assert ChatEngine(Fake(), open_again(), model=MODEL).send("a", "hello").text == "Half a"
 
 
-# What a stream says, and the SDK leaves out.
+# Fields of a stream that the SDK leaves out.
 
 BETA_BLOCKS = [
     {"type": "mcp_tool_use", "id": "mcptoolu_1", "name": "find", "server_name": "s", "input": {"q": [1, {"z": "y"}]}},

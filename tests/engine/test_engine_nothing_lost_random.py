@@ -1,7 +1,7 @@
-"""Whatever a reply is, and whenever the store fails: what was paid for or done is in the store or on the error.
+"""Random replies and store faults: each paid reply and each tool result is in the store or on the error.
 
-Made are replies that no API was ever seen to give, and stores that fail at any append, for good or for a while.
-`python tests/engine/test_engine_nothing_lost_random.py 2000` runs more cases.
+The replies include some that no API was ever seen to send. The stores fail at any append, for a while or permanently.
+More cases: `python tests/engine/test_engine_nothing_lost_random.py 2000`
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ SEND, STREAM, TOOLS = range(3)
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch):
+def _no_retry_delays(monkeypatch):
     monkeypatch.setattr(turn, "RETRY_DELAYS", (0, 0, 0))
 
 
-class World:
-    """A conversation, the tool that is run for it, and what goes wrong."""
+class FaultyConversation:
+    """A conversation, its tool, and the faults of its store and its API."""
 
     def __init__(self, seed):
         self.rng = random.Random(seed)
@@ -54,7 +54,7 @@ class World:
     def open_store(self):
         return ChatEngine(self.api.client(), self.store, model=MODEL, tools=[self.pay().to_dict()])
 
-    # What comes.
+    # The replies.
 
     def value(self, depth=0):
         rng = self.rng
@@ -99,10 +99,10 @@ class World:
             )
         return Raw(text, content_type="application/json")
 
-    # What goes wrong.
+    # The faults.
 
     def faults(self):
-        """Yield faults of the appends to come, endlessly; most do nothing."""
+        """Yield a fault for each of the next appends, without end; most do nothing."""
         rng = self.rng
         while True:
             yield None
@@ -122,17 +122,17 @@ class World:
     def refused(_):
         raise StoreRejected("full")
 
-    # What is done.
+    # The turns.
 
     def pay(self):
-        world = self
+        talk = self
 
         @anthropic.beta_tool
         def pay(amount: int) -> str:
             """Pay an amount."""
-            world.ran.append(amount)
-            result = world.mark("paid")
-            world.results.append(result)
+            talk.ran.append(amount)
+            result = talk.mark("paid")
+            talk.results.append(result)
             return result
 
         return pay
@@ -151,37 +151,37 @@ class World:
         return "\n".join(json.dumps([entry.kind, entry.message, entry.data]) for entry in chat.entries())
 
 
-def played(seed):
-    """Hold a conversation in which things go wrong; return how often."""
-    world = World(seed)
-    world.store.on_append = world.faults()
-    troubles = []
-    for _ in range(world.rng.randrange(1, 6)):
-        before, ran = len(world.given), len(world.results)
+def run_case(seed):
+    """Run a conversation with faults; return the number of errors."""
+    talk = FaultyConversation(seed)
+    talk.store.on_append = talk.faults()
+    raised = []
+    for _ in range(talk.rng.randrange(1, 6)):
+        before, ran = len(talk.given), len(talk.results)
         try:
-            world.turn(world.mark("asked"))
+            talk.turn(talk.mark("question"))
         except ChatHistoryError as error:
-            troubles.append(error)
-            check_kept(world, error, world.given[before:], world.results[ran:])
+            raised.append(error)
+            check_kept(talk, error, talk.given[before:], talk.results[ran:])
         else:
-            check_kept(world, None, world.given[before:], world.results[ran:])
-    world.store.clear_faults()
-    world.api = FakeMessagesAPI("fine")
-    engine = world.open_store()
+            check_kept(talk, None, talk.given[before:], talk.results[ran:])
+    talk.store.clear_faults()
+    talk.api = FakeMessagesAPI("fine")
+    engine = talk.open_store()
     engine.abandon("a")
     assert engine.send("a", "And now?").text == "fine"
-    return len(troubles)
+    return len(raised)
 
 
-def check_kept(world, error, given, results):
-    """All that was paid for or done since is stored, or on the error."""
-    stored = world.stored()
+def check_kept(talk, error, given, results):
+    """Assert that each paid reply and each tool result is stored, or on the error."""
+    stored = talk.stored()
     reply = error.reply.text if error is not None and error.reply else ""
     for text in given:
         assert text in stored or text in reply, "a paid reply is lost"
-    handed = str(error.results) if error is not None else ""
+    on_error = str(error.results) if error is not None else ""
     for result in results:
-        assert result in stored or result in handed, "what a tool did is lost"
+        assert result in stored or result in on_error, "the result of a tool is lost"
     for text in (*given, *results):
         lines = [line for line in stored.split("\n") if text in line and not line.startswith('["reply_orphaned"')]
         assert len(lines) <= 1, "something is stored twice"
@@ -192,11 +192,11 @@ def check_kept(world, error, given, results):
 
 @pytest.mark.parametrize("start", range(0, 120, 20))
 def test_nothing_that_was_paid_for_or_done_is_lost(start):
-    assert sum(played(seed) for seed in range(start, start + 20)) > 0
+    assert sum(run_case(seed) for seed in range(start, start + 20)) > 0
 
 
 if __name__ == "__main__":
     turn.RETRY_DELAYS = (0, 0, 0)
     count = int(sys.argv[1])
-    found = [played(seed) for seed in range(10_000, 10_000 + count)]
-    print(count, "cases;", sum(map(bool, found)), "with trouble")  # noqa: T201
+    counts = [run_case(seed) for seed in range(10_000, 10_000 + count)]
+    print(count, "cases;", sum(map(bool, counts)), "with errors")  # noqa: T201

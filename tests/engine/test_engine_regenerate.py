@@ -1,4 +1,4 @@
-"""Another reply to the same question: the buttons that every chat has."""
+"""`regenerate`, `variants` and `choose`: several replies to the same question."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city"
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
 
 
-def texts(messages) -> list[str]:
+def texts_of(messages) -> list[str]:
     return [
         message["content"] if isinstance(message["content"], str) else message["content"][-1].get("text", "-")
         for message in messages
     ]
 
 
-def asked(api) -> list[str]:
-    return texts(api.requests[-1].body["messages"])
+def sent_texts(api) -> list[str]:
+    return texts_of(api.requests[-1].body["messages"])
 
 
-def replies(chat, position) -> list[tuple[str, bool]]:
-    return [(texts([variant.message])[0], variant.is_current) for variant in chat.variants(position)]
+def list_variants(chat, position) -> list[tuple[str, bool]]:
+    return [(texts_of([variant.message])[0], variant.is_current) for variant in chat.variants(position)]
 
 
 @pytest.fixture
-def talk(open_again):
-    """An engine with a stand-in, in a conversation of two turns: questions at 1 and 3, replies at 2 and 4."""
+def start_conversation(open_again):
+    """Return a function that starts a conversation with two turns: questions at 1 and 3, replies at 2 and 4."""
 
-    def made(*more, **options):
+    def start(*more, **options):
         api = FakeMessagesAPI(["one", "two", *more])
         engine = ChatEngine(api.client(), open_again(), model=MODEL, **options)
         for words in ("first", "second"):
             engine.send("a", words)
         return engine, api
 
-    return made
+    return start
 
 
-def test_another_reply_to_the_same_question_keeps_the_first_one(talk, chat_of):
-    engine, api = talk("two again", "three")
+def test_another_reply_to_the_same_question_keeps_the_first_one(start_conversation, chat_of):
+    engine, api = start_conversation("two again", "three")
     assert engine.regenerate("a").text == "two again"
-    assert asked(api) == ["first", "one", "second"]
-    assert texts(chat_of("a").messages()) == ["first", "one", "second", "two again"]
+    assert sent_texts(api) == ["first", "one", "second"]
+    assert texts_of(chat_of("a").messages()) == ["first", "one", "second", "two again"]
     assert list_kinds(chat_of("a")) == ["message"] * 4 + ["rewind", "turn_opened", "message"]
     assert chat_of("a").state().totals.messages == 4
     assert engine.send("a", "third").text == "three"
-    assert asked(api) == ["first", "one", "second", "two again", "third"]
+    assert sent_texts(api) == ["first", "one", "second", "two again", "third"]
 
 
 @pytest.mark.parametrize("way", ["stream", "async", "async stream"])
-def test_the_other_forms(talk, open_again, chat_of, way):
-    engine, api = talk("two again")
+def test_regenerate_streamed_and_with_asyncio(start_conversation, open_again, chat_of, way):
+    engine, api = start_conversation("two again")
 
     async def main():
         async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL) as other:
@@ -78,56 +78,56 @@ def test_the_other_forms(talk, open_again, chat_of, way):
     else:
         reply = asyncio.run(main())
     assert reply.text == "two again"
-    assert texts(chat_of("a").messages()) == ["first", "one", "second", "two again"]
+    assert texts_of(chat_of("a").messages()) == ["first", "one", "second", "two again"]
 
 
-def test_all_replies_to_a_question_are_listed_and_one_can_be_chosen(talk, chat_of):
-    engine, api = talk("two b", "two c", "three")
+def test_all_replies_to_a_question_are_listed_and_one_can_be_chosen(start_conversation, chat_of):
+    engine, api = start_conversation("two b", "two c", "three")
     for _ in range(2):
         engine.regenerate("a")
     chat = chat_of("a")
-    assert replies(chat, 3) == [("two", False), ("two b", False), ("two c", True)]
-    assert replies(chat, 4) == replies(chat, 3)  # by any reply as well
-    assert replies(chat, 1) == [("one", True)]
+    assert list_variants(chat, 3) == [("two", False), ("two b", False), ("two c", True)]
+    assert list_variants(chat, 4) == list_variants(chat, 3)  # the position of a reply works, too
+    assert list_variants(chat, 1) == [("one", True)]
     first = chat.variants(3)[0]
     head = chat.choose(first.position)
     assert head.end == chat.info().records
-    assert texts(chat.messages()) == ["first", "one", "second", "two"]
-    assert replies(chat, 3) == [("two", True), ("two b", False), ("two c", False)]
+    assert texts_of(chat.messages()) == ["first", "one", "second", "two"]
+    assert list_variants(chat, 3) == [("two", True), ("two b", False), ("two c", False)]
     assert chat.state().totals.messages == 4
     assert engine.send("a", "third").text == "three"
-    assert asked(api) == ["first", "one", "second", "two", "third"]
+    assert sent_texts(api) == ["first", "one", "second", "two", "third"]
 
 
-def test_choosing_goes_back_and_forth_with_what_followed(talk, chat_of):
-    """A reply further down a way that was left is a way back to all of it."""
-    engine, _ = talk("three", "one b", "two b")
+def test_choosing_goes_back_and_forth_with_what_followed(start_conversation, chat_of):
+    """Choosing a later reply of an earlier path restores that whole path."""
+    engine, _ = start_conversation("three", "one b", "two b")
     three = engine.send("a", "third")
     chat = chat_of("a")
     chat.rewind(to=2)
     engine.resume("a")
     engine.send("a", "second b")
     chat = chat_of("a")
-    assert texts(chat.messages()) == ["first", "one b", "second b", "two b"]
+    assert texts_of(chat.messages()) == ["first", "one b", "second b", "two b"]
     chat.choose(three.position)
-    assert texts(chat.messages()) == ["first", "one", "second", "two", "third", "three"]
+    assert texts_of(chat.messages()) == ["first", "one", "second", "two", "third", "three"]
     assert (chat.state().totals.messages, chat.state().totals.turns) == (6, 3)
     [one, one_b] = chat.variants(1)
     chat.choose(one_b.position)
-    assert texts(chat.messages()) == ["first", "one b"]
+    assert texts_of(chat.messages()) == ["first", "one b"]
     assert (chat.state().totals.messages, chat.state().totals.turns) == (2, 1)
     chat.choose(one.position)
-    assert texts(chat.messages()) == ["first", "one"]
+    assert texts_of(chat.messages()) == ["first", "one"]
 
 
-def test_what_is_chosen_already_is_written_nowhere(talk, chat_of):
-    talk()
+def test_choosing_the_current_reply_stores_nothing(start_conversation, chat_of):
+    start_conversation()
     chat = chat_of("a")
     before = list(chat.entries())
     assert chat.choose(4).end == len(before)
     assert list(chat.entries()) == before
-    assert chat.choose(2).end == len(before) + 1  # what was said after it is taken back
-    assert texts(chat.messages()) == ["first", "one"]
+    assert chat.choose(2).end == len(before) + 1  # the messages after it are taken back
+    assert texts_of(chat.messages()) == ["first", "one"]
 
 
 def test_a_turn_with_tools_is_one_reply(open_again, chat_of):
@@ -141,27 +141,27 @@ def test_a_turn_with_tools_is_one_reply(open_again, chat_of):
     [sunny, rainy] = chat.variants(1)
     assert [len(variant.entries) for variant in (sunny, rainy)] == [3, 3]
     assert (sunny.is_current, rainy.is_current) == (False, True)
-    for position in (sunny.position, sunny.entries[0].position):  # any of its replies leads to its end
+    for position in (sunny.position, sunny.entries[0].position):  # each of its replies selects the whole turn
         chat.choose(rainy.position)
         chat.choose(position)
-        assert texts(chat.messages()) == ["the weather?", "-", "-", "sunny"]
+        assert texts_of(chat.messages()) == ["the weather?", "-", "-", "sunny"]
     engine.send("a", "thanks")
     assert len(api.requests[-1].body["messages"]) == 5
 
 
-def test_a_reply_within_a_turn_can_be_made_anew_too(open_again, chat_of):
+def test_a_reply_within_a_turn_can_be_regenerated(open_again, chat_of):
     api = FakeMessagesAPI([[CALL], "sunny", "very sunny"])
     engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[TOOL])
     engine.submit("a", engine.send("a", "the weather?"), {"toolu_1": "sun"})
     chat = chat_of("a")
     chat.rewind(to=chat.last_entries(1)[0].position)
     engine.resume("a")
-    assert replies(chat_of("a"), 1) == [("sunny", False), ("very sunny", True)]
+    assert list_variants(chat_of("a"), 1) == [("sunny", False), ("very sunny", True)]
 
 
 def test_thinking_of_each_reply_stays_valid(open_again, chat_of):
     thought = [[THOUGHT, {"type": "text", "text": text}] for text in ("one", "one b", "two")]
-    api = FakeMessagesAPI([*thought, "three"])  # it verifies the signatures
+    api = FakeMessagesAPI([*thought, "three"])  # the fake API verifies the signatures
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "first")
     engine.regenerate("a")
@@ -199,8 +199,8 @@ def test_cuts_stay_in_force_where_they_can(open_again, chat_of, cut):
     assert all(request.status == 200 for request in api.requests)
 
 
-def test_what_is_remembered_of_sizes_follows_the_choice(talk, chat_of):
-    engine, _ = talk(Reply(content="long " * 500))
+def test_the_stored_size_follows_the_choice(start_conversation, chat_of):
+    engine, _ = start_conversation(Reply(content="long " * 500))
     chat = chat_of("a")
     before = chat.state().view.tokens
     engine.regenerate("a")
@@ -210,16 +210,16 @@ def test_what_is_remembered_of_sizes_follows_the_choice(talk, chat_of):
     assert chat.state().view.tokens == before
 
 
-# When it cannot be done.
+# When it is refused.
 
 
-def test_an_open_turn_is_left_alone(talk, open_again, chat_of):
-    held = Paused("slow")
-    engine, _ = talk(held)
+def test_an_open_turn_is_left_alone(start_conversation, open_again, chat_of):
+    paused = Paused("slow")
+    engine, _ = start_conversation(paused)
     other = ChatEngine(FakeMessagesAPI().client(), open_again(), model=MODEL)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "third")
-        assert held.reached.wait(60)
+        assert paused.reached.wait(60)
         before = list(chat_of("a").entries())
         for step in (
             lambda: other.regenerate("a"),
@@ -230,11 +230,11 @@ def test_an_open_turn_is_left_alone(talk, open_again, chat_of):
             with pytest.raises(errors.TurnInProgress):
                 step()
         assert list(chat_of("a").entries()) == before
-        held.gate.set()
+        paused.gate.set()
         assert under_way.result(60).text == "slow"
 
 
-def test_a_conversation_without_a_question_has_no_reply_to_make_anew(engine_on, chat_of):
+def test_a_conversation_without_a_question_cannot_be_regenerated(engine_on, chat_of):
     engine = engine_on(FakeMessagesAPI())
     with pytest.raises(errors.TurnError, match="no question"):
         engine.regenerate("a")
@@ -252,38 +252,38 @@ def test_a_question_without_a_reply_is_sent_again(engine_on, chat_of):
     assert list_kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
 
 
-def test_a_request_that_fails_leaves_the_question_and_the_first_reply_in_the_log(talk, chat_of):
-    engine, _ = talk(Failure(500), "two b")
+def test_a_request_that_fails_leaves_the_question_and_the_first_reply_in_the_log(start_conversation, chat_of):
+    engine, _ = start_conversation(Failure(500), "two b")
     with pytest.raises(anthropic.InternalServerError):
         engine.regenerate("a")
     chat = chat_of("a")
-    assert texts(chat.messages()) == ["first", "one", "second"]
-    assert replies(chat, 3) == [("two", False)]
+    assert texts_of(chat.messages()) == ["first", "one", "second"]
+    assert list_variants(chat, 3) == [("two", False)]
     assert engine.resume("a").text == "two b"
     chat = chat_of("a")
-    assert replies(chat, 3) == [("two", False), ("two b", True)]
+    assert list_variants(chat, 3) == [("two", False), ("two b", True)]
 
 
 @pytest.mark.parametrize("position", [-1, 0, 5, 99])
-def test_a_position_without_a_question_or_a_reply_is_refused(talk, chat_of, position):
-    talk()
+def test_a_position_without_a_question_or_a_reply_is_refused(start_conversation, chat_of, position):
+    start_conversation()
     chat = chat_of("a")
     for step in (chat.variants, chat.choose):
-        with pytest.raises(errors.InvalidInput, match=f"position {position} holds"):
+        with pytest.raises(errors.InvalidInput, match=f"position {position} is neither; "):
             step(position)
     with pytest.raises(errors.InvalidInput):
         chat.choose(3)  # a question
 
 
-def test_an_absent_conversation_has_none(chat_of):
+def test_an_absent_conversation_has_no_variants(chat_of):
     with pytest.raises(errors.InvalidInput):
         chat_of("a").variants(0)
     with pytest.raises(errors.ConversationNotFound):
         chat_of("a").choose(0)
 
 
-def test_both_are_guarded(talk, open_again, chat_of):
-    engine, api = talk("two b")
+def test_regenerate_and_choose_check_the_version(start_conversation, open_again, chat_of):
+    engine, api = start_conversation("two b")
     page, others = chat_of("a"), chat_of("a")
     assert page.messages()
     others.state()
@@ -299,8 +299,8 @@ def test_both_are_guarded(talk, open_again, chat_of):
     assert engine.regenerate("a", expected=others.version).text == "two b"
 
 
-def test_a_turn_id_is_regenerated_once(talk, open_again, chat_of):
-    engine, api = talk("two b", "two c", "three")
+def test_a_turn_id_is_regenerated_once(start_conversation, open_again, chat_of):
+    engine, api = start_conversation("two b", "two c", "three")
     first = engine.regenerate("a", turn_id="R")
     assert engine.regenerate("a", turn_id="R").position == first.position
     second = engine.regenerate("a", turn_id="S")
@@ -310,10 +310,10 @@ def test_a_turn_id_is_regenerated_once(talk, open_again, chat_of):
     engine.send("a", "third")
     assert engine.regenerate("a", turn_id="S").position == second.position
     assert len(api.requests) == 5
-    assert [text for text, _ in replies(chat_of("a"), 3)] == ["two", "two b", "two c"]
+    assert [text for text, _ in list_variants(chat_of("a"), 3)] == ["two", "two b", "two c"]
 
 
-def test_the_questions_own_turn_id_leads_to_the_reply_that_counts_now(open_again):
+def test_the_questions_turn_id_returns_the_current_reply(open_again):
     api = FakeMessagesAPI(["one", "one b"])
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     engine.send("a", "first", turn_id="T")
@@ -322,38 +322,38 @@ def test_the_questions_own_turn_id_leads_to_the_reply_that_counts_now(open_again
     assert len(api.requests) == 2
 
 
-def test_a_late_reply_to_a_turn_that_was_taken_over_is_no_variant(talk, open_again, chat_of):
-    held = Paused("late")
-    engine, _ = talk(held)
+def test_a_late_reply_after_a_takeover_is_not_a_variant(start_conversation, open_again, chat_of):
+    paused = Paused("late")
+    engine, _ = start_conversation(paused)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.regenerate, "a")
-        assert held.reached.wait(60)
+        assert paused.reached.wait(60)
         other = ChatEngine(FakeMessagesAPI("taken over").client(), open_again(), model=MODEL)
         other.resume("a", takeover=True)
-        held.gate.set()
+        paused.gate.set()
         with pytest.raises(errors.OrphanedReply):
             under_way.result(60)
-    assert replies(chat_of("a"), 3) == [("two", False), ("taken over", True)]
+    assert list_variants(chat_of("a"), 3) == [("two", False), ("taken over", True)]
 
 
-def test_variants_after_a_repair_and_after_forgetting(talk, open_again, chat_of):
-    engine, _ = talk("two b", "three")
+def test_variants_after_a_repair_and_after_forgetting(start_conversation, open_again, chat_of):
+    engine, _ = start_conversation("two b", "three")
     engine.regenerate("a")
     chat = chat_of("a")
     chat.append([{"role": "user", "content": " "}])
     assert chat.repair(dry_run=False)
-    assert [text for text, _ in replies(chat, 3)] == ["two", "two b"]
+    assert [text for text, _ in list_variants(chat, 3)] == ["two", "two b"]
     chat.forget(before=3)
-    assert replies(chat, 3) == [("two", False), ("two b", True)]
+    assert list_variants(chat, 3) == [("two", False), ("two b", True)]
     with pytest.raises(errors.InvalidInput):
         chat.variants(1)
     chat.choose(4)
-    assert texts(chat.messages()) == ["second", "two"]
+    assert texts_of(chat.messages()) == ["second", "two"]
     assert chat.state().totals.messages == 2
 
 
-def test_the_same_for_asyncio(talk, open_again):
-    talk("two b")[0].regenerate("a")
+def test_variants_and_choose_with_asyncio(start_conversation, open_again):
+    start_conversation("two b")[0].regenerate("a")
 
     async def main():
         async with AsyncHistory(open_again()) as history:
@@ -361,7 +361,7 @@ def test_the_same_for_asyncio(talk, open_again):
             [two, two_b] = await chat.variants(3)
             assert two_b.is_current
             await chat.choose(two.position, expected=(await chat.info()).version)
-            assert texts(await chat.messages())[-1] == "two"
+            assert texts_of(await chat.messages())[-1] == "two"
             assert chat.version == History(history.store).conversation("a").info().version
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""A turn, from what the user says to the reply: what is stored when, and what is sent."""
+"""`send`, `resume` and `abandon`: what is stored at which moment of a turn, and what is sent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_message_is_durable_before_the_request_and_the_reply_after_it(engine
     assert answered.position == 2
 
 
-def test_what_the_response_told_is_stored_beside_the_message(engine_on, chat_of):
+def test_the_fields_of_the_response_are_stored_with_the_message(engine_on, chat_of):
     answered = engine_on(FakeMessagesAPI("hi")).send("a", "hello")
     entry = list_entries(chat_of("a"))[1]
     assert entry.message == {"role": "assistant", "content": [{"type": "text", "text": "hi"}]}
@@ -88,7 +88,7 @@ def test_an_error_of_the_sdk_passes_through_and_the_turn_can_be_resumed(engine_o
     assert engine.resume("a") is None
 
 
-def test_after_a_failure_one_can_also_say_something_else(engine_on, chat_of):
+def test_another_message_can_be_sent_after_a_failure(engine_on, chat_of):
     api = FakeMessagesAPI([Failure(500), "fine"])
     engine = engine_on(api)
     with pytest.raises(anthropic.InternalServerError):
@@ -97,21 +97,21 @@ def test_after_a_failure_one_can_also_say_something_else(engine_on, chat_of):
     assert [message["content"] for message in api.requests[-1].body["messages"]] == ["one", "two"]
 
 
-def test_an_answer_that_is_no_message_is_an_error(engine_on, chat_of):
+def test_an_answer_that_is_not_a_message_is_an_error(engine_on, chat_of):
     with pytest.raises(errors.IncompleteReply):
         engine_on(FakeMessagesAPI(Raw())).send("a", "hello")
     assert list_kinds(chat_of("a")) == ["message", "turn_abandoned"]
 
 
 def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, chat_of):
-    held = Paused("slow")
-    api, other = FakeMessagesAPI(held), FakeMessagesAPI()
+    paused = Paused("slow")
+    api, other = FakeMessagesAPI(paused), FakeMessagesAPI()
     with ThreadPoolExecutor() as pool:
         under_way = pool.submit(engine_on(api).send, "a", "first")
-        assert held.reached.wait(100)
+        assert paused.reached.wait(100)
         with pytest.raises(errors.TurnInProgress) as caught:
             engine_on(other).send("a", "second")
-        held.gate.set()
+        paused.gate.set()
         assert under_way.result(10).text == "slow"
     assert other.requests == []
     assert caught.value.until.utcoffset() == timedelta(0)
@@ -119,8 +119,8 @@ def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, cha
 
 
 def test_of_sixteen_sends_at_once_one_is_answered(open_again, chat_of):
-    held = Paused("answer")
-    api = FakeMessagesAPI(held)
+    paused = Paused("answer")
+    api = FakeMessagesAPI(paused)
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
 
     def send(number: int) -> str:
@@ -131,17 +131,17 @@ def test_of_sixteen_sends_at_once_one_is_answered(open_again, chat_of):
 
     with ThreadPoolExecutor(16) as pool:
         futures = [pool.submit(send, number) for number in range(16)]
-        assert held.reached.wait(100)
+        assert paused.reached.wait(100)
         while sum(future.done() for future in futures) < 15:
             threading.Event().wait(0.01)
-        held.gate.set()
+        paused.gate.set()
         results = sorted(future.result(10) for future in futures)
     assert results == ["answer"] + ["in progress"] * 15
     assert len(api.requests) == 1
     assert list_kinds(chat_of("a")) == ["message", "message"]
 
 
-def test_a_reply_that_finds_another_message_is_kept_beside_the_conversation(engine_on, chat_of):
+def test_a_reply_after_another_writers_message_is_saved_as_orphaned(engine_on, chat_of):
     def reply(_body):
         other = chat_of("a")
         other.append({"role": "user", "content": "from elsewhere"})
@@ -216,23 +216,23 @@ def test_a_turn_id_that_failed_is_sent_again_without_a_second_message(engine_on,
 
 
 def test_a_turn_that_another_process_left_open_can_be_abandoned_and_resumed(engine_on, chat_of):
-    held = Paused("never seen")
+    paused = Paused("never seen")
     with ThreadPoolExecutor() as pool:
-        under_way = pool.submit(engine_on(FakeMessagesAPI(held)).send, "a", "hello")
-        assert held.reached.wait(100)
+        under_way = pool.submit(engine_on(FakeMessagesAPI(paused)).send, "a", "hello")
+        assert paused.reached.wait(100)
         engine = engine_on(FakeMessagesAPI("resumed"))
         with pytest.raises(errors.TurnInProgress):
             engine.resume("a")
         assert engine.abandon("a") is True
         assert engine.abandon("a") is False
         assert engine.resume("a").text == "resumed"
-        held.gate.set()
+        paused.gate.set()
         with pytest.raises(errors.OrphanedReply):
             under_way.result(10)
     assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant"]
 
 
-def test_a_paused_turn_goes_on_by_itself(engine_on, chat_of):
+def test_a_paused_turn_is_continued(engine_on, chat_of):
     search = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
     found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_01", "content": []}
     paused = Reply(content=[{"type": "text", "text": "Let me look."}, search], stop_reason="pause_turn")
@@ -266,7 +266,7 @@ def test_a_refused_turn_is_not_sent_again(engine_on, chat_of):
     assert list_kinds(chat_of("a")) == ["message"] * 4
 
 
-def test_tools_are_handed_to_the_caller(engine_on, chat_of):
+def test_tool_calls_are_returned_to_the_caller(engine_on, chat_of):
     calls = [{"type": "tool_use", "id": f"toolu_{n}", "name": "weather", "input": {"day": n}} for n in (1, 2)]
     api = FakeMessagesAPI([calls, "sunny"])
     engine = engine_on(api, tools=[TOOL])
@@ -300,7 +300,7 @@ def test_bad_content_is_refused_before_anything_is_stored(engine_on, chat_of):
     assert list_kinds(chat_of("a")) == []
 
 
-def test_no_client_is_built_and_any_with_messages_will_do():
+def test_any_object_with_messages_is_a_client():
     api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client().beta, open_store("memory:"), model=MODEL)
     assert engine.send("a", "hello").text == "hi"

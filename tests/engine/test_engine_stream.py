@@ -1,4 +1,4 @@
-"""Streaming, and every way in which a stream can break."""
+"""`stream`: pieces and events of a streamed reply, and streams that break at each event."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_text_comes_in_pieces_and_the_whole_is_saved(engine_on, chat_of):
     assert list_entries(chat_of("a"))[1].data["request_id"].startswith("req_")
 
 
-def test_a_streamed_turn_is_stored_as_one_that_was_not(engine_on, chat_of):
+def test_a_streamed_turn_is_stored_like_any_other(engine_on, chat_of):
     content = [{"type": "thinking", "thinking": "", "signature": ""}, {"type": "text", "text": TEXT}, CALL]
     tools = [{"name": "weather", "input_schema": {"type": "object"}}]
     engine = engine_on(FakeMessagesAPI(content), tools=tools)
@@ -55,7 +55,7 @@ def test_a_turn_id_given_twice_streams_the_stored_reply(engine_on):
     assert len(api.requests) == 1
 
 
-def test_leaving_early_keeps_what_came_beside_the_conversation(engine_on, chat_of):
+def test_leaving_early_saves_the_partial_reply_as_interrupted(engine_on, chat_of):
     engine = engine_on(FakeMessagesAPI(TEXT))
     with engine.stream("a", "hello") as stream:
         next(iter(stream))
@@ -97,15 +97,15 @@ def test_a_broken_stream_is_never_a_reply(engine_on, chat_of, how, after):
     engine = engine_on(api)
     with pytest.raises(expected), engine.stream("a", "hello") as stream:
         list(stream)
-    came = after > 3  # a piece of text
-    assert list_kinds(chat_of("a")) == ["message", "reply_interrupted" if came else "turn_abandoned"]
+    has_text = after > 3
+    assert list_kinds(chat_of("a")) == ["message", "reply_interrupted" if has_text else "turn_abandoned"]
     assert chat_of("a").messages() == [{"role": "user", "content": "hello"}]
     assert chat_of("a").state().engine.open_turn is None
     assert engine.resume("a").text == "whole"
     api.assert_extends()
 
 
-def test_half_a_tool_call_is_not_kept(engine_on, chat_of):
+def test_an_incomplete_tool_call_is_not_saved(engine_on, chat_of):
     tools = [{"name": "weather", "input_schema": {"type": "object"}}]
     engine = engine_on(FakeMessagesAPI(Cut([{"type": "text", "text": "Let me see."}, CALL], after=7)), tools=tools)
     with pytest.raises(errors.IncompleteReply), engine.stream("a", "hello") as stream:
@@ -123,7 +123,7 @@ def test_an_error_before_the_stream_closes_the_turn(engine_on, chat_of):
     assert list_kinds(chat_of("a")) == ["message", "turn_abandoned"]
 
 
-def test_a_paused_stream_goes_on(engine_on, chat_of):
+def test_a_paused_stream_continues(engine_on, chat_of):
     use = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
     result = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_01", "content": []}
     paused = Reply(content=[{"type": "text", "text": "Let me look. "}, use], stop_reason="pause_turn")
@@ -149,41 +149,44 @@ def test_breaks_over_a_real_socket(open_again, chat_of):
     assert list_kinds(chat_of("a")) == ["message", "reply_interrupted"] + ["turn_opened", "reply_interrupted"] * 3
 
 
-def sse(*events: dict) -> Raw:
-    """Return a stream of just these events."""
+def event_stream(*events: dict) -> Raw:
+    """Return a response that streams exactly these events."""
     body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
     return Raw(body, content_type="text/event-stream")
 
 
 USAGE = {"input_tokens": 1, "output_tokens": 1}
-START = {
+MESSAGE_START = {
     "type": "message_start",
     "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": MODEL, "content": [], "usage": USAGE},
 }
-BEGUN = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-SAID = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "one"}}
-STOPPED = {"type": "content_block_stop", "index": 0}
-REASON = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": USAGE}
-END = {"type": "message_stop"}
+BLOCK_START = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+TEXT_DELTA = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "one"}}
+BLOCK_STOP = {"type": "content_block_stop", "index": 0}
+MESSAGE_DELTA = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": USAGE}
+MESSAGE_STOP = {"type": "message_stop"}
 
 
-def test_an_empty_stream_is_no_reply(engine_on, chat_of):
-    with pytest.raises(errors.IncompleteReply), engine_on(FakeMessagesAPI([sse()])).stream("a", "hello") as stream:
+def test_an_empty_stream_is_not_a_reply(engine_on, chat_of):
+    with (
+        pytest.raises(errors.IncompleteReply),
+        engine_on(FakeMessagesAPI([event_stream()])).stream("a", "hello") as stream,
+    ):
         list(stream)
     assert list_kinds(chat_of("a")) == ["message", "turn_abandoned"]
 
 
-def test_events_and_deltas_of_the_future_pass_by(engine_on, chat_of):
+def test_unknown_events_and_deltas_are_skipped(engine_on, chat_of):
     later = {"type": "content_block_delta", "index": 0, "delta": {"type": "later_delta", "x": 1}}
-    events = (START, {"type": "later"}, BEGUN, SAID, later, STOPPED, REASON, END)
-    with engine_on(FakeMessagesAPI([sse(*events)])).stream("a", "hello") as stream:
+    events = (MESSAGE_START, {"type": "later"}, BLOCK_START, TEXT_DELTA, later, BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP)
+    with engine_on(FakeMessagesAPI([event_stream(*events)])).stream("a", "hello") as stream:
         assert stream.get_final_reply().text == "one"
 
 
-def test_a_tool_call_whose_input_is_no_json_is_no_reply(engine_on, chat_of):
+def test_a_tool_call_with_invalid_json_is_not_a_reply(engine_on, chat_of):
     call = {"type": "content_block_start", "index": 0, "content_block": CALL | {"input": {}}}
     half = {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"a": }'}}
-    api = FakeMessagesAPI([sse(START, call, half, STOPPED, REASON, END), "whole"])
+    api = FakeMessagesAPI([event_stream(MESSAGE_START, call, half, BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP), "whole"])
     engine = engine_on(api)
     with pytest.raises(ValueError), engine.stream("a", "hello") as stream:
         list(stream)
@@ -191,11 +194,11 @@ def test_a_tool_call_whose_input_is_no_json_is_no_reply(engine_on, chat_of):
     assert engine.resume("a").text == "whole"
 
 
-def test_an_end_without_a_stop_reason_is_no_reply(engine_on, chat_of):
-    events = (START, BEGUN, SAID, STOPPED, END)
+def test_an_end_without_a_stop_reason_is_not_a_reply(engine_on, chat_of):
+    events = (MESSAGE_START, BLOCK_START, TEXT_DELTA, BLOCK_STOP, MESSAGE_STOP)
     with (
         pytest.raises(errors.IncompleteReply),
-        engine_on(FakeMessagesAPI([sse(*events)])).stream("a", "hello") as stream,
+        engine_on(FakeMessagesAPI([event_stream(*events)])).stream("a", "hello") as stream,
     ):
         list(stream)
     assert list_kinds(chat_of("a")) == ["message", "reply_interrupted"]
@@ -215,13 +218,13 @@ THOUGHT = {"type": "thinking", "thinking": "Basel, then.", "signature": ""}
 TOOLS = [{"name": "weather", "input_schema": {"type": "object"}}]
 
 
-def pieces_of(events):
-    """Return the text of the pieces of each block, by what kind of block it is."""
-    found = {}
+def join_pieces(events):
+    """Return the joined text of each block, by its index, type and tool."""
+    texts = {}
     for event in events:
         key = (event.index, event.type, event.tool)
-        found[key] = found.get(key, "") + event.text
-    return found
+        texts[key] = texts.get(key, "") + event.text
+    return texts
 
 
 PIECES = {(0, "thinking", None): "Basel, then.", (1, "text", None): TEXT}
@@ -229,9 +232,9 @@ PIECES = {(0, "thinking", None): "Basel, then.", (1, "text", None): TEXT}
 
 def test_thinking_and_the_input_of_tools_come_as_events(engine_on):
     engine = engine_on(FakeMessagesAPI([THOUGHT, {"type": "text", "text": TEXT}, CALL]), tools=TOOLS)
-    for _ in range(2):  # as it comes, and once more as it is stored
+    for _ in range(2):  # streamed by the API, then replayed from the store
         with engine.stream("a", "hello", turn_id="T") as stream:
-            pieces = pieces_of(stream.events)
+            pieces = join_pieces(stream.events)
             assert json.loads(pieces.pop((2, "tool_input", "weather"))) == CALL["input"]
             assert pieces == PIECES
             assert stream.get_final_reply().tool_calls[0]["name"] == "weather"
@@ -246,10 +249,10 @@ def test_the_same_events_come_with_asyncio(open_again):
             async with engine.stream("a", "hello") as stream:
                 first = await anext(stream.text_stream)
                 assert TEXT.startswith(first)
-                rest = pieces_of([event async for event in stream.events])
+                rest = join_pieces([event async for event in stream.events])
                 reply = await stream.get_final_reply()
             async with engine.stream("b", "hello", model="claude-opus-5-5", max_tokens=77) as stream:
-                assert pieces_of([event async for event in stream.events]) == PIECES
+                assert join_pieces([event async for event in stream.events]) == PIECES
             assert [api.requests[-1].body[name] for name in ("model", "max_tokens")] == ["claude-opus-5-5", 77]
             return first + rest[1, "text", None], reply
 
@@ -260,19 +263,19 @@ def test_the_same_events_come_with_asyncio(open_again):
 @pytest.mark.parametrize(
     "use", [iter, lambda it: it.events, lambda it: it.text_stream, lambda it: it.get_final_reply()], ids=range(4)
 )
-def test_a_stream_without_with_says_so(engine_on, chat_of, use):
+def test_using_a_stream_without_with_is_refused(engine_on, chat_of, use):
     with pytest.raises(errors.InvalidInput, match=r"with engine\.stream"):
         use(engine_on(FakeMessagesAPI(TEXT)).stream("a", "hello"))
     assert list_kinds(chat_of("a")) == []
 
 
-def test_the_text_stream_is_what_iterating_gives(engine_on):
+def test_iterating_yields_the_text_stream(engine_on):
     with engine_on(FakeMessagesAPI([THOUGHT, {"type": "text", "text": TEXT}])).stream("a", "hello") as stream:
         assert "".join(stream.text_stream) == TEXT
         assert list(stream) == []
 
 
-def test_what_people_look_for_in_a_reply_is_there(engine_on):
+def test_a_reply_has_content_text_model_id_and_stop_reason(engine_on):
     api = FakeMessagesAPI([THOUGHT, {"type": "text", "text": TEXT}])
     reply = engine_on(api).send("a", "hello")
     assert [block["type"] for block in reply.content] == ["thinking", "text"]
@@ -282,7 +285,7 @@ def test_what_people_look_for_in_a_reply_is_there(engine_on):
     assert TEXT not in repr(reply)
 
 
-def test_a_call_can_name_a_model_and_a_length_of_its_own(engine_on):
+def test_a_call_can_set_model_and_max_tokens(engine_on):
     api = FakeMessagesAPI()
     engine = engine_on(api)
     engine.send("a", "hello", max_tokens=5)

@@ -1,4 +1,4 @@
-"""The SDK's tool runner, driven; what a conversation is held with; containers."""
+"""`run_tools` and `submit`; the stored setup (model, system prompt, tools); containers."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ async def forecast(city: str) -> str:
 forecast.name = "weather"
 
 
-def run(open_again, api, content="the weather?", **options):
+def run_tools(open_again, api, content="the weather?", **options):
     return ChatEngine(api.client(), open_again(), model=MODEL).run_tools("a", content, tools=[weather], **options)
 
 
-def test_the_runner_is_driven_and_each_message_stored_as_it_happens(open_again, chat_of):
+def test_the_tool_runner_is_used_and_each_message_is_stored_at_once(open_again, chat_of):
     seen = []
 
     def reply(body):
@@ -47,7 +47,7 @@ def test_the_runner_is_driven_and_each_message_stored_as_it_happens(open_again, 
         return [THOUGHT, *CALLS] if len(body["messages"]) == 1 else "sunny"
 
     api = FakeMessagesAPI(reply)
-    assert run(open_again, api).text == "sunny"
+    assert run_tools(open_again, api).text == "sunny"
     assert seen == [["message"], ["message"] * 3]
     results = list_entries(chat_of("a"))[2].message
     assert [(block["tool_use_id"], block["content"]) for block in results["content"]] == [
@@ -59,7 +59,7 @@ def test_the_runner_is_driven_and_each_message_stored_as_it_happens(open_again, 
     api.assert_extends()
 
 
-def test_the_asynchronous_runner_too(open_again, chat_of):
+def test_the_asynchronous_tool_runner_is_used(open_again, chat_of):
     api = FakeMessagesAPI([CALLS, "sunny"])
 
     async def main():
@@ -78,21 +78,21 @@ def test_others_wait_while_tools_are_run(open_again, chat_of, engine_on):
                 engine_on(FakeMessagesAPI()).send("a", "me first")
         return CALLS if len(body["messages"]) == 1 else "sunny"
 
-    assert run(open_again, FakeMessagesAPI(reply)).text == "sunny"
+    assert run_tools(open_again, FakeMessagesAPI(reply)).text == "sunny"
 
 
 def test_a_failure_between_tools_can_be_resumed(open_again, chat_of):
     api = FakeMessagesAPI([CALLS, Failure(500), "sunny after all"])
     with pytest.raises(anthropic.InternalServerError):
-        run(open_again, api)
+        run_tools(open_again, api)
     assert list_kinds(chat_of("a")) == ["message", "message", "message", "turn_abandoned"]
-    assert run(open_again, api, None).text == "sunny after all"
+    assert run_tools(open_again, api, None).text == "sunny after all"
     with pytest.raises(errors.TurnError):
-        run(open_again, api, None)
+        run_tools(open_again, api, None)
     api.assert_extends()
 
 
-def test_a_tool_that_kills_its_process_leaves_a_conversation_that_goes_on(open_again, chat_of):
+def test_a_conversation_continues_after_a_tool_killed_its_process(open_again, chat_of):
     @anthropic.beta_tool
     def deadly(city: str) -> str:
         """Tell the weather of a city."""
@@ -103,31 +103,31 @@ def test_a_tool_that_kills_its_process_leaves_a_conversation_that_goes_on(open_a
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     with pytest.raises(KeyboardInterrupt):
         engine.run_tools("a", "the weather?", tools=[deadly])
-    assert run(open_again, api, None).text == "never mind"
+    assert run_tools(open_again, api, None).text == "never mind"
     results = api.requests[-1].body["messages"][-1]["content"]
     assert [block["is_error"] for block in results] == [True, True]
-    assert results == list_entries(chat_of("a"))[-2].message["content"]  # what was sent is what is stored
+    assert results == list_entries(chat_of("a"))[-2].message["content"]  # sent as it is stored
     api.assert_extends()
 
 
 def test_a_turn_id_given_twice_runs_no_tool_twice(open_again, chat_of):
     api = FakeMessagesAPI([CALLS, "sunny"])
     for _ in range(2):
-        assert run(open_again, api, turn_id="T").text == "sunny"
+        assert run_tools(open_again, api, turn_id="T").text == "sunny"
     assert len(api.requests) == 2
 
 
-def test_a_call_that_was_cut_is_not_handed_out(engine_on):
+def test_an_incomplete_call_is_not_returned(engine_on):
     cut = Reply(content=CALLS, stop_reason="max_tokens")
     reply = engine_on(FakeMessagesAPI([cut]), tools=[weather.to_dict()]).send("a", "the weather?")
     assert [call["id"] for call in reply.tool_calls] == ["toolu_0"]
 
 
-def test_what_a_conversation_is_held_with_is_recorded_when_it_changes(open_again, chat_of):
+def test_the_setup_is_stored_when_it_changes(open_again, chat_of):
     api = FakeMessagesAPI()
 
-    def send(**held):
-        ChatEngine(api.client(), open_again(), **{"model": MODEL, **held}).send("a", "hello")
+    def send(**arguments):
+        ChatEngine(api.client(), open_again(), **{"model": MODEL, **arguments}).send("a", "hello")
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -152,13 +152,13 @@ def test_thinking_that_was_bound_to_another_system_prompt_is_not_sent(open_again
     ChatEngine(api.client(), open_again(), model=MODEL, system="Be brief.").send("a", "hello")
     other = ChatEngine(api.client(), open_again(), model=MODEL, system="Be long.")
     with pytest.warns(SetupChangedWarning):
-        other.send("a", "more")  # the stand-in refuses thinking that is bound to something else
+        other.send("a", "more")  # the fake API refuses thinking that is bound to another system prompt
     other.send("a", "more")
     types = [[block["type"] for block in message["content"]] for message in api.requests[-1].body["messages"][1::2]]
     assert types == [["text"], ["thinking", "text"]]
 
 
-def test_a_container_is_gone_on_with_whatever_expires_at_says(engine_on, chat_of):
+def test_a_container_is_used_whatever_expires_at_says(engine_on, chat_of):
     alive = Reply(content="a", extra={"container": {"id": "container_1", "expires_at": "2999-01-01T00:00:00Z"}})
     over = Reply(content="b", extra={"container": {"id": "container_2", "expires_at": "2020-01-01T00:00:00Z"}})
     api = FakeMessagesAPI([alive, over, "c"])
@@ -167,7 +167,7 @@ def test_a_container_is_gone_on_with_whatever_expires_at_says(engine_on, chat_of
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", "container_2"]
 
 
-def test_a_container_of_the_callers_own_comes_first(engine_on):
+def test_a_container_in_the_options_comes_first(engine_on):
     extra = {"container": {"id": "container_1", "expires_at": "2999-01-01T00:00:00Z"}}
     api = FakeMessagesAPI([Reply(content="a", extra=extra), "b"])
     for _ in range(2):
@@ -198,7 +198,7 @@ def test_results_are_submitted_by_the_ids_of_the_calls(open_again, chat_of, awai
     api = FakeMessagesAPI([[*CALLS, toolset], "sunny"], check_thinking=False)
     results = {"toolu_2": [{"type": "text", "text": "rain"}], "toolu_0": "sun", "toolu_1": ValueError("no such city")}
 
-    async def talk():
+    async def submit_async():
         async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL, tools=[weather.to_dict()]) as engine:
             reply = await engine.send("a", "the weather?")
             with pytest.raises(errors.InvalidInput, match="no tool call 'toolu_9'"):
@@ -206,7 +206,7 @@ def test_results_are_submitted_by_the_ids_of_the_calls(open_again, chat_of, awai
             return await engine.submit("a", reply, results)
 
     if awaited:
-        assert asyncio.run(talk()).text == "sunny"
+        assert asyncio.run(submit_async()).text == "sunny"
     else:
         engine = ChatEngine(api.client(), open_again(), model=MODEL, tools=[weather.to_dict()])
         assert engine.submit("a", engine.send("a", "the weather?"), results).text == "sunny"
@@ -217,9 +217,9 @@ def test_results_are_submitted_by_the_ids_of_the_calls(open_again, chat_of, awai
     ]
 
 
-# What is sent between the rounds.
+# What is sent between the rounds of a tool loop.
 
-SENT_AS_IT_CAME = {
+UNUSUAL_REPLIES = {
     "an empty text": [{"type": "text", "text": ""}, CALLS[0]],
     "one id twice": [CALLS[0], CALLS[0] | {"input": {"city": "B"}}],
     "an id that the API refuses": [CALLS[0] | {"id": "functions.weather:0"}],
@@ -228,10 +228,10 @@ SENT_AS_IT_CAME = {
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-@pytest.mark.parametrize("name", SENT_AS_IT_CAME)
+@pytest.mark.parametrize("name", UNUSUAL_REPLIES)
 @pytest.mark.parametrize("is_known", [False, True])
 def test_each_round_sends_the_view_of_the_log(open_again, chat_of, name, asynchronous, is_known):
-    wrong, replies = [], ["hi", SENT_AS_IT_CAME[name], SENT_AS_IT_CAME[name], "sunny"]
+    wrong, replies = [], ["hi", UNUSUAL_REPLIES[name], UNUSUAL_REPLIES[name], "sunny"]
 
     def reply(body):
         wrong.extend([body["messages"]] if body["messages"] != chat_of("a").messages() else [])
@@ -257,7 +257,7 @@ def test_each_round_sends_the_view_of_the_log(open_again, chat_of, name, asynchr
     api.assert_extends()
 
 
-def test_a_reference_to_a_tool_that_is_not_there_is_not_sent(open_again):
+def test_a_reference_to_an_undefined_tool_is_not_sent(open_again):
     @anthropic.beta_tool
     def weather(city: str) -> str:
         """Find a tool."""
@@ -268,7 +268,7 @@ def test_a_reference_to_a_tool_that_is_not_there_is_not_sent(open_again):
     assert engine.run_tools("a", "the weather?", tools=[weather]).text == "nothing found"
 
 
-def test_a_reply_that_paused_is_sent_back_and_goes_on(open_again, chat_of):
+def test_a_reply_that_paused_is_sent_back_and_continued(open_again, chat_of):
     search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
     found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
     api = FakeMessagesAPI(

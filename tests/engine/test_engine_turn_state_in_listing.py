@@ -1,4 +1,4 @@
-"""What rows of the listing tell of a turn without a reply: open, interrupted or refused, since when, by whom."""
+"""The state of a turn without a reply in rows of a listing: open or interrupted, since when, by which process."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ def row(open_again, name="a"):
     return next(row for row in History(open_again()).list().items if row.id == name)
 
 
-def mine(turn) -> bool:
+def is_this_process(turn) -> bool:
     return (turn.host, turn.pid) == (this_process().host, os.getpid())
 
 
 def test_a_turn_that_is_open(clock, open_again):
-    held = Paused("slow")
-    engine = ChatEngine(FakeMessagesAPI(held).client(), open_again(), model=MODEL, turn_timeout=60)
+    paused = Paused("slow")
+    engine = ChatEngine(FakeMessagesAPI(paused).client(), open_again(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "hello", turn_id="T")
-        assert held.reached.wait(60)
+        assert paused.reached.wait(60)
         turn = row(open_again).turn
-        assert (turn.id, turn.state, mine(turn)) == ("T", "open", True)
+        assert (turn.id, turn.state, is_this_process(turn)) == ("T", "open", True)
         assert datetime.now(UTC) - turn.since < timedelta(minutes=5)
         assert turn.until == datetime.fromtimestamp(clock.wall // SECOND + 60, UTC).replace(
             microsecond=turn.until.microsecond
         )
         assert [each.id for each in History(open_again()).list(unanswered=True).items] == ["a"]
         assert History(open_again()).conversation("a").info().turn == turn
-        held.gate.set()
+        paused.gate.set()
         under_way.result(60)
     assert row(open_again).turn is None
     assert History(open_again()).list(unanswered=True).items == []
 
 
-@pytest.mark.parametrize("how", ["failed", "broken off", "given up", "timed out", "process gone"])
+@pytest.mark.parametrize("how", ["failed", "broken stream", "given up", "timed out", "process gone"])
 def test_a_turn_that_was_interrupted(clock, open_again, how):
     store = open_again()
     engine = ChatEngine(
@@ -60,11 +60,11 @@ def test_a_turn_that_was_interrupted(clock, open_again, how):
     if how == "failed":
         with pytest.raises(anthropic.InternalServerError):
             engine.send("a", "hello")
-    elif how == "broken off":
+    elif how == "broken stream":
         with pytest.raises(errors.IncompleteReply), engine.stream("a", "hello") as stream:
             list(stream)
     else:
-        gone = Process("h", 7, "b", "n", 1) if how != "process gone" else this_process_but_gone()
+        gone = Process("h", 7, "b", "n", 1) if how != "process gone" else make_gone_process()
         data = {"lease_until": clock.wall + 60 * SECOND, "opened_by": gone.to_dict()}
         History(store).conversation("a").log.append(
             [make_entry("message", {"role": "user", "content": "x"}, data, "T")]
@@ -74,24 +74,24 @@ def test_a_turn_that_was_interrupted(clock, open_again, how):
         clock.go(61 if how == "timed out" else 0)
     turn = row(open_again).turn
     assert (turn.state, turn.until) == ("interrupted", None)
-    assert mine(turn) == (how in ("failed", "broken off", "process gone"))
+    assert is_this_process(turn) == (how in ("failed", "broken stream", "process gone"))
     assert [each.id for each in History(open_again()).list(unanswered=True).items] == ["a"]
     History(open_again()).conversation("a").set_title("A title changes nothing of that")
     assert row(open_again).turn == turn
-    if how in ("failed", "broken off"):
+    if how in ("failed", "broken stream"):
         engine.resume("a") if how == "failed" else engine.send("a", "never mind")
         assert row(open_again).turn is None
 
 
-def this_process_but_gone() -> Process:
+def make_gone_process() -> Process:
     own = this_process()
     if sys.platform != "linux":
-        pytest.skip("this system does not say when a process started")
+        pytest.skip("this system does not have the start time of a process")
     return replace(own, started=own.started - 1)
 
 
 @pytest.mark.parametrize("step", ["message", "rewind", "choose"])
-def test_what_is_said_or_done_since_ends_it(open_again, step):
+def test_later_messages_and_changes_clear_the_turn(open_again, step):
     api = FakeMessagesAPI(["one", Failure(500)])
     engine = ChatEngine(api.client(), open_again(), model=MODEL)
     reply = engine.send("a", "hello")
@@ -108,7 +108,7 @@ def test_what_is_said_or_done_since_ends_it(open_again, step):
     assert row(open_again).turn is None
 
 
-def test_the_filter_goes_on_over_pages(open_again):
+def test_the_unanswered_filter_works_across_pages(open_again):
     store = open_again()
     for number in range(12):
         api = FakeMessagesAPI("hi" if number % 3 else Failure(500))
@@ -123,30 +123,30 @@ def test_the_filter_goes_on_over_pages(open_again):
             break
     assert found == ["c09", "c06", "c03", "c00"]
 
-    async def same():
+    async def list_async():
         async with AsyncHistory(store) as history:
             return [each.id for each in (await history.list(unanswered=True)).items]
 
-    assert asyncio.run(same()) == found
+    assert asyncio.run(list_async()) == found
 
 
-# A late holder does not close the turn of those who took it over.
+# A process that lost its turn does not close it.
 
 
 @pytest.mark.parametrize("ends", ["replies", "fails"])
-def test_the_end_of_who_lost_a_turn_does_not_end_it(clock, open_again, ends):
+def test_the_former_process_does_not_close_a_turn_that_it_lost(clock, open_again, ends):
     late, slow = Paused("late" if ends == "replies" else Failure(500)), Paused("taken over")
     first = ChatEngine(FakeMessagesAPI(late).client(), open_again(), model=MODEL)
     second = ChatEngine(FakeMessagesAPI(slow).client(), open_again(), model=MODEL)
     with ThreadPoolExecutor(2) as pool:
-        lost = pool.submit(first.send, "a", "hello", turn_id="T")
+        first_turn = pool.submit(first.send, "a", "hello", turn_id="T")
         assert late.reached.wait(60)
-        taken = pool.submit(second.resume, "a", takeover=True)
+        second_turn = pool.submit(second.resume, "a", takeover=True)
         assert slow.reached.wait(60)
         late.gate.set()
         with pytest.raises(errors.OrphanedReply if ends == "replies" else anthropic.InternalServerError):
-            lost.result(60)
+            first_turn.result(60)
         assert row(open_again).turn.state == "open"
         slow.gate.set()
-        assert taken.result(60).text == "taken over"
+        assert second_turn.result(60).text == "taken over"
     assert row(open_again).turn is None

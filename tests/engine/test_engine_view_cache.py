@@ -1,4 +1,4 @@
-"""A warm turn is two appends and no read, and what is remembered is never trusted against what others wrote."""
+"""The cache of views: a turn with a cached view makes two appends and no read, and never misses another writer."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def weather(city: str) -> str:
 
 
 @pytest.fixture
-def counted(open_again, monkeypatch):
-    """A store and the list of its methods that were called."""
+def counted_store(open_again, monkeypatch):
+    """Return a store, and the list of its methods that were called."""
     store, calls = open_again(), []
     for name in ("read", "append"):
         method = getattr(store, name)
@@ -34,12 +34,12 @@ def counted(open_again, monkeypatch):
     return store, calls
 
 
-def sent(api) -> list[str]:
+def sent_texts(api) -> list[str]:
     return [str(message["content"]) for message in api.requests[-1].body["messages"]]
 
 
-def test_a_warm_turn_is_two_appends(counted):
-    store, calls = counted
+def test_a_warm_turn_is_two_appends(counted_store):
+    store, calls = counted_store
     api = FakeMessagesAPI(lambda _: [THOUGHT, {"type": "text", "text": "hi"}])
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
@@ -53,55 +53,55 @@ def test_a_warm_turn_is_two_appends(counted):
     api.assert_extends()
 
 
-def test_what_another_process_said_since_is_sent_too(counted, chat_of):
-    store, _ = counted
+def test_a_message_of_another_process_is_sent_too(counted_store, chat_of):
+    store, _ = counted_store
     api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     chat_of("a").append({"role": "user", "content": "from elsewhere"})
     engine.send("a", "two")
-    assert sent(api)[-2:] == ["from elsewhere", "two"]
+    assert sent_texts(api)[-2:] == ["from elsewhere", "two"]
 
 
-def test_what_another_thread_said_since_is_sent_too(counted):
-    store, _ = counted
+def test_a_message_of_another_thread_is_sent_too(counted_store):
+    store, _ = counted_store
     api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     History(store).conversation("a").append({"role": "user", "content": "from here"})
     engine.send("a", "two")
-    assert sent(api)[-2:] == ["from here", "two"]
+    assert sent_texts(api)[-2:] == ["from here", "two"]
 
 
-def test_a_conversation_that_was_made_again_or_rewound_is_not_remembered(counted, chat_of, open_again):
-    store, _ = counted
+def test_a_recreated_or_rewound_conversation_is_read_again(counted_store, chat_of, open_again):
+    store, _ = counted_store
     api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     History(open_again()).delete("a")
-    chat_of("a").append({"role": "user", "content": "anew"})
+    chat_of("a").append({"role": "user", "content": "again"})
     engine.send("a", "two")
-    assert sent(api) == ["anew", "two"]
+    assert sent_texts(api) == ["again", "two"]
     chat_of("a").rewind(to=0)
     engine.send("a", "three")
-    assert sent(api) == ["three"]
+    assert sent_texts(api) == ["three"]
 
 
-def test_a_title_set_elsewhere_costs_one_look(counted, chat_of):
-    store, calls = counted
+def test_a_title_set_elsewhere_costs_one_retry(counted_store, chat_of):
+    store, calls = counted_store
     api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     chat_of("a").set_title("A title")
     calls.clear()
     engine.send("a", "two")
-    assert sent(api)[::2] == ["one", "two"]
-    assert calls.count("append") == 3  # one that met the title, and was repeated behind it
+    assert sent_texts(api)[::2] == ["one", "two"]
+    assert calls.count("append") == 3  # the first one conflicted with the title, and was repeated
     assert chat_of("a").info().title == "A title"
 
 
-def test_tool_turns_are_remembered(counted):
-    store, calls = counted
+def test_tool_turns_are_cached(counted_store):
+    store, calls = counted_store
     call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}
     api = FakeMessagesAPI([[call], "sunny", "bye"])
     engine = ChatEngine(api.client(), store, model=MODEL)
@@ -113,8 +113,8 @@ def test_tool_turns_are_remembered(counted):
     api.assert_extends()
 
 
-def test_a_call_that_waits_for_its_result_is_remembered(counted):
-    store, calls = counted
+def test_a_call_that_awaits_its_result_is_cached(counted_store):
+    store, calls = counted_store
     call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
     api = FakeMessagesAPI([[THOUGHT, call], "sunny", [THOUGHT, call], "rain"])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[weather.to_dict()])
@@ -126,8 +126,8 @@ def test_a_call_that_waits_for_its_result_is_remembered(counted):
     assert api.requests[-1].body["messages"] == History(store).conversation("a").messages()[:-1]
 
 
-def test_a_refusal_is_remembered(counted):
-    store, calls = counted
+def test_a_refusal_is_cached(counted_store):
+    store, calls = counted_store
     api = FakeMessagesAPI(["hi", Failure(400, message="messages.2.content: no"), "fine"])
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
@@ -136,12 +136,12 @@ def test_a_refusal_is_remembered(counted):
     calls.clear()
     engine.send("a", "three")
     assert calls == ["append", "append"]
-    assert sent(api)[::2] == ["one", "three"]
+    assert sent_texts(api)[::2] == ["one", "three"]
     assert api.requests[-1].body["messages"] == History(store).conversation("a").messages()[:-1]
 
 
-def test_a_turn_id_is_known_again(counted):
-    store, _ = counted
+def test_a_repeated_turn_id_is_recognized(counted_store):
+    store, _ = counted_store
     api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     first = engine.send("a", "one", turn_id="T")
@@ -150,8 +150,8 @@ def test_a_turn_id_is_known_again(counted):
     assert len(api.requests) == 2
 
 
-def test_only_the_conversations_held_last_are_remembered(counted, monkeypatch):
-    store, calls = counted
+def test_only_recent_conversations_are_cached(counted_store, monkeypatch):
+    store, calls = counted_store
     monkeypatch.setattr(view_cache, "MAX_CONVERSATIONS", 2)
     engine = ChatEngine(FakeMessagesAPI("hi").client(), store, model=MODEL)
     for name in "abc":
@@ -162,30 +162,30 @@ def test_only_the_conversations_held_last_are_remembered(counted, monkeypatch):
         assert bool(calls.count("read")) == bool(reads), name
 
 
-def test_a_reply_that_paused_and_then_said_nothing_is_read_again(counted):
-    """What the pause left open is in the request, and may have to be left out of the next one."""
-    store, _ = counted
+def test_a_reply_that_paused_and_then_said_nothing_is_read_again(counted_store):
+    """The open server tool call is in the request, and may have to be left out of the next one."""
+    store, _ = counted_store
     search = {"type": "server_tool_use", "name": "web_search", "input": {"query": "x"}}
     api = FakeMessagesAPI([Reply(content=[search], stop_reason="pause_turn"), Reply(content=[]), "fine"])
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     assert engine.send("a", "two").text == "fine"
-    assert sent(api) == ["one", "two"]
+    assert sent_texts(api) == ["one", "two"]
 
 
-def test_an_empty_reply_keeps_a_system_message_in_its_place(counted):
+def test_an_empty_reply_keeps_a_system_message_in_its_place(counted_store):
     """The user's next message joins the one before, and the system message follows both."""
-    store, _ = counted
+    store, _ = counted_store
     api = FakeMessagesAPI([Reply(content=[]), "fine", "well"])
     engine = ChatEngine(api.client(), store, model=MODEL)
     chat = History(store).conversation("a")
     chat.append({"role": "system", "content": "be brief"})
     engine.send("a", "one")
     assert engine.send("a", "two").text == "fine"
-    assert sent(api) == ["one", "two", "be brief"]
+    assert sent_texts(api) == ["one", "two", "be brief"]
 
 
-def _any_reply(dice: random.Random) -> Reply:
+def make_any_reply(dice: random.Random) -> Reply:
     text = {"type": "text", "text": dice.choice(["fine", "a\ud800"])}
     return dice.choice(
         [
@@ -206,14 +206,14 @@ def _any_reply(dice: random.Random) -> Reply:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_what_is_remembered_is_what_the_log_says(counted, seed):
-    store, _ = counted
+def test_the_cached_view_equals_the_view_of_the_log(counted_store, seed):
+    store, _ = counted_store
     dice, wrong = random.Random(seed), []
     chat = History(store).conversation("a")
 
     def answer(body):
         wrong.extend([body["messages"]] if body["messages"] != History(store).conversation("a").messages() else [])
-        return _any_reply(dice)
+        return make_any_reply(dice)
 
     engine = ChatEngine(FakeMessagesAPI(answer).client(), store, model=MODEL)
     for number in range(10):

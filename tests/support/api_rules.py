@@ -1,4 +1,4 @@
-"""What the Messages API takes, told a second time and independently of the view: problems of a list of messages."""
+"""The API's rules for a list of messages, written a second time and independently of the view and the fake API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _turns(messages: list[Message]) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def problems(messages: list[Message]) -> list[str]:
-    """Return what the API would refuse; [] if it would take the messages (or none at all)."""
+    """Return what the API would refuse in these messages; [] if it would accept them, or the list is empty."""
     if not messages:
         return []
     return [*_shape(messages), *_pairs(messages), *_systems(messages), *_server(messages)]
@@ -52,8 +52,8 @@ def _shape(messages: list[Message]) -> Iterator[str]:
 
 def _pairs(messages: list[Message]) -> Iterator[str]:
     turns = [("none", []), *_turns(messages), ("none", [])]
-    for (role, asked), (following, answers) in itertools.pairwise(turns):
-        calls = [block["id"] for block in asked if block["type"] == "tool_use"] if role == "assistant" else []
+    for (role, blocks), (following, answers) in itertools.pairwise(turns):
+        calls = [block["id"] for block in blocks if block["type"] == "tool_use"] if role == "assistant" else []
         results = [block["tool_use_id"] for block in answers if block["type"] == "tool_result"]
         leading = [block["type"] for block in answers[: len(calls)]]
         if sorted(calls) != sorted(results) or leading != ["tool_result"] * len(calls):
@@ -73,7 +73,7 @@ def _systems(messages: list[Message]) -> Iterator[str]:
 
 
 def _server(messages: list[Message]) -> Iterator[str]:
-    """A server's result has its call before it in its turn; a call has its result, unless the turn is still open."""
+    """Yield results of server tools without a call before them, and calls without a result in closed turns."""
     open_calls: set[str] = set()
     called: set[str] = set()
     for role, blocks in _turns(messages):
@@ -92,7 +92,7 @@ def _server(messages: list[Message]) -> Iterator[str]:
 
 
 def complete(messages: list[Message]) -> bool:
-    """Whether the last turn is the assistant's, says something, and waits for nothing."""
+    """Whether the last turn is the assistant's, has content, and has no call without a result."""
     if not messages or messages[-1]["role"] != "assistant":
         return False
     turn = list(itertools.takewhile(lambda message: message["role"] == "assistant", reversed(messages)))
@@ -105,8 +105,7 @@ def complete(messages: list[Message]) -> bool:
 
 
 def refused_by_standin(messages: list[Message]) -> list[str]:
-    """Return the names of the rules of the stand-in that are broken, but for those on how a request must end."""
-
+    """Return the names of the fake API's rules that the messages break, except those on the end of a request."""
     setting = FakeSettings(Models.of(()), strict_first_role=True, thinking=None)
     body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": messages}
     request = ApiRequest(MESSAGES, {"anthropic-version": "2026-10-21"}, b"", setting, body)
