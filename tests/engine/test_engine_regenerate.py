@@ -268,8 +268,8 @@ def test_a_request_that_fails_leaves_the_question_and_the_first_reply_in_the_log
 def test_a_position_without_a_question_or_a_reply_is_refused(start_conversation, chat_of, position):
     start_conversation()
     chat = chat_of("a")
-    for step in (chat.variants, chat.choose):
-        with pytest.raises(errors.InvalidInput, match=f"position {position} is neither; "):
+    for step, problem in ((chat.variants, "neither"), (chat.choose, "not one")):
+        with pytest.raises(errors.InvalidInput, match=rf"^position: must be .+ position {position} is {problem}; "):
             step(position)
     with pytest.raises(errors.InvalidInput):
         chat.choose(3)  # a question
