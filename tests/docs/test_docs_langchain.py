@@ -8,26 +8,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pymongo
 import pytest
+import redis
+from mongodb_servers import standalone
+from redis_servers import Server
 
 from chathistory import History, open_store
 from chathistory.testing import FakeMessagesAPI
 
 PAGE = (Path(__file__).parents[2] / "docs" / "coming-from.md").read_text()
-FUNCTION = next(
-    block
-    for block in re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    if "from_langchain" in block
-)
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+FUNCTION = next(block for block in BLOCKS if "from_langchain" in block)
+READERS = next(block for block in BLOCKS if "def read_redis_history" in block)
+SESSION = "support/42"
 HISTORY = """
-import json
+import json, sys
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, messages_to_dict
 call = {"name": "sun", "type": "tool_call"}
 cities = [call | {"args": {"city": city}, "id": f"toolu_{city}"} for city in ("Oslo", "Rome")]
 content_blocks = [{"type": "text", "text": "I look."}] + [
     {"type": "tool_use", "id": call["id"] + "2", "name": "sun", "input": call["args"], "index": 1} for call in cities
 ]
-print(json.dumps(messages_to_dict([
+messages = [
     SystemMessage("You are brief."),
     HumanMessage("Sun in Oslo and Rome?"),
     AIMessage("", tool_calls=cities),
@@ -39,25 +42,71 @@ print(json.dumps(messages_to_dict([
     ToolMessage("Yes.", tool_call_id="toolu_Oslo2"),
     ToolMessage("Yes.", tool_call_id="toolu_Rome2"),
     AIMessage([{"type": "text", "text": "In both."}]),
-])))
+]
+print(json.dumps(messages_to_dict(messages)))
+if sys.argv[1:]:
+    from langchain_community.chat_message_histories import FileChatMessageHistory, RedisChatMessageHistory
+    from langchain_mongodb import MongoDBChatMessageHistory
+    session, file, redis_url, mongodb_url = sys.argv[1:]
+    FileChatMessageHistory(file).add_messages(messages)
+    RedisChatMessageHistory(session, redis_url).add_messages(messages)
+    MongoDBChatMessageHistory(mongodb_url, session).add_messages(messages)
 """
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    environment = tmp_path_factory.mktemp("langchain")
+def page_functions(block: str) -> dict:
+    """Return the names that a block of the page defines."""
+    names: dict = {"History": History, "store": open_store("memory:"), "old": [None], "json": json, "Path": Path}
+    exec(compile(block.partition("\nstored = ")[0], "docs/coming-from.md", "exec"), names)
+    return names
+
+
+def run_langchain(environment: Path, packages: list[str], *arguments: str) -> list:
+    """Install packages of LangChain into a virtual environment, run `HISTORY` there, and return the messages."""
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    subprocess.run([environment / "bin" / "pip", "install", "--quiet", "langchain-core>=0.3"], check=True)
+    subprocess.run([environment / "bin" / "pip", "install", "--quiet", *packages], check=True)
     process = subprocess.run(
-        [environment / "bin" / "python", "-c", HISTORY], capture_output=True, text=True, check=True
+        [environment / "bin" / "python", "-W", "ignore", "-c", HISTORY, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return json.loads(process.stdout)
 
 
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    return run_langchain(tmp_path_factory.mktemp("langchain"), ["langchain-core>=0.3"])
+
+
+def test_the_redis_history_is_read_with_its_oldest_message_first():
+    messages = [{"type": "human", "data": {"content": str(number)}} for number in range(3)]
+    with Server() as server, redis.Redis(port=server.port) as client:
+        for message in messages:
+            client.lpush(f"message_store:{SESSION}", json.dumps(message))  # as `RedisChatMessageHistory` does
+        assert page_functions(READERS)["read_redis_history"](client, SESSION) == messages
+        assert page_functions(READERS)["read_redis_history"](client, "another") == []
+
+
+@pytest.mark.stress
+def test_the_histories_of_langchain_are_read_in_their_order(tmp_path):
+    packages = ["langchain-core>=0.3", "langchain-community", "langchain-mongodb", "redis"]
+    with Server() as redis_server, standalone() as mongod:
+        redis_url, mongodb_url = f"redis://127.0.0.1:{redis_server.port}", f"mongodb://{mongod.address}"
+        arguments = (SESSION, str(tmp_path / "history.json"), redis_url, mongodb_url)
+        messages = run_langchain(tmp_path / "environment", packages, *arguments)
+        readers = page_functions(READERS)
+        assert len(messages) == 11
+        assert readers["read_file_history"](tmp_path / "history.json") == messages
+        with redis.Redis.from_url(redis_url) as client:
+            assert readers["read_redis_history"](client, SESSION) == messages
+        with pymongo.MongoClient(mongodb_url) as client:
+            assert readers["read_mongodb_history"](client, SESSION) == messages
+
+
 @pytest.mark.stress
 def test_a_history_of_langchain_becomes_a_conversation_that_can_be_sent(stored):
-    names: dict = {"History": History, "store": open_store("memory:"), "old": [None]}
-    exec(compile(FUNCTION.split("\nstored = ")[0], "docs/coming-from.md", "exec"), names)
+    names = page_functions(FUNCTION)
     system, messages = names["from_langchain"](stored)
     chat = History(names["store"]).conversation("taken-over")
     chat.append(messages)
@@ -76,9 +125,7 @@ def test_a_history_of_langchain_becomes_a_conversation_that_can_be_sent(stored):
 
 @pytest.mark.stress
 def test_the_api_takes_it(stored):
-    names: dict = {}
-    exec(compile(FUNCTION.split("\nstored = ")[0], "docs/coming-from.md", "exec"), names)
-    system, messages = names["from_langchain"](stored)
+    system, messages = page_functions(FUNCTION)["from_langchain"](stored)
     tool = {"name": "sun", "input_schema": {"type": "object"}}
     FakeMessagesAPI().client().messages.create(
         model="claude-sonnet-5-5",
