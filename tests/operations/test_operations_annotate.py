@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from api_rules import problems
+from api_rules import list_problems
 from faulty_stores import CALL, RESULT, chat_on, kinds_of, names_of, reply, said, texts, user
 from made_entries import make_entry
 
@@ -143,7 +143,7 @@ def test_repair_writes_what_stands_in_the_middle_as_it_is_sent(chat):
     assert list(chat.entries())[: len(before)] == before
     assert chat.messages() == sent
     assert chat.repair() == ()
-    assert problems(sent) == []
+    assert list_problems(sent) == []
     assert chat.state().totals.messages == len(sent)
 
 

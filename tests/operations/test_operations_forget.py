@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from api_rules import problems
+from api_rules import list_problems
 from faulty_stores import CALL, RESULT, THOUGHT, bodies, numbered, reply, said, texts, user
 from made_entries import make_entry
 
@@ -184,7 +184,7 @@ def test_forgetting_is_refused_within_an_open_turn(chat, name):
 def test_a_forget_within_a_tool_turn_leaves_what_can_be_sent(chat, before):
     chat.append([user("a"), CALL, RESULT, said("b"), user("c"), said("d")])
     chat.forget(before=before)
-    assert problems(chat.messages()) == []
+    assert list_problems(chat.messages()) == []
 
 
 def test_a_forget_that_stopped_half_way_is_a_forget_to_be_repeated(store, chat):

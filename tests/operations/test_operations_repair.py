@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from api_rules import problems
+from api_rules import list_problems
 from chathistory_memory import MemoryStore
 from faulty_stores import CALL, RESULT, THOUGHT, bodies, chat_on, numbered, reply, said, texts, user
 from made_entries import make_entry
@@ -89,7 +89,7 @@ def test_any_records_may_be_damaged(chat, hurt, positions):
     while left and int(left[0]) % 2:
         left.pop(0)  # a conversation begins with the user
     assert texts(chat.messages()) == left
-    assert problems(chat.messages()) == []
+    assert list_problems(chat.messages()) == []
     assert chat.repair() == ()
 
 
@@ -98,7 +98,7 @@ def test_half_of_a_tool_round_is_completed(chat, hurt):
     hurt(2)
     assert len(chat.repair(dry_run=False)) == 2
     assert [block["type"] for block in chat.messages()[-1]["content"]] == ["tool_result"]
-    assert problems(chat.messages()) == []
+    assert list_problems(chat.messages()) == []
 
 
 def test_thinking_behind_damage_is_not_sent(chat, hurt):
@@ -308,7 +308,7 @@ def check_mended(store, chat, lost):
     fresh = reopened(store, chat)
     assert fresh.repair() == ()
     messages = fresh.messages()
-    assert problems(messages) == []
+    assert list_problems(messages) == []
     newest = fresh.last_entries(10_000)
     assert len(newest) == fresh.state().totals.messages
     assert not lost.intersection(entry.position for entry in newest)
@@ -398,7 +398,7 @@ def test_stretches_tell_the_same_as_the_whole(seed, monkeypatch):
                 )
             )
             assert chat.repair() == ()
-            assert problems(chat.messages()) == []
+            assert list_problems(chat.messages()) == []
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 

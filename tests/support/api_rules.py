@@ -11,35 +11,40 @@ from chathistory.testing.fake_api.models import Models
 from chathistory.testing.fake_api.request import MESSAGES, ApiRequest, FakeSettings
 from chathistory.testing.fake_api.request_rules import SHAPE_RULES
 
-__all__ = ["complete", "problems", "refused_by_standin"]
+__all__ = ["is_complete", "list_fake_api_refusals", "list_problems"]
 
 Message = dict[str, Any]
 
 
-def _blocks(message: Message) -> list[dict[str, Any]]:
+def _blocks_of(message: Message) -> list[dict[str, Any]]:
     content = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _turns(messages: list[Message]) -> list[tuple[str, list[dict[str, Any]]]]:
+def _merge_turns(messages: list[Message]) -> list[tuple[str, list[dict[str, Any]]]]:
     grouped = itertools.groupby(messages, key=lambda message: message["role"])
-    return [(role, [block for message in run for block in _blocks(message)]) for role, run in grouped]
+    return [(role, [block for message in run for block in _blocks_of(message)]) for role, run in grouped]
 
 
-def problems(messages: list[Message]) -> list[str]:
+def list_problems(messages: list[Message]) -> list[str]:
     """Return what the API would refuse in these messages; [] if it would accept them, or the list is empty."""
     if not messages:
         return []
-    return [*_shape(messages), *_pairs(messages), *_systems(messages), *_server(messages)]
+    return [
+        *_check_shape(messages),
+        *_check_tool_pairs(messages),
+        *_check_system_messages(messages),
+        *_check_server_tools(messages),
+    ]
 
 
-def _shape(messages: list[Message]) -> Iterator[str]:
+def _check_shape(messages: list[Message]) -> Iterator[str]:
     if messages[0]["role"] != "user":
         yield "the first message is not the user's"
     for number, message in enumerate(messages):
         if not message["content"]:
             yield f"{number}: empty content"
-        for block in _blocks(message):
+        for block in _blocks_of(message):
             inner = block["content"] if isinstance(block.get("content"), list) else []
             for each in (block, *inner):
                 if each["type"] == "text" and not each["text"].strip():
@@ -50,8 +55,8 @@ def _shape(messages: list[Message]) -> Iterator[str]:
                 yield f"{number}: a document of the assistant"
 
 
-def _pairs(messages: list[Message]) -> Iterator[str]:
-    turns = [("none", []), *_turns(messages), ("none", [])]
+def _check_tool_pairs(messages: list[Message]) -> Iterator[str]:
+    turns = [("none", []), *_merge_turns(messages), ("none", [])]
     for (role, blocks), (following, answers) in itertools.pairwise(turns):
         calls = [block["id"] for block in blocks if block["type"] == "tool_use"] if role == "assistant" else []
         results = [block["tool_use_id"] for block in answers if block["type"] == "tool_result"]
@@ -60,8 +65,8 @@ def _pairs(messages: list[Message]) -> Iterator[str]:
             yield f"calls {calls} of {role} are answered by {results} of {following}, which begins {leading}"
 
 
-def _systems(messages: list[Message]) -> Iterator[str]:
-    turns = _turns(messages)
+def _check_system_messages(messages: list[Message]) -> Iterator[str]:
+    turns = _merge_turns(messages)
     for number, (role, _) in enumerate(turns):
         if role != "system":
             continue
@@ -72,11 +77,11 @@ def _systems(messages: list[Message]) -> Iterator[str]:
             yield f"a system message between {before} and {after}"
 
 
-def _server(messages: list[Message]) -> Iterator[str]:
+def _check_server_tools(messages: list[Message]) -> Iterator[str]:
     """Yield results of server tools without a call before them, and calls without a result in closed turns."""
     open_calls: set[str] = set()
     called: set[str] = set()
-    for role, blocks in _turns(messages):
+    for role, blocks in _merge_turns(messages):
         if role == "user" and any(block["type"] != "tool_result" for block in blocks):
             if open_calls:
                 yield f"server calls {open_calls} have no result"
@@ -91,20 +96,20 @@ def _server(messages: list[Message]) -> Iterator[str]:
                 open_calls.discard(block["tool_use_id"])
 
 
-def complete(messages: list[Message]) -> bool:
+def is_complete(messages: list[Message]) -> bool:
     """Whether the last turn is the assistant's, has content, and has no call without a result."""
     if not messages or messages[-1]["role"] != "assistant":
         return False
     turn = list(itertools.takewhile(lambda message: message["role"] == "assistant", reversed(messages)))
-    blocks = [block for message in turn for block in _blocks(message)]
+    blocks = [block for message in turn for block in _blocks_of(message)]
     results = {block.get("tool_use_id") for block in blocks}
     waiting = [
         b for b in blocks if b["type"] == "tool_use" or (b["type"] == "server_tool_use" and b["id"] not in results)
     ]
-    return not waiting and any(b["type"] != "text" or b["text"].strip() for b in _blocks(messages[-1]))
+    return not waiting and any(b["type"] != "text" or b["text"].strip() for b in _blocks_of(messages[-1]))
 
 
-def refused_by_standin(messages: list[Message]) -> list[str]:
+def list_fake_api_refusals(messages: list[Message]) -> list[str]:
     """Return the names of the fake API's rules that the messages break, except those on the end of a request."""
     setting = FakeSettings(Models.of(()), strict_first_role=True, thinking=None)
     body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": messages}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from api_rules import complete, problems, refused_by_standin
+from api_rules import is_complete, list_fake_api_refusals, list_problems
 from faulty_stores import chat_on, said, user
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -125,7 +125,7 @@ def test_whatever_is_stored_can_be_sent_and_each_request_extends_the_one_before(
                 begun = []
             lines = store.read(chat.log.key)
             made = chat.view()
-            assert problems(made.messages) == []
+            assert list_problems(made.messages) == []
             json.dumps(made.messages, ensure_ascii=False).encode()
             assert made.messages[: len(begun)] == begun
             assert chat.view() == made
@@ -140,8 +140,8 @@ def test_whatever_is_stored_can_be_sent_and_each_request_extends_the_one_before(
                 last
                 and whole
                 and made.report.kept[-1:] == (last[0].position,)
-                and complete([last[0].message])
-                and complete(made.messages)
+                and is_complete([last[0].message])
+                and is_complete(made.messages)
             ):
                 begun = chat.messages()
 
@@ -154,7 +154,7 @@ def test_the_stand_in_takes_every_view(steps):
         for step in steps:
             script.play(step)
         sent = script.chat.messages()
-        assert not sent or refused_by_standin(sent) == []
+        assert not sent or list_fake_api_refusals(sent) == []
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -6,7 +6,7 @@ import copy
 import json
 
 import pytest
-from api_rules import complete, problems, refused_by_standin
+from api_rules import is_complete, list_fake_api_refusals, list_problems
 from faulty_stores import chat_on, said, user
 from made_entries import make_entry
 from view_cases import DOCUMENT, HI, HO, RULES, THOUGHT, A, S, U, call, found, result, search, text
@@ -34,9 +34,10 @@ def entries_of(messages):
 def test_rule(name):
     stored, sent, kept, repaired = RULES[name]
     made = build_view(entries_of(stored))
-    assert problems(made.messages) == []
+    assert list_problems(made.messages) == []
     if made.messages and name not in ("mixed turn", "text None of the SDK", "before a fallback"):
-        assert [rule for rule in refused_by_standin(made.messages) if "field" not in rule and "block" not in rule] == []
+        refusals = list_fake_api_refusals(made.messages)
+        assert [rule for rule in refusals if "field" not in rule and "block" not in rule] == []
     if sent is None:
         return
     assert made.messages == sent
@@ -126,11 +127,11 @@ def test_the_two_judges_see_what_is_wrong():
         [HI, A(DOCUMENT)],
     ]
     for messages in wrong:
-        assert problems(messages) != []
+        assert list_problems(messages) != []
         if messages != [HI, A()]:
-            assert refused_by_standin(messages) != []
+            assert list_fake_api_refusals(messages) != []
     for messages in ([HI], [HI, HO, HI], [HI, A(call("a")), U(result("a"), text())], [HI, S, HO]):
-        assert problems(messages) == []
-        assert refused_by_standin(messages) == []
-    assert problems([HI, A(search("s")), HI]) != []
-    assert not complete([HI, A(call("a"))])
+        assert list_problems(messages) == []
+        assert list_fake_api_refusals(messages) == []
+    assert list_problems([HI, A(search("s")), HI]) != []
+    assert not is_complete([HI, A(call("a"))])
