@@ -1,4 +1,4 @@
-"""The commands together, and what becomes of what they raise: an exit code, and a line or two on standard error."""
+"""The group of commands. It turns what they raise into an exit code and a line or two on standard error."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ __all__ = ["group", "run"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="chathistory", message="%(prog)s %(version)s")
 def group() -> None:
-    r"""Conversations with Claude: saved, listed, shown, and continued at any time.
+    r"""Save conversations with Claude; list, show and continue them at any time.
 
     \b
     Examples:
-      chathistory chat                  talk with Claude (needs ANTHROPIC_API_KEY)
+      chathistory chat                  chat with Claude (needs ANTHROPIC_API_KEY)
       chathistory chat --fake           try it without a key
-      chathistory chat --continue       continue the latest one
+      chathistory chat --continue       continue the latest conversation
       chathistory list                  list conversations
 
-    Conversations are kept in a folder of your own, or wherever --store, CHATHISTORY_STORE or a
-    chathistory.toml says; `chathistory config` shows it.
+    Conversations are stored in your user data folder, unless --store, CHATHISTORY_STORE or a
+    chathistory.toml names another store. `chathistory config` shows which one is in use.
     """
 
 
@@ -54,14 +54,17 @@ for command in (
     *(delete, prune, sweep, doctor, backends, config, certify),
 ):
     group.add_command(command)
-for command in (group, *group.commands.values()):  # click's mark for "do not wrap" is a character, not its escape
+for command in (
+    group,
+    *group.commands.values(),
+):  # click's marker for "do not wrap" is a control character, not its escape sequence
     command.help = (command.help or "").replace("\\b\n", "\b\n")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: one of `ExitCode`."""
     state = RunState()
-    # streams may be closed; and the output takes all text: "?" for what it cannot show
+    # streams may be closed; and the output must accept all text, with "?" for characters that it cannot encode
     sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for the life of the process
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or sys.stdout
@@ -82,17 +85,17 @@ def run(arguments: Sequence[str]) -> int:
         ]  # what is saved; click puts an error of its own around a Ctrl-C
         click.echo("\n".join(["stopped", *notes]), err=True)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # keep the interpreter from flushing what nobody reads, and failing once more at its exit
+    except BrokenPipeError:  # nobody reads the output: the interpreter would flush it at exit and fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
-    except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence and not a traceback
+    except Exception as error:  # noqa: BLE001 - users get a sentence for every error, not a traceback
         print_error(error, debug=state.debug)
         return ExitCode.FAILED
     return int(code or ExitCode.OK)
 
 
 def _print_warning(print_other: Any, message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Print a warning of the engine in a line, whatever the interpreter does with warnings."""
+    """Print a warning of the engine as one line, whatever the interpreter's warning filters are."""
     if issubclass(category, SetupChangedWarning):
         click.echo(escape_controls(f"Note: {message}."), err=True)
     else:

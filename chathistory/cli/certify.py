@@ -1,4 +1,4 @@
-"""`chathistory certify`: whether a backend keeps the contract, guarantee by guarantee."""
+"""`chathistory certify`: test whether a backend keeps the contract, guarantee by guarantee."""
 
 from __future__ import annotations
 
@@ -19,24 +19,31 @@ __all__ = ["certify"]
 
 @click.command()
 @click.argument("url")
-@click.option("--unreachable", metavar="URL", help="A store of the same kind whose server or disk cannot be reached.")
-@click.option("--hooks", "hooks_name", metavar="MODULE:NAME", help="A CertifyHooks: what only its author can do to it.")
-@click.option("--exclusive", is_flag=True, help="The place is empty and nobody else's: scopes go by their plain names.")
+@click.option(
+    "--unreachable", metavar="URL", help="URL of a store of the same kind with a server or disk that cannot be reached."
+)
+@click.option(
+    "--hooks",
+    "hooks_name",
+    metavar="MODULE:NAME",
+    help="A CertifyHooks object: functions that only the author can write, such as a crash.",
+)
+@click.option("--exclusive", is_flag=True, help="The storage is empty and nobody else uses it: scopes get plain names.")
 @click.option(
     "--only",
     type=click.IntRange(1, 14),
     multiple=True,
     metavar="N",
-    help="Only this guarantee (14: the listing); repeatable. The report is no certificate then.",
+    help="Test only guarantee N (14: the listing); repeatable. The report is then no certificate.",
 )
-@click.option("--complete", is_flag=True, help="What a hook or an option could have tested, and was not, is a failure.")
+@click.option("--complete", is_flag=True, help="Fail if a test was skipped because a hook or an option is missing.")
 @OPTIONS["json"]
 @OPTIONS["debug"]
 def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, **options: Any) -> int:
-    r"""See whether a store keeps the contract of a backend.
+    r"""Test whether a store keeps the storage contract.
 
-    The report says it of each guarantee. Works on conversations of its own, under fresh names, and removes them again.
-    Needs pytest. Exits with 1 if a guarantee is not kept.
+    The report has a line for each guarantee. The tests work on conversations of their own with new names, and remove
+    them at the end. It needs pytest. The exit code is 1 if a guarantee is not kept.
 
     \b
     Examples:
@@ -44,13 +51,13 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
       chathistory certify template:./trial.db --unreachable template:/nowhere/trial.db
       chathistory certify myscheme://localhost --hooks my_package.certify:hooks --complete
     """
-    from chathistory.testing.certify.author_hooks import CertifyHooks  # only this command needs them
+    from chathistory.testing.certify.author_hooks import CertifyHooks  # only this command needs it
     from chathistory.testing.certify.run_suite import certify as run
 
     hooks = None
     if hooks_name is not None:
         module, _, attribute = hooks_name.partition(":")
-        sys.path.insert(0, "")  # a module in the folder where one stands, as for `python -m`
+        sys.path.insert(0, "")  # finds a module in the working directory, as `python -m` does
         try:
             hooks = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
@@ -61,7 +68,7 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
     certificate = run(url, hooks=hooks, progress=progress, **options)
     lines = [to_json_line(certificate.to_dict())] if as_json else list(map(escape_controls, certificate.lines()))
     if complete and not certificate.is_complete and not as_json:
-        lines.append("NOT complete: something could have been tested, and was not")
+        lines.append("NOT complete: tests were skipped because a hook or an option is missing")
     click.echo("\n".join(lines))
     return ExitCode.OK if certificate.all_passed and (certificate.is_complete or not complete) else ExitCode.FAILED
 

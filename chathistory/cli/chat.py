@@ -1,4 +1,4 @@
-"""`chathistory chat`: which conversation, one message, or a prompt for many."""
+"""`chathistory chat`: choose a conversation, then send one message or prompt for many."""
 
 from __future__ import annotations
 
@@ -23,40 +23,42 @@ from chathistory.log.lease import lease_end
 
 __all__ = ["chat"]
 
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without characters that look alike
 _NEXT_STEPS = {
-    "turn": "say something else with: {chat}",
-    "earlier": "leave that out with: {leave_out}; then send it again with: {chat} --retry",
-    "size": "make it shorter with: {trim}; then send it again with: {chat} --retry",
-    None: "send it again with: {chat} --retry",
+    "turn": "send a different message with: {chat}",
+    "earlier": "leave that out with: {leave_out}; then send the message again with: {chat} --retry",
+    "size": "make the conversation shorter with: {trim}; then send the message again with: {chat} --retry",
+    None: "send the message again with: {chat} --retry",
 }
-"""What to do after an error, by the kind of the refusal, if the API refused something."""
+"""What to do after an error, by `Refusal.kind`; None: the API refused nothing."""
 
-_REDRAWN = 6
-_LATELY = 4  # entries among which the last message is: a reply that broke off may follow it
+_SHOWN_AT_START = 6
+_NEWEST = 4  # the last message is among so many of the newest entries: an interrupted reply may follow it
 _COMMAND = re.compile(r"/[a-z]+")
 _HELP = """\
 /retry     send the last message again, if it has no reply
-/abandon   give up a reply that another process still waits for
-/quit      end (so do Ctrl-D, and Ctrl-C here); Ctrl-C during a reply stops that reply only
-Anything else is sent. What you paste is one message, however many lines it has."""
-_UNANSWERED = "no reply to the last message yet: /retry sends it again, or say something new"
+/abandon   give up a reply that another process is waiting for
+/quit      quit (Ctrl-D, or Ctrl-C here, do the same); Ctrl-C during a reply stops only that reply
+Anything else is sent to Claude. Pasted text is one message, however many lines it has."""
+_UNANSWERED = "the last message has no reply yet: /retry sends it again, or type a new message"
 
 
 @click.command()
 @click.argument("message", required=False)
 @click.option("-c", "--conversation", "name", metavar="ID", help="Continue this conversation, or create it.")
-@click.option("--continue", "latest", is_flag=True, help="Continue the latest conversation.")
+@click.option("--continue", "latest", is_flag=True, help="Continue the conversation with the newest activity.")
 @click.option(
     "--model",
     metavar="MODEL",
-    help="Which model. [env var: CHATHISTORY_MODEL; default: as configured, or that of the conversation so far, or "
+    help="Model to ask. [env var: CHATHISTORY_MODEL; default: as configured, or the conversation's last model, or "
     f"{MODEL}]",
 )
-@click.option("--system", metavar="TEXT", help='The system prompt. [default: the stored one; "" removes it]')
-@click.option("--fake", is_flag=True, help="Replies without a model, to try it: needs no key.")
+@click.option(
+    "--system", metavar="TEXT", help='System prompt; "" removes it. [default: as configured, or the stored one]'
+)
+@click.option("--fake", is_flag=True, help="Reply without a model, to try it out; needs no API key.")
 @click.option("--retry", is_flag=True, help="Send the last message again, if it has no reply.")
-@click.option("--abandon", is_flag=True, help="First give up a reply that another process still waits for.")
+@click.option("--abandon", is_flag=True, help="First give up a reply that another process is waiting for.")
 @shared_options()
 def chat(
     message: str | None,
@@ -70,10 +72,10 @@ def chat(
     retry: bool,
     abandon: bool,
 ) -> None:
-    r"""Talk with Claude; everything is saved as you go.
+    r"""Chat with Claude; every message and reply is saved.
 
-    On a terminal there is a prompt: type, read, /help. With a MESSAGE as argument or on standard input, only the reply
-    is printed. A reply takes the conversation so far into account.
+    On a terminal it opens a prompt; /help there lists the commands. With MESSAGE as an argument or on standard input,
+    it prints only the reply. Claude gets the conversation so far with each message.
 
     \b
     Examples:
@@ -83,17 +85,17 @@ def chat(
       chathistory chat -c thesis < chapter.txt
     """
     if name is not None and latest:
-        raise click.UsageError("--conversation and --continue exclude each other.")
+        raise click.UsageError("--conversation and --continue cannot be given together; leave one of them out.")
     if (retry or abandon) and name is None and not latest:
         raise click.UsageError("--retry and --abandon need --conversation ID or --continue.")
     if retry and message is not None:
-        raise click.UsageError("--retry sends the message that is stored; leave MESSAGE out.")
+        raise click.UsageError("--retry sends the stored message again; leave MESSAGE out.")
     responder = make_responder(target.settings, model, fake=fake)
     interactive = message is None and not retry and sys.stdin.isatty() and sys.stdout.isatty()
     text = None if interactive or retry else _read_message(message)
     source = target.settings.sources["store"]
-    if source.found:  # a file says so that nobody named: it may not be the user's own
-        click.echo(escape_controls(f"conversations are kept in {target}, as {source} says"), err=True)
+    if source.found:  # nobody named this file: it may have come with a repository of somebody else
+        click.echo(escape_controls(f"conversations are stored in {target}, as set by {source}"), err=True)
     with responder.client, target.open() as history:
         conversation = _choose_conversation(history, target, name, latest=latest, fake=fake)
         system = target.settings.system if system is None else system
@@ -101,9 +103,9 @@ def chat(
         if abandon:
             engine.abandon(conversation.id)
         if fake:
-            click.echo("The replies are those of a fake without a model, not Claude's.", err=True)
+            click.echo("The replies come from a fake without a model, not from Claude.", err=True)
         if interactive:
-            click.echo("/help shows what you can type, Ctrl-D ends.", err=True)
+            click.echo("/help lists the commands, Ctrl-D quits.", err=True)
             debug = click.get_current_context().ensure_object(RunState).debug
             Prompt(engine, conversation, name=responder.name, debug=debug).run()
         else:
@@ -111,27 +113,27 @@ def chat(
 
 
 def _read_message(message: str | None) -> str:
-    """Return what to say: the argument, or all of standard input. Raises `click.UsageError` if that is nothing."""
+    """Return the message: the argument, or all of standard input. Raises `click.UsageError` if it is empty."""
     if message is None:
         if sys.stdin.isatty():
             click.echo("Type your message and end it with Ctrl-D.", err=True)
         try:
             message = str(sys.stdin.buffer.read(), "utf-8-sig").rstrip("\r\n")
         except UnicodeDecodeError:
-            raise click.UsageError("standard input is not text in UTF-8.") from None
+            raise click.UsageError("standard input must be text in UTF-8.") from None
     if not message.strip():
-        raise click.UsageError("there is no message: give one as argument or on standard input.")
+        raise click.UsageError("there is no message: give MESSAGE as an argument or on standard input.")
     return message
 
 
 def _choose_conversation(
     history: History, target: CommandTarget, name: str | None, *, latest: bool, fake: bool
 ) -> Conversation:
-    """Return the conversation to continue, and say on standard error which one it is if that is not obvious."""
+    """Return the conversation to continue; name it on standard error if the user did not."""
     if latest:
         page = history.list(limit=1)
         if page.damaged:
-            words = f"{len(page.damaged)} passed over: damaged; examine them with: {target.format_command('doctor')}"
+            words = f"skipped {len(page.damaged)} damaged; examine them with: {target.format_command('doctor')}"
             click.echo(words, err=True)
         if not page.items:
             hint = f"create one with: {target.format_command('chat')}"
@@ -152,7 +154,7 @@ def _choose_conversation(
 def _print_reply(
     engine: ChatEngine, conversation: Conversation, responder: Responder, text: str | None, target: CommandTarget
 ) -> None:
-    """Print one reply, and nothing else, to standard output; text None: to the message that is stored."""
+    """Print one reply, and nothing else, to standard output; text None: reply to the stored message."""
     write = make_writer()
     on_screen = sys.stdout.isatty()
     id = conversation.id
@@ -160,7 +162,7 @@ def _print_reply(
         stream = engine.stream_resumed(id) if text is None else engine.stream(id, text)
         reply = play_turn(stream, lambda piece: write(escape_controls(piece) if on_screen else piece))
     except BaseException as error:
-        if any("saved" in note for note in getattr(error, "__notes__", ())):  # the message is, and has no reply
+        if any("saved" in note for note in getattr(error, "__notes__", ())):  # the message is saved and has no reply
             words = _NEXT_STEPS.get(getattr(getattr(error, "refusal", None), "kind", None), _NEXT_STEPS[None])
             chat = target.format_command(
                 "chat", "--conversation", id, *(["--fake"] if responder.name == FAKE_MODEL else [])
@@ -174,7 +176,14 @@ def _print_reply(
 
 
 class Prompt:
-    """A prompt on the terminal for one conversation. name: who replies; debug: show tracebacks."""
+    """A prompt on the terminal for one conversation.
+
+    Args:
+        engine: The engine that sends the messages.
+        conversation: The conversation.
+        name: The name before each reply: "claude" or "fake".
+        debug: Whether to print the traceback of an error.
+    """
 
     def __init__(self, engine: ChatEngine, conversation: Conversation, *, name: str, debug: bool) -> None:
         self._engine = engine
@@ -184,10 +193,10 @@ class Prompt:
         self._console = make_console()
 
     def run(self) -> None:
-        """Print the last turns, then prompt and reply until the user ends it."""
+        """Print the newest messages, then prompt for messages and print replies until the user quits."""
         self._print_last_entries()
-        with suppress(ImportError):  # not on every system
-            import readline  # lets `input` edit lines, remember them, and take what is pasted as one message
+        with suppress(ImportError):  # not available on every system
+            import readline  # gives `input` line editing and a history, and makes pasted text one message
 
             readline.parse_and_bind("set enable-bracketed-paste on")
         while True:
@@ -208,7 +217,7 @@ class Prompt:
                     self._print_note(_UNANSWERED)
 
     def _handle_input(self, typed: str) -> None:
-        """Do what is typed: a command, or a message to send."""
+        """Run the command that was typed, or send the message."""
         id = self._conversation.id
         if typed == "/help":
             self._print_note(_HELP)
@@ -216,7 +225,9 @@ class Prompt:
             self._print_reply(self._engine.stream_resumed(id))
         elif typed == "/abandon":
             was_open = self._engine.abandon(id)
-            self._print_note(_UNANSWERED if was_open else "no other process waits for a reply here")
+            self._print_note(
+                _UNANSWERED if was_open else "no other process is waiting for a reply in this conversation"
+            )
         elif _COMMAND.fullmatch(typed):
             self._print_note(f"unknown command {typed}; /help lists the commands")
         elif typed:
@@ -231,8 +242,12 @@ class Prompt:
             self._console.print()
             last = next(self._conversation.entries(-1), None)
             is_saved = last is not None and last.kind == "reply_interrupted"
-            what = "what came is saved, but not sent again" if is_saved else "nothing had come yet"
-            self._print_note(f"stopped; {what}. /retry sends your message again, or say something new")
+            what = (
+                "the partial reply is saved, but never sent to Claude"
+                if is_saved
+                else "no part of the reply had arrived"
+            )
+            self._print_note(f"stopped; {what}. /retry sends your message again, or type a new one")
         except BaseException:
             self._console.print()
             raise
@@ -242,7 +257,7 @@ class Prompt:
                 self._print_note(STOP_REASONS[reply.stop_reason])
 
     def _print_last_entries(self) -> None:
-        entries = load_spoken(self._conversation, _REDRAWN)
+        entries = load_spoken(self._conversation, _SHOWN_AT_START)
         for entry in entries:
             self._print_name(entry.speaker)
             self._console.out(entry.text, highlight=False)
@@ -250,17 +265,17 @@ class Prompt:
                 self._print_note(f"[{entry.mark}]")
         state = self._conversation.state()
         if state and state.engine.open_turn and lease_end(state.engine.open_turn):
-            asked = next((entry.time for entry in reversed(entries) if entry.kind == "message"), "before")
-            self._print_note(f"another process waits for a reply since {asked}; /abandon gives that reply up")
+            since = next((entry.time for entry in reversed(entries) if entry.kind == "message"), "before")
+            self._print_note(f"another process is waiting for a reply since {since}; /abandon gives that reply up")
         elif self._can_retry():
             self._print_note(_UNANSWERED)
 
     def _can_retry(self) -> bool:
-        """Whether the last message can be sent again: it has no reply, and the API did not refuse it."""
+        """Return True if the last message can be sent again: it has no reply, and the API did not refuse it."""
         last = self._conversation.last_messages(1)
         if not last or last[-1]["role"] != "user":
             return False
-        kinds = [entry.kind for entry in load_spoken(self._conversation, _LATELY)]
+        kinds = [entry.kind for entry in load_spoken(self._conversation, _NEWEST)]
         said = [kind for kind in kinds if kind in ("message", "turn_refused")]
         return not said or said[-1] == "message"
 

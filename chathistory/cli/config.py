@@ -1,4 +1,4 @@
-"""`chathistory config`: which settings are in force, and where each came from. Nothing secret is shown."""
+"""`chathistory config`: the settings in force and the source of each. It shows no secrets."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _TESTS = "CHATHISTORY_TEST_"
 @click.command()
 @shared_options("json")
 def config(*, target: CommandTarget, as_json: bool) -> None:
-    r"""Show which settings are in force, and where each came from.
+    r"""Show the settings in force, and where each came from.
 
-    When it does not go to a terminal, one line each: name, value, source, separated by tabs. Passwords, texts of store
-    options and what else may be secret are shown as ***.
+    Passwords, texts of store options and other values that may be secret are shown as ***. If standard output is not a
+    terminal, it prints one line per setting with fields separated by tabs: name, value, source.
 
     \b
     Examples:
@@ -43,7 +43,7 @@ def config(*, target: CommandTarget, as_json: bool) -> None:
     try:
         store = str(find_store(settings))
         options.update(check_url(settings).options)
-    finally:  # a mistake is easier to find beside the rest
+    finally:  # an error is easier to understand next to the other settings
         shown = list(_show_settings(settings, store, options))
         if as_json:
             for row in shown:
@@ -57,20 +57,26 @@ def config(*, target: CommandTarget, as_json: bool) -> None:
                 rows.append((row["name"], value, row["source"]))
             print_rows(("SETTING", "VALUE", "FROM"), rows, fold=True)
         files = ", ".join(map(str, settings.files))
-        files = files or f"none; looked for {NAME} here and above, and for {find_user_file()}"
+        files = files or f"none; looked for {NAME} in this folder and above, and for {find_user_file()}"
         click.echo(to_one_line(f"configuration files: {files}"), err=True)
         for name in sorted(os.environ):
             if name.startswith("CHATHISTORY_") and name not in VARIABLES and not name.startswith(_TESTS):
                 hint = suggest_name(name, VARIABLES)
-                click.echo(to_one_line(f"note: unknown variable {name} in the environment{hint}"), err=True)
+                click.echo(to_one_line(f"note: unknown environment variable {name}{hint}"), err=True)
 
 
 def _show_settings(settings: Settings, store: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield name, value and source of what is in force; options: as the backend reads them, nothing if it cannot."""
+    """Yield name, value and source of each setting in force.
+
+    Args:
+        settings: The settings.
+        store: The URL of the store, to be shown.
+        options: The options of the store as the backend reads them; empty if it cannot read them.
+    """
     sources = settings.sources
     values: dict[str, Any] = {"profile": settings.profile, "store": store}
     for key in settings.store.options if settings.store else ():
-        if key in options or OPTION + key in sources:  # else it may be half of a password with a "?" in it
+        if key in options or OPTION + key in sources:  # others may be half of a password with a "?" in it
             is_number = isinstance(options.get(key), bool | int | float)
             values[OPTION + key] = options[key] if is_number else _HIDDEN  # a text may be a password
     values |= {name: getattr(settings, name) for name in ("scope", "model", "system", "max_tokens")}

@@ -1,7 +1,8 @@
-"""`chathistory delete`, `prune` and `sweep`: what is removed for good.
+"""`chathistory delete`, `prune` and `sweep`: remove conversations permanently.
 
-`delete` removes what is named: ids, what matches all filters, or a whole scope. `prune` enforces limits, any of which
-is reason enough, and always keeps what is damaged: it is made to be run daily. One verb could not say both.
+`delete` removes what the user names: ids, all conversations that match every filter, or a whole scope. `prune` removes
+conversations that exceed any of its limits, and always keeps damaged ones, so it is safe to run daily. The two differ
+in too much to be one command.
 """
 
 from __future__ import annotations
@@ -40,7 +41,12 @@ _REASONS = {"age": "too old", "ttl": "not active", "count": "too many", "expired
 
 @click.command()
 @ids_argument
-@click.option("--all", "everything", is_flag=True, help="All of the scope that --scope names; expired and damaged too.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Delete the whole scope that --scope names, expired and damaged conversations too.",
+)
 @shared_options(*FILTERS, "dry_run", "yes", "json")
 def delete(
     ids: tuple[str, ...],
@@ -52,13 +58,16 @@ def delete(
     as_json: bool,
     **given: Any,
 ) -> int:
-    r"""Delete conversations for good.
+    r"""Delete conversations permanently.
 
-    Those with the given IDs, those that match all filters, or a whole scope. What was changed after it was shown, or
-    found by a filter, is kept. With --all, which is for somebody who asks to be forgotten, the whole storage is
-    searched once more in the end. If anything is left, or this account may not search it, standard error says so, and
-    the exit code is 3. When it does not go to a terminal, one line each: id, messages, records, time, separated by
-    tabs.
+    Give IDs, or filters (a conversation must match all of them), or --all for a whole scope. A conversation is kept if
+    somebody changed it after it was shown or found by a filter.
+
+    --all is for users who ask to be forgotten: it searches the whole storage again at the end. If anything is left, or
+    this account may not search the storage, standard error says so and the exit code is 3.
+
+    If standard output is not a terminal, it prints one line per conversation with fields separated by tabs: id,
+    messages, records, time.
 
     \b
     Examples:
@@ -68,7 +77,7 @@ def delete(
     """
     filters = select_filters(given)
     if (bool(ids), bool(filters), everything).count(True) != 1:
-        raise click.UsageError("say what to delete: IDs, filters such as --tag, or --scope NAME --all.")
+        raise click.UsageError("give one of these to delete: IDs, filters such as --tag, or --scope NAME --all.")
     if everything and "--scope" not in target.flags[::2]:
         raise click.UsageError("--all deletes a whole scope: name it with --scope.")
     _check_can_ask(yes=yes or dry_run)
@@ -82,7 +91,7 @@ def delete(
             rows = [row for id in versions if (row := history.delete(id, dry_run=True))]
             name = ids[0] if len(ids) == 1 else format_count(len(rows), "conversation")
             _confirm_removal(f"Delete {name} ({_count_messages(rows)})", [] if ids or as_json else rows)
-        if ids and yes:  # who names it and is not asked means it, whatever was written to it since
+        if ids and yes:  # named and not confirmed: delete it even if somebody wrote to it since
             versions = dict.fromkeys(versions)
         removed, kept = _delete_versions(history, versions, dry_run=dry_run)
     if as_json:
@@ -98,26 +107,37 @@ def delete(
 def _delete_versions(
     history: History, versions: Mapping[str, str | None], *, dry_run: bool
 ) -> tuple[list[DeletedConversation], dict[str, str]]:
-    """Delete conversations that still have these versions (None: any); return those, and why others were kept."""
+    """Delete conversations that still have these versions.
+
+    Args:
+        history: The history.
+        versions: The version of each conversation, by its id; None: any.
+        dry_run: Whether to only return what would be deleted.
+
+    Returns:
+        The deleted conversations, and by its id the reason why a conversation was kept.
+    """
     removed: list[DeletedConversation] = []
     kept: dict[str, str] = {}
     for id, version in versions.items():
         try:
             row = history.delete(id, expected=version, dry_run=dry_run)
         except Conflict:
-            kept[id] = "it was changed meanwhile"
+            kept[id] = "somebody changed it in the meantime"
             continue
         if row:
             removed.append(row)
         else:
-            kept[id] = "somebody else deleted it meanwhile"
+            kept[id] = "somebody else deleted it in the meantime"
     return removed, kept
 
 
 def _check_can_ask(*, yes: bool) -> None:
-    """Raise `click.UsageError` if somebody is to be asked, and there is no terminal to ask on."""
+    """Raise `click.UsageError` if the command must ask for confirmation and has no terminal."""
     if not (yes or sys.stdin.isatty()):
-        raise click.UsageError("there is no terminal to ask on; add --yes to delete without asking, or --dry-run.")
+        raise click.UsageError(
+            "there is no terminal to ask on; add --yes to delete without asking, or --dry-run to only show it."
+        )
 
 
 def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) -> int:
@@ -134,29 +154,43 @@ def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) 
     else:
         _report_removed(report.removed, is_shown=False, dry_run=dry_run)
         if report.leftovers:
-            click.echo(f"deleted as well: {format_count(report.leftovers, 'piece')} of no conversation", err=True)
+            click.echo(
+                f"also deleted: {format_count(report.leftovers, 'leftover piece')} that belonged to no conversation",
+                err=True,
+            )
         if report.not_reached:
-            click.echo(f"not reached, for the server keeps it itself: {', '.join(report.not_reached)}", err=True)
+            click.echo(f"not removed, because the server keeps copies there: {', '.join(report.not_reached)}", err=True)
         for each in report.left[:_SHOWN]:
-            click.echo(f"still there: {to_one_line(each)}", err=True)
+            click.echo(f"not deleted: {to_one_line(each)}", err=True)
         if report.left:
-            click.echo(f"still there, or new: {format_count(len(report.left), 'piece')}; delete again", err=True)
+            click.echo(
+                f"left, or new in the meantime: {format_count(len(report.left), 'piece')}; run the command again",
+                err=True,
+            )
         elif not report.complete and not dry_run:
-            click.echo("whether anything is left is unknown: this account may not search the whole storage", err=True)
+            click.echo("cannot tell whether anything is left: this account may not search the whole storage", err=True)
     return ExitCode.OK if report.complete else ExitCode.PARTLY
 
 
 @click.command()
-@click.option("--age", type=DURATION, metavar="DURATION", help="Remove what was created longer ago, such as 365d.")
-@click.option("--ttl", type=DURATION, metavar="DURATION", help="Remove what was not active for so long, such as 90d.")
-@click.option("--count", type=click.IntRange(min=0), metavar="N", help="Keep only the N with the newest activity.")
+@click.option(
+    "--age", type=DURATION, metavar="DURATION", help="Remove conversations created longer ago than this, such as 365d."
+)
+@click.option(
+    "--ttl", type=DURATION, metavar="DURATION", help="Remove conversations with no activity for this long, such as 90d."
+)
+@click.option(
+    "--count", type=click.IntRange(min=0), metavar="N", help="Keep only the N conversations with the newest activity."
+)
 @shared_options("dry_run", "yes", "full_scan", "json")
 def prune(*, dry_run: bool, yes: bool, target: CommandTarget, as_json: bool, **limits: Any) -> int:
-    r"""Remove conversations of a scope that are too old or too many.
+    r"""Remove conversations that are too old or too many.
 
-    What exceeds any of the limits is removed, and what has expired. What is damaged is kept, and named on standard
-    error. When it does not go to a terminal, one line each: id, messages, records, time, reason, separated by tabs. The
-    exit code is 3 if some may have been missed, or are damaged.
+    It removes the conversations of one scope that exceed any of the limits, and those that have expired. It keeps
+    damaged ones and names them on standard error. The exit code is 3 if some are damaged or may have been missed.
+
+    If standard output is not a terminal, it prints one line per conversation with fields separated by tabs: id,
+    messages, records, time, reason.
 
     \b
     Examples:
@@ -188,9 +222,9 @@ def prune(*, dry_run: bool, yes: bool, target: CommandTarget, as_json: bool, **l
 
 
 def _confirm_removal(what: str, shown: Sequence[DeletedConversation] = ()) -> None:
-    """Show what would go, and ask on standard error; ends the command if the answer is no."""
+    """Show what would be removed and ask on standard error; end the command if the answer is no."""
     _print_removed(shown)
-    click.confirm(escape_controls(f"{what} for good?"), abort=True, err=True)
+    click.confirm(escape_controls(f"{what} permanently?"), abort=True, err=True)
 
 
 def _print_removed(removed: Sequence[DeletedConversation]) -> None:
@@ -215,7 +249,7 @@ def _count_messages(rows: Sequence[DeletedConversation]) -> str:
 
 
 def _report_removed(rows: Sequence[DeletedConversation], *, is_shown: bool, dry_run: bool, more: str = "") -> None:
-    """Print what was removed, unless it has been shown, and how much it was."""
+    """Print the removed conversations, unless they have been shown already, and the totals."""
     if not is_shown:
         _print_removed(rows)
     verb = "would delete" if dry_run else "deleted"
@@ -226,10 +260,10 @@ def _report_removed(rows: Sequence[DeletedConversation], *, is_shown: bool, dry_
 @click.command()
 @shared_options("json")
 def sweep(*, target: CommandTarget, as_json: bool) -> None:
-    r"""Free the space of what has expired, of all scopes.
+    r"""Free the space of expired conversations, in all scopes.
 
-    What crashes left over goes as well. What has expired is absent without it, too. To be run daily where the backend
-    needs it: MongoDB and S3.
+    It also removes what crashes left over. Expired conversations are invisible even before it runs. Run it daily on
+    backends that need it: MongoDB and S3.
 
     \b
     Example:
@@ -239,7 +273,7 @@ def sweep(*, target: CommandTarget, as_json: bool) -> None:
         sweeping = history.store.get_sweeping()
         if sweeping is None:
             raise click.ClickException(
-                f"this kind of store needs no sweep ({target}); `prune` removes what has expired"
+                f"this kind of store needs no sweep ({target}); `chathistory prune` removes expired conversations"
             )
         swept = asdict(sweeping.sweep())
     if as_json:

@@ -1,4 +1,4 @@
-"""`chathistory doctor`: what cannot be read or sent as it is stored, or is refused by the API; and its repair."""
+"""`chathistory doctor`: find what cannot be read or sent, or is refused by the API, and repair it."""
 
 from __future__ import annotations
 
@@ -25,28 +25,35 @@ from chathistory.view.item import ADDED
 
 __all__ = ["doctor"]
 
-_MOST = 50  # places that the API refuses and that are left out of one conversation at most
+_MOST = 50  # refused places that are left out of one conversation, at most
 _COUNTS = {
     "sound": "sound",
     "repaired": "repaired",
     "repairable": "repairable (with --repair)",
-    "waiting": "waiting for tool results, and left alone",
+    "waiting": "waiting for tool results (not changed)",
     "not repaired": "not repaired",
 }
 _NEXT_STEPS = {
-    "lost": "nothing of it can be read here: restore a copy of it, or remove it with `chathistory delete`",
+    "lost": "nothing of it can be read: restore it from a copy, or remove it with `chathistory delete`",
     "unsupported": "update chathistory on this machine",
-    "changing": "run this again when nobody writes to it",
+    "changing": "run `chathistory doctor` again when nobody writes to it",
     "repairable": "the rest stays readable",
-    "waiting": "add the results, or name it to have errors stored in their place",
-    "restorable": "a new head is made of its records",
-    "sound": "nothing to do; export it with --salvage",
+    "waiting": "add the tool results, or give its ID and --repair to store errors in their place",
+    "restorable": "--repair makes a new head from its records",
+    "sound": "nothing to do; `chathistory export --salvage` writes what can be read",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What was found in a conversation, what became of it, and what prevented its repair."""
+    """A conversation that was examined.
+
+    Attributes:
+        diagnosis: What `check` found.
+        state: The state after the repair, if there was one: a key of `_COUNTS`.
+        findings: What is wrong, or was repaired.
+        error: Why it cannot be read or was not repaired; None: there is no such reason.
+    """
 
     diagnosis: Diagnosis
     state: str
@@ -60,11 +67,11 @@ class _Case:
         if self.state == "repaired":
             return "nothing more to do"
         if self.state == "not repaired" and self.diagnosis.state in ("repairable", "waiting", "restorable"):
-            return "try again later; --force repairs it even while a turn is open"
+            return "try again later, or add --force to repair it even while a turn is open"
         return _NEXT_STEPS[self.diagnosis.state]
 
     def list_rows(self) -> Iterator[tuple[str, ...]]:
-        """Yield the fields of a row for each finding, and of one for the error."""
+        """Yield a row of fields for each finding, and one for the error."""
         key = self.diagnosis.key
         name = (key.id, key.scope) if key else (self.diagnosis.where, "")
         state = "left out" if self.state == "sound" else self.state
@@ -74,7 +81,7 @@ class _Case:
             yield (*name, "", state, self.error, self.next_step)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it, for JSON."""
+        """Return it as a dict for JSON."""
         return {
             **key_to_json(self.diagnosis.key),
             "where": self.diagnosis.where,
@@ -88,23 +95,29 @@ class _Case:
 
 @click.command()
 @optional_id_argument
-@click.option("--repair", is_flag=True, help="Repair what can be repaired. Without this option nothing is changed.")
-@click.option("--force", is_flag=True, help="Repair a conversation even while a turn of it is open.")
-@click.option("--online", is_flag=True, help="Ask the API as well, by counting tokens: it is free, but needs a key.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired. Without it, nothing is changed.")
+@click.option("--force", is_flag=True, help="Repair conversations even while a turn is open.")
+@click.option(
+    "--online",
+    is_flag=True,
+    help="Also ask the API whether it accepts each conversation; counts tokens, free, needs a key.",
+)
 @shared_options("json", "all_scopes")
 def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: CommandTarget, as_json: bool) -> int:
-    r"""Find what is damaged or cannot be sent; with --repair, mend it.
+    r"""Find damaged or unsendable conversations, and repair them.
 
-    All conversations of the scope are examined, or one. They are found by a walk over the storage itself. A repair
-    removes no record that can be read: what cannot be read or sent is left out from then on, and a damaged head is made
-    anew from the records. With --repair, standard error names what will be left out before it is done. A conversation
-    that waits for tool results is left alone, unless it is named.
+    It examines one conversation, or all of the scope; it reads the storage itself, not an index. It changes nothing
+    without --repair. A repair removes no record that can be read: what cannot be read or sent is left out from then on,
+    and a damaged head is restored from the records. Standard error names what a repair leaves out before it is done. A
+    conversation that waits for tool results is changed only if you give its ID.
 
-    With --online the API is asked whether it takes the conversation; what it refuses (an image, an expired file,
+    With --online it asks the API whether it accepts each conversation. What the API refuses (an image, an expired file,
     thinking of another account) is left out as well.
 
-    When it does not go to a terminal, one line each: id, scope, position, state, what was found, the next step,
-    separated by tabs. The exit code is 0 if all is sound or repaired, and 1 if something is not.
+    Conversations with nothing to report are only counted, on standard error; --json prints nothing for them. If
+    standard output is not a terminal, it prints one line per finding with fields separated by tabs: id, scope,
+    position, state, finding, next step. The exit code is 0 if all conversations are sound or repaired, 1 if one is not,
+    and 3 if some may have been missed.
 
     \b
     Examples:
@@ -113,7 +126,7 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: C
       chathistory doctor thesis --online
     """
     if id is not None and target.all_scopes:
-        raise click.UsageError("an ID is of one scope; leave out --all-scopes, or the ID.")
+        raise click.UsageError("an ID is only valid in one scope; leave out --all-scopes or the ID.")
     scope = None if target.all_scopes else target.scope
     responder = make_responder(target.settings) if online else None
     counts: Counter[str] = Counter()
@@ -124,7 +137,7 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: C
         walk = ConversationWalk(history.store, scope, None if id is None else [id])
         for diagnosis in walk.iter_diagnoses():
             case = _examine_conversation(history, diagnosis, repair=repair, force=force, is_named=id is not None)
-            if responder and diagnosis.key and case.state in ("sound", "repaired"):  # else repair something else first
+            if responder and diagnosis.key and case.state in ("sound", "repaired"):  # first repair what is damaged
                 case = _ask_api(history, diagnosis.key, case, responder, repair=repair)
             counts[case.state] += 1
             notes += diagnosis.notes
@@ -150,7 +163,7 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: C
 def _examine_conversation(
     history: History, diagnosis: Diagnosis, *, repair: bool, force: bool, is_named: bool
 ) -> _Case:
-    """Return what was found, and repair what can be repaired if that is asked for."""
+    """Return what was found; with `repair`, repair what can be repaired."""
     findings = diagnosis.findings
     problem = None if diagnosis.problem is None else str(diagnosis.problem)
     if diagnosis.state == "sound":
@@ -162,7 +175,7 @@ def _examine_conversation(
     if not repair:
         return _Case(diagnosis, "repairable", findings, problem)
     for words in (*([problem] if problem else []), *(f"{_name_place(each)}: {each.what}" for each in findings)):
-        click.echo(to_one_line(f"{diagnosis.where}: {words}"), err=True)  # what will be left out, before it is done
+        click.echo(to_one_line(f"{diagnosis.where}: {words}"), err=True)  # what will be left out, before the repair
     sys.stderr.flush()
     try:
         done = repair_diagnosed(ConversationLog(history.store, diagnosis.key), diagnosis, force=force)
@@ -174,7 +187,7 @@ def _examine_conversation(
 
 
 def _ask_api(history: History, key: Key, case: _Case, responder: Responder, *, repair: bool) -> _Case:
-    """Return the case with what the API refuses; with `repair`, that is left out from then on."""
+    """Return the case with what the API refuses; with `repair`, leave that out from now on."""
     conversation = history.conversation(key.id, scope=key.scope)
     refused: list[ViewRepair] = []
     is_too_large = False
@@ -184,7 +197,7 @@ def _ask_api(history: History, key: Key, case: _Case, responder: Responder, *, r
             refusal = engine.check(key.id, scope=key.scope)
             if refusal is None:
                 break
-            is_too_large = refusal.kind == "size" or not refusal.locations  # the user must decide what to leave out
+            is_too_large = refusal.kind == "size" or not refusal.locations  # the user must choose what to leave out
             if is_too_large:
                 words = f"the API refuses it: {refusal.problem}; `chathistory trim` makes it shorter"
                 refused.append(ViewRepair(ADDED, words))

@@ -1,4 +1,4 @@
-"""`chathistory annotate`, `rename`, `fork`, `rewind` and `leave-out`: changes to one conversation."""
+"""`chathistory annotate`, `rename`, `fork`, `rewind` and `leave-out`: change one conversation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ __all__ = ["annotate", "fork", "leave_out", "rename", "rewind"]
 
 @click.command()
 @id_argument
-@click.option("--title", metavar="TEXT", help='The title; "" removes it.')
-@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Add this tag.")
-@click.option("--untag", "untags", metavar="TAG", multiple=True, help="Remove this tag.")
-@click.option("--meta", "pairs", type=PAIR, metavar="NAME=VALUE", multiple=True, help="Set this metadata.")
-@click.option("--unmeta", "names", metavar="NAME", multiple=True, help="Remove this metadata.")
+@click.option("--title", metavar="TEXT", help='Set the title; "" removes it.')
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Add this tag; repeatable.")
+@click.option("--untag", "untags", metavar="TAG", multiple=True, help="Remove this tag; repeatable.")
+@click.option(
+    "--meta",
+    "pairs",
+    type=PAIR,
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Set this metadata; VALUE is JSON or else text; repeatable.",
+)
+@click.option("--unmeta", "names", metavar="NAME", multiple=True, help="Remove this metadata; repeatable.")
 @shared_options("json")
 def annotate(
     id: str,
@@ -33,9 +40,9 @@ def annotate(
     target: CommandTarget,
     as_json: bool,
 ) -> None:
-    r"""Set title, tags and metadata of a conversation.
+    r"""Set the title, tags and metadata of a conversation.
 
-    Without options, only show them. VALUE is JSON, or else text.
+    Without options it only shows them.
 
     \b
     Examples:
@@ -70,9 +77,9 @@ def annotate(
 @click.argument("new_id")
 @shared_options("json")
 def rename(id: str, new_id: str, *, target: CommandTarget, as_json: bool) -> None:
-    r"""Give a conversation the name NEW_ID; all else stays as it is.
+    r"""Change the ID of a conversation to NEW_ID.
 
-    If it breaks off, the same conversation may exist under both names: repeat it.
+    Nothing else changes. If the command is interrupted, the conversation may exist under both IDs: run it again.
 
     \b
     Example:
@@ -90,14 +97,14 @@ def rename(id: str, new_id: str, *, target: CommandTarget, as_json: bool) -> Non
 @click.command()
 @id_argument
 @click.argument("new_id")
-@click.option("--at", type=int, metavar="POSITION", help="Only what comes before this position. [default: all]")
-@click.option("--into", metavar="SCOPE", help="The new conversation's scope. [default: the same]")
+@click.option("--at", type=int, metavar="POSITION", help="Copy only what comes before this position. [default: all]")
+@click.option("--into", metavar="SCOPE", help="Scope of the new conversation. [default: the same]")
 @shared_options("json")
 def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: CommandTarget, as_json: bool) -> None:
-    r"""Create a conversation from the first part of another.
+    r"""Copy a conversation, or its beginning, to NEW_ID.
 
-    The other stays as it is. `show` has the positions, each after a #. To say something else than #12, fork with --at
-    12.
+    The original stays as it is. `chathistory show` prints the position of each message after a #. To replace message
+    #12 with another one, fork with --at 12 and send the other one.
 
     \b
     Examples:
@@ -106,19 +113,21 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Comm
     """
     with target.open_conversation(id) as conversation:
         info = conversation.fork(new_id, at=at, scope=into or OWN_SCOPE).info()
-    if info is None:  # the store's time-to-live is that short
+    if info is None:  # it has expired already: the store's time-to-live is that short
         raise target.make_not_found_error(new_id)
     _report_change(info, f"forked {escape_controls(id)} into {escape_controls(new_id)}", as_json=as_json)
 
 
 @click.command()
 @id_argument
-@click.option("--to", type=int, metavar="POSITION", required=True, help="Messages from here on are taken back.")
+@click.option(
+    "--to", type=int, metavar="POSITION", required=True, help="Take back the messages at this position and after it."
+)
 @shared_options("json")
 def rewind(id: str, *, to: int, target: CommandTarget, as_json: bool) -> None:
-    r"""Take back the messages from a position on.
+    r"""Take back all messages from a position on.
 
-    They stay in the log, and are not sent again.
+    They stay in the log but are not sent again. `chathistory show` prints the position of each message after a #.
 
     \b
     Example:
@@ -131,17 +140,23 @@ def rewind(id: str, *, to: int, target: CommandTarget, as_json: bool) -> None:
 
 @click.command("leave-out")
 @id_argument
-@click.option("--record", type=int, metavar="POSITION", help="The message of which something is not sent again.")
-@click.option("--block", type=int, metavar="N", help="Its content block, counted from 0. [default: the whole message]")
-@click.option("--thinking", is_flag=True, help="All thinking so far.")
+@click.option(
+    "--record",
+    type=int,
+    metavar="POSITION",
+    help="Position of the message to leave out, or to leave a block of it out.",
+)
+@click.option("--block", type=int, metavar="N", help="Index of its content block, from 0. [default: the whole message]")
+@click.option("--thinking", is_flag=True, help="Leave out all thinking so far.")
 @shared_options("json")
 def leave_out(
     id: str, *, record: int | None, block: int | None, thinking: bool, target: CommandTarget, as_json: bool
 ) -> None:
-    r"""Continue without something that the API refuses.
+    r"""Stop sending something that the API refuses.
 
-    It stays in the log, and is not sent again. Without options, it is what the API refused when a message was sent
-    last: send that message again with `chat --retry`. `doctor --online` finds what it would refuse.
+    It stays in the log but is not sent again. Without options, it leaves out what the API refused at the last attempt;
+    then send the message again with `chathistory chat --retry`. `chathistory doctor --online` finds what the API would
+    refuse.
 
     \b
     Examples:

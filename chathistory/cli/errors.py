@@ -1,6 +1,6 @@
-"""Exit codes, and errors in a line or two: what went wrong, what is saved, what to do about it.
+"""Exit codes, and error messages of one or two lines: what went wrong, what is saved, what to do.
 
-Tracebacks only for `--debug`.
+Tracebacks are printed only with `--debug`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ class ExitCode(enum.IntEnum):
 
     OK = 0
     FAILED = 1
-    """It could not be done; or `doctor` found something that is not repaired."""
+    """The command failed; or `doctor` found something that is not repaired."""
     USAGE = 2
-    """The command line is wrong: an unknown option, a missing argument, no API key."""
+    """Usage error: an unknown option, a missing argument, no API key."""
     PARTLY = 3
-    """Done, but not with all conversations; standard error names the others."""
+    """Done for some conversations; standard error names the others."""
     INTERRUPTED = 130
     """Ctrl-C."""
 
 
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _LONGEST = 600
-_SDK_MODULES = frozenset({"anthropic", "httpx2", "httpx", "httpcore"})  # asked by name: importing it costs 0.8 s
+_SDK_MODULES = frozenset({"anthropic", "httpx2", "httpx", "httpcore"})  # by name: importing the SDK takes 0.8 s
 
 
 def print_error(error: BaseException, *, debug: bool = False) -> None:
@@ -50,24 +50,25 @@ def explain_error(error: BaseException) -> list[str]:
     words = str(error) or type(error).__name__
     match error:
         case TurnInProgress():
-            by = f" that process {error.pid} on {error.host!r} asked for" if error.pid is not None else ""
+            by = f"process {error.pid} on {error.host!r}" if error.pid is not None else "another process"
             until = f"{error.until.astimezone():%H:%M:%S}"
             words = (
-                f"conversation {error.key.id!r} still waits for a reply{by}; it is free at {until} at the latest, or "
-                "now with --abandon (at the prompt: /abandon)"
+                f"{by} is waiting for a reply in conversation {error.key.id!r}; wait until {until} at the latest, or "
+                "give that reply up with --abandon (at the prompt: /abandon)"
             )
         case CorruptRecord() if error.position is not None:
             words = f"{error}; `chathistory doctor` shows what can be repaired"
         case OrphanedReply():
             words = (
-                f"the reply came too late: somebody else continued {error.key.id!r}; it is saved, but not sent again"
+                f"the reply came too late: somebody else continued conversation {error.key.id!r}; it is saved, but "
+                "never sent to Claude"
             )
         case OSError() if error.filename and error.strerror:
             words = f"{error.filename!r}: {error.strerror}"
         case _ if _is_from_sdk(error):
             words = _explain_api_error(error)
         case _ if not is_known_error(error):
-            words = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
+            words = f"{type(error).__name__}: {error} (unexpected; --debug shows the traceback)"
     notes = [note.removeprefix("chathistory: ") for note in getattr(error, "__notes__", ()) if "`" not in note]
     return [to_one_line(_mask_keys(line), _LONGEST) for line in (f"Error: {words}", *notes)]
 
@@ -81,7 +82,7 @@ def _explain_api_error(error: Any) -> str:
 
 
 def is_known_error(error: BaseException) -> bool:
-    """Return whether this is an expected kind of error: of ours, of the SDK or of the operating system."""
+    """Return True for an expected kind of error: of this library, of the SDK or of the operating system."""
     return isinstance(error, ChatHistoryError | OSError) or _is_from_sdk(error)
 
 
@@ -91,18 +92,18 @@ def _is_from_sdk(error: BaseException) -> bool:
 
 _UNREACHABLE = {
     "APITimeoutError": "the API did not answer in time; try again",
-    "APIConnectionError": "the API cannot be reached ({}); look at your network, or ANTHROPIC_BASE_URL if you set it",
-    "APIStatusError": "the API broke off with an error: {}",
+    "APIConnectionError": "cannot reach the API ({}); check your network, and ANTHROPIC_BASE_URL if you set it",
+    "APIStatusError": "the API interrupted the reply with an error: {}",
     "AnthropicError": "{}",
     "CredentialsError": "{}",
 }
 
 _REFUSED = "the API refused the request ({}): {}"
 _STATUS = {
-    401: "the API does not accept the key ({}): {}; look at ANTHROPIC_API_KEY",
-    404: "not found by the API ({}): {}; is --model right?",
-    429: "too many requests for this key ({}): {}; wait a little and try again",
-    529: "the API is overloaded ({}): {}; wait a little and try again",
+    401: "the API does not accept the key ({}): {}; check ANTHROPIC_API_KEY",
+    404: "the API did not find it ({}): {}; check --model",
+    429: "too many requests for this key ({}): {}; wait a moment and try again",
+    529: "the API is overloaded ({}): {}; wait a moment and try again",
 }
 
 

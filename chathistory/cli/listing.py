@@ -1,4 +1,4 @@
-"""`chathistory list` and `backends`: what there is, as a table, as lines with tabs, or as JSON."""
+"""`chathistory list` and `backends`: print a table, lines with tabs, or JSON."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ from chathistory.storage.values import Damaged, Key, Page
 
 __all__ = ["backends", "list_", "read_listing"]
 
-_PAGE = 500  # conversations at once, when all are read
+_PAGE = 500  # conversations per call, when all are read
 
 
 @click.command("list")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="How many.")
-@click.option("--after", metavar="CURSOR", help="Continue where a list ended; it said with which cursor.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Number of conversations."
+)
+@click.option("--after", metavar="CURSOR", help="Continue after this cursor, which the previous list printed.")
 @shared_options(*FILTERS, "json")
 def list_(limit: int, after: str | None, *, target: CommandTarget, as_json: bool, **given: Any) -> None:
-    r"""List conversations, those with the newest activity first.
+    r"""List conversations, most recently active first.
 
-    All of the scope, or those that match all filters. When it does not go to a terminal, one line each: id, messages,
-    time, model, tags, title, separated by tabs. A damaged one has "damaged" in place of the messages, and the reason
-    in place of the title.
+    It lists the conversations of the scope that match all filters. If standard output is not a terminal, it prints one
+    line per conversation with fields separated by tabs: id, messages, time, model, tags, title. A damaged conversation
+    has "damaged" in the field of messages, and the reason in the field of the title.
 
-    A last turn without a reply is open (a process waits for it), interrupted or refused: a terminal shows that, and
-    with --open three more columns stand before the title: which of these, since when, and the process that opened it.
+    The last turn of a conversation can lack a reply: it is open (a process is waiting), interrupted or refused. A
+    terminal shows which. --open adds three columns before the title: which of these it is, since when, and the process
+    that opened the turn.
 
     \b
     Examples:
@@ -57,9 +60,9 @@ def list_(limit: int, after: str | None, *, target: CommandTarget, as_json: bool
             _print_listing(page, with_turn=given["unanswered"])
         if page.damaged:
             click.echo(f"{len(page.damaged)} damaged; examine them with: {target.format_command('doctor')}", err=True)
-        if storage_notes := history.store.get_storage_notes():  # what else is stored, as far as the store can tell
+        if storage_notes := history.store.get_storage_notes():  # what else is stored for it, as far as the store knows
             for row in page.items:
-                with suppress(ChatHistoryError):  # it is damaged, or gone, which is said elsewhere
+                with suppress(ChatHistoryError):  # damaged or deleted; another line says so
                     for note in storage_notes.list_notes(Key(row.scope, row.id)):
                         click.echo(f"note: {to_one_line(note)}", err=True)
     if page.next:
@@ -73,7 +76,14 @@ def list_(limit: int, after: str | None, *, target: CommandTarget, as_json: bool
 def read_listing(
     history: History, filters: Mapping[str, Any], *, limit: int | None = None, after: str | None = None
 ) -> Page[ConversationInfo]:
-    """Return so many conversations that match (None: all), however many have to be looked at for it."""
+    """Return conversations that match the filters, with as many calls as it takes.
+
+    Args:
+        history: The history to list.
+        filters: Arguments of `History.list`.
+        limit: The largest number of conversations; None: all.
+        after: The cursor to continue after; None: from the beginning.
+    """
     rows: list[ConversationInfo] = []
     damaged: list[Damaged] = []
     while True:
@@ -86,7 +96,7 @@ def read_listing(
 
 
 def _print_listing(page: Page[ConversationInfo], *, with_turn: bool) -> None:
-    """Print rows for people or for programs; with_turn: with all that is known of a last turn without a reply."""
+    """Print rows for people or for programs; with_turn: with all columns on a last turn that has no reply."""
     on_screen = sys.stdout.isatty()
     format_time = format_age if on_screen else partial(datetime.isoformat, timespec="seconds")
     turn_columns = ("TURN", "SINCE", "BY")[: 3 if with_turn else 1 if on_screen else 0]
@@ -110,9 +120,9 @@ def _print_listing(page: Page[ConversationInfo], *, with_turn: bool) -> None:
 @OPTIONS["json"]
 @OPTIONS["debug"]
 def backends(*, as_json: bool) -> None:
-    r"""Show which kinds of store there are.
+    r"""List the kinds of store, and whether each works.
 
-    Of those that do not work, it says what they need.
+    For each that does not work, it says what to install.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The options that commands share, each defined once; and the store and scope that they name."""
+"""The options that commands share, each defined once, and the store and scope that they select."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-_SEARCHED = 200  # so many of the newest conversations are searched for an id like one that does not exist
-_WALKED = 2_000  # so many conversations are looked at for scopes to complete
+_SEARCHED = 200  # newest conversations that are searched for an id similar to one that does not exist
+_WALKED = 2_000  # conversations that are read to complete the name of a scope
 _TARGET = ("store", "scope", "profile", "config")
-_COMPLETABLE = re.compile(r"[\w./@+-]+")  # what no shell would take apart
+_COMPLETABLE = re.compile(r"[\w./@+-]+")  # characters that need no quotes in any shell
 
 
 @dataclass(slots=True)
 class RunState:
-    """What the commands report to the function that runs them."""
+    """State that a command shares with the function that runs it."""
 
     debug: bool = False
 
@@ -62,8 +62,8 @@ class CommandTarget:
     """The store and the scope that a command works on.
 
     Attributes:
-        settings: All that is in force.
-        flags: The flags that led here.
+        settings: The settings in force.
+        flags: The options that select the target, for command lines to copy.
         all_scopes: Whether the command works on all scopes.
     """
 
@@ -73,16 +73,20 @@ class CommandTarget:
 
     @classmethod
     def from_options(cls, given: Mapping[str, str | None], *, all_scopes: bool = False) -> CommandTarget:
-        """Return the target that the flags and the configuration name; else the store in the user's data folder.
+        """Return the target that options and configuration select; by default the store in the user's data folder.
+
+        Args:
+            given: The values of the options --store, --scope, --profile and --config; None: not given.
+            all_scopes: Whether --all-scopes was given.
 
         Raises:
-            ConfigError: Something is wrong in any source.
-            click.UsageError: The flags exclude each other.
+            ConfigError: A setting is wrong in some source.
+            click.UsageError: --scope and --all-scopes were given together.
         """
         from platformdirs import user_data_path
 
         if all_scopes and given["scope"] is not None:
-            raise click.UsageError("--scope and --all-scopes exclude each other.")
+            raise click.UsageError("--scope and --all-scopes cannot be given together; leave one of them out.")
         folder = user_data_path("chathistory", appauthor=False) / "history"
         defaults = {"store": f"file:{quote(folder.as_posix(), safe='/:')}"}
         named = {name: given[name] for name in ("store", "scope", "profile")}
@@ -94,57 +98,69 @@ class CommandTarget:
 
     @property
     def scope(self) -> str:
-        """The scope, unless the command works on all of them."""
+        """The scope in force; it has no meaning if `all_scopes` is set."""
         return self.settings.scope
 
     def __str__(self) -> str:
-        """Return the URL without what is secret in it."""
+        """Return the URL of the store, with secrets hidden."""
         from chathistory.config.open import find_store  # brings pluggy
 
         return str(find_store(self.settings))
 
     def open(self) -> History:
-        """Open the history, whose scope is that of the target; it is to be closed."""
+        """Open the history, with the target's scope as its own. The caller closes it."""
         from chathistory.config.open import open_configured  # brings pluggy
 
         return open_configured(self.settings)
 
     @contextmanager
     def open_conversation(self, id: str) -> Iterator[Conversation]:
-        """Open a conversation that exists, for the time of the body. Raises as `find_conversation` does."""
+        """Open the history and yield a conversation that exists. Raises what `find_conversation` raises."""
         with self.open() as history:
             yield self.find_conversation(history, id)
 
     def find_conversation(self, history: History, id: str) -> Conversation:
-        """Return a conversation that exists. Raises `click.ClickException` that names ids like this one otherwise."""
+        """Return a conversation. Raises `click.ClickException` with similar ids if it does not exist."""
         conversation = history.conversation(id)
         if conversation.state() is not None:
             return conversation
         ids = [row.id for row in history.list(limit=_SEARCHED).items]
         near = difflib.get_close_matches(id, ids, n=3) or [name for name in ids if name.startswith(id)][:3]
-        hint = f"did you mean {' or '.join(near)}?" if near else f"{self.format_command('list')} lists those that exist"
+        hint = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else f"list the conversations with: {self.format_command('list')}"
+        )
         raise self.make_not_found_error(id, f"; {hint}")
 
     def find_version(self, history: History, id: str) -> str | None:
-        """Return the version of a conversation that exists; None: it is damaged. Raises `click.ClickException`."""
+        """Return the version of a conversation; None: it is damaged.
+
+        Args:
+            history: The open history of this target.
+            id: The conversation.
+
+        Raises:
+            click.ClickException: It does not exist; the text names similar ids.
+        """
         try:
             return self.find_conversation(history, id).version
         except (CorruptRecord, UnsupportedRecord):
             return None
 
     def make_not_found_error(self, id: str, hint: str = "") -> click.ClickException:
-        """Return the error for a conversation that does not exist."""
+        """Return the error for a conversation that does not exist; hint: added to its text."""
         return click.ClickException(
             escape_controls(f"there is no conversation {id} in {self}, scope {self.scope}{hint}")
         )
 
     def format_command(self, *words: str) -> str:
-        """Return the command line that does something with this target, for people to copy."""
+        """Return a command line for this target that users can copy; words: the command and its arguments."""
         return shlex.join(["chathistory", *words, *self.flags])
 
 
 def _complete_name(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the ids or scopes that begin like this, of as many conversations as are quick to look at."""
+    """Return ids or scopes that start with the text, out of as many conversations as can be read quickly."""
     is_scope = parameter.name == "scope"
     given = {name: context.params.get(name) for name in _TARGET} | ({"scope": None} if is_scope else {})
     try:
@@ -153,13 +169,13 @@ def _complete_name(context: click.Context, parameter: click.Parameter, incomplet
                 names = sorted({key.scope for key in islice(history.store.keys(None), _WALKED)})
             else:
                 names = [row.id for row in history.list(limit=_SEARCHED).items]  # newest first
-    except Exception:  # noqa: BLE001 - a shell that completes shows no errors
+    except Exception:  # noqa: BLE001 - completion in a shell must not print errors
         return []
     return [name for name in names if name.startswith(incomplete) and _COMPLETABLE.fullmatch(name)]
 
 
 class _ParsedBy(click.ParamType[Any]):
-    """The type of an option that a function reads; its `ConfigError` is a usage error."""
+    """The type of an option that a function parses; its `ConfigError` becomes a usage error."""
 
     name = "text"
 
@@ -174,7 +190,7 @@ class _ParsedBy(click.ParamType[Any]):
 
 
 def _parse_time(text: str) -> datetime:
-    """Return a time that was given as such (without a zone: of this machine's), or as a duration before now."""
+    """Return the time of an ISO date or time (local time if it has no zone), or of a duration before now."""
     with suppress(ConfigError, OverflowError):
         return datetime.now(UTC) - parse_duration(text)
     with suppress(ValueError, OverflowError):
@@ -183,7 +199,7 @@ def _parse_time(text: str) -> datetime:
 
 
 def _parse_pair(text: str) -> tuple[str, Any]:
-    """Return a name and a value, which is JSON, or else text."""
+    """Return the name and the value of NAME=VALUE; the value is JSON, or else text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError("must be NAME=VALUE")
@@ -205,47 +221,62 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "store": click.option(
         "--store",
         metavar="URL",
-        help="Where conversations are kept, such as file:./history. [env var: CHATHISTORY_STORE; default: as "
-        "configured, or a folder of your own]",
+        help="URL of the store, such as file:./history. [env var: CHATHISTORY_STORE; default: as configured, or a "
+        "folder in your user data folder]",
     ),
     "scope": click.option(
         "--scope",
         metavar="NAME",
         shell_complete=_complete_name,
-        help='Whose conversations. [env var: CHATHISTORY_SCOPE; default: as configured, or "default"]',
+        help="Scope of the conversations, such as a user or a tenant. [env var: CHATHISTORY_SCOPE; default: as "
+        'configured, or "default"]',
     ),
-    "all_scopes": click.option("--all-scopes", is_flag=True, help="The conversations of all scopes."),
-    "profile": click.option("--profile", metavar="NAME", help="Settings of that name. [env var: CHATHISTORY_PROFILE]"),
+    "all_scopes": click.option("--all-scopes", is_flag=True, help="Work on the conversations of all scopes."),
+    "profile": click.option(
+        "--profile", metavar="NAME", help="Use the settings of this profile. [env var: CHATHISTORY_PROFILE]"
+    ),
     "config": click.option(
-        "--config", metavar="FILE", help="Read this file, and no other. [env var: CHATHISTORY_CONFIG]"
+        "--config", metavar="FILE", help="Read this configuration file and no other. [env var: CHATHISTORY_CONFIG]"
     ),
     "debug": click.option(
         "--debug",
         is_flag=True,
         expose_value=False,
         callback=_remember_debug,
-        help="Show where in the program an error was raised.",
+        help="Print the traceback of an error.",
     ),
     "dry_run": click.option("--dry-run", is_flag=True, help="Only show what would be done."),
-    "yes": click.option("--yes", is_flag=True, help="Do not ask."),
-    "json": click.option("--json", "as_json", is_flag=True, help="JSON on standard output, with everything."),
+    "yes": click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
+    "json": click.option("--json", "as_json", is_flag=True, help="Print JSON with all fields."),
     "full_scan": click.option(
-        "--full-scan", is_flag=True, help="Find conversations by a walk over the whole storage; may be slow."
+        "--full-scan", is_flag=True, help="Find conversations by reading the whole storage, not an index; may be slow."
     ),
-    "replace": click.option("--replace", is_flag=True, help="Replace a different conversation that has the same name."),
+    "replace": click.option("--replace", is_flag=True, help="Replace a different conversation with the same ID."),
     "title": click.option(
-        "--title", metavar="TEXT", help="With this text in the title, or in the preview if there is no title."
+        "--title", metavar="TEXT", help="Only with this text in the title, or in the preview if there is no title."
     ),
-    "tag": click.option("--tag", metavar="TAG", multiple=True, help="With this tag; several: with all of them."),
+    "tag": click.option(
+        "--tag", metavar="TAG", multiple=True, help="Only with this tag; repeat it to require several."
+    ),
     "metadata": click.option(
-        "--meta", "metadata", type=PAIR, metavar="NAME=VALUE", multiple=True, help="With this metadata."
+        "--meta",
+        "metadata",
+        type=PAIR,
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Only with this metadata; repeat it to require several.",
     ),
-    "model": click.option("--model", metavar="MODEL", help="With the last reply by this model."),
+    "model": click.option("--model", metavar="MODEL", help="Only if this model gave the last reply."),
     "since": click.option(
-        "--since", type=_TIME, metavar="TIME", help="Active then (2026-01-31, 2026-01-31T12:00, 7d) or later."
+        "--since",
+        type=_TIME,
+        metavar="TIME",
+        help="Only if active at or after this time: 2026-01-31, 2026-01-31T12:00 or 7d (ago).",
     ),
-    "until": click.option("--until", type=_TIME, metavar="TIME", help="Not active at that time or later."),
-    "unanswered": click.option("--open", "unanswered", is_flag=True, help="With no reply to the last turn."),
+    "until": click.option(
+        "--until", type=_TIME, metavar="TIME", help="Only if last active before this time, in the same forms."
+    ),
+    "unanswered": click.option("--open", "unanswered", is_flag=True, help="Only if the last turn has no reply."),
     **{
         name: click.option(
             f"--{name.replace('_', '-')}",
@@ -257,13 +288,13 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
         for name, option in TRIMMING_OPTIONS.items()
     },
 }
-"""The options that several commands have, those that filter conversations, and those that say when to trim."""
+"""The shared options: those of several commands, filters of conversations, and when to trim."""
 
 FILTERS = ("title", "tag", "metadata", "model", "since", "until", "unanswered")
-"""The options that filter conversations; they reach the command by the names of `History.list`."""
+"""The options that filter conversations; the command gets them by the names of `History.list`."""
 
 TRIMMING = tuple(name for name in TRIMMING_OPTIONS if name.startswith(("trigger_", "keep_")))
-"""The options that say when to trim, and how far; they reach the command by the names of the settings."""
+"""The options that say when to trim, and how far; the command gets them by the names of the settings."""
 
 id_argument = click.argument("id", shell_complete=_complete_name)
 optional_id_argument = click.argument("id", required=False, shell_complete=_complete_name)
@@ -271,10 +302,13 @@ ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete
 
 
 def shared_options(*names: str) -> Callable[[F], F]:
-    """Add those of `OPTIONS` that say which store and scope, which reach the command as `target`; `--debug`; and more.
+    """Return a decorator that adds the options for the store and scope, `--debug`, and those that are named.
+
+    The command gets the store and scope as the argument `target`.
 
     Args:
-        names: Further options, which reach the command by their own names, but "all_scopes": it is part of the target.
+        names: Further keys of `OPTIONS`. The command gets each as an argument of that name, except "all_scopes", which
+            is part of the target.
     """
 
     def add_options(command: Any) -> Any:
@@ -292,13 +326,13 @@ def shared_options(*names: str) -> Callable[[F], F]:
 
 
 def select_filters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the filters that were given, as arguments of `History.list`."""
+    """Return the filters that were given, as arguments of `History.list`; given: all options, by their names."""
     filters = {name: value for name, value in given.items() if value not in (None, (), False)}
     return filters | ({"metadata": dict(filters["metadata"])} if "metadata" in filters else {})
 
 
 def format_filters(filters: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the words of a command line that selects the same."""
+    """Yield the words of a command line with the same filters."""
     for name, value in filters.items():
         if name == "unanswered":
             yield "--open"

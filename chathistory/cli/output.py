@@ -1,8 +1,8 @@
-"""What commands print: text that a terminal must not obey, tables, JSON, times, and a bar while something takes long.
+"""Printing: text with its control characters made visible, tables, JSON, times, and a progress bar.
 
-A message can hold anything. An escape sequence in it could move the cursor, change the window's title or fake a
-prompt, and a character that turns the direction of writing could show something else than what is there. So stored
-text goes through `escape_controls`, `to_one_line` or `to_json_line` on its way to a terminal.
+A message can contain anything. An escape sequence in it could move the cursor, change the window's title or fake a
+prompt, and a character that changes the direction of writing could display a different text. So stored text goes
+through `escape_controls`, `to_one_line` or `to_json_line` on its way to a terminal.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ __all__ = [
 ]
 
 MAY_HAVE_MISSED = "some conversations may have been missed: this server's index can lose entries; try --full-scan"
-"""What to say of a walk that relied on an index."""
+"""The note after a walk that relied on an index."""
 
-# control characters but for tab and line feed; separators and marks of direction; what no encoding takes
+# control characters except tab and line feed; separators and direction marks; lone surrogates, which UTF-8 refuses
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60))
 _WIDE = 100  # columns of a terminal
@@ -48,30 +48,40 @@ _GAP = 2
 
 
 def escape_controls(text: str) -> str:
-    """Return the text with every character that a terminal would obey made visible."""
+    """Return the text with all control characters for terminals made visible."""
     return _UNSAFE.sub(lambda found: get_picture(found[0]) or f"<U+{ord(found[0]):04X}>", text.replace("\r\n", "\n"))
 
 
 def to_one_line(text: str, longest: int | None = None) -> str:
-    """Return the text, safe, on one line; with `longest`, cut to so many characters with an ellipsis."""
+    """Return the text on one line, with control characters made visible.
+
+    Args:
+        text: The text.
+        longest: The largest number of characters, of which the last is an ellipsis if the text is cut; None: no limit.
+    """
     line = " ".join(escape_controls(text if longest is None else text[: 4 * longest]).split())
     return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}\u2026"
 
 
 def to_json_line(value: Any) -> str:
-    """Return one line of JSON that is exact, with times as text; what a terminal would obey is escaped."""
+    """Return exact JSON on one line, with times in ISO format and control characters escaped."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(value, ensure_ascii=not unicode, separators=(",", ":"), default=datetime.isoformat)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def format_count(number: int, noun: str) -> str:
-    """Return a number with its noun, such as "1 message" and "2 messages"."""
+    """Return a number and its noun, such as "1 message" or "2 messages"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def format_age(time: datetime, now: datetime | None = None) -> str:
-    """Return how long ago a time was, such as "2 hours ago"; "just now" within a minute, and for what is to come."""
+    """Return the age of a time, such as "2 hours ago".
+
+    Args:
+        time: The time. Less than a minute ago, or in the future, gives "just now".
+        now: The present; None: by the clock.
+    """
     seconds = ((now or datetime.now(UTC)) - time).total_seconds()
     for unit, size in _UNITS:
         if seconds >= size:
@@ -80,8 +90,8 @@ def format_age(time: datetime, now: datetime | None = None) -> str:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Return a console that takes text as it is: no markup, no emoji codes, no colours by guessing."""
-    from rich.console import Console  # 50 ms that `--help` can do without
+    """Return a console that prints text unchanged: no markup, no emoji codes, no automatic colours."""
+    from rich.console import Console  # takes 50 ms, and `--help` does not need it
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
@@ -92,16 +102,16 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = False, fold: bool = False) -> None:
-    """Print rows for whoever reads them: a table on a terminal, else lines with tabs.
+    """Print a table on a terminal, otherwise lines with fields separated by tabs.
 
-    The last column of a table gets what is left of the width. The first is never cut, for it is what people copy.
-    Columns with nothing in them are left out, and the model where there is no room for it.
+    The last column of a table gets the rest of the width. The first is never cut, because people copy it. Empty columns
+    are left out, and the model on a narrow terminal.
 
     Args:
-        columns: The heads of the table.
-        rows: Their fields.
-        cut: Cut the last field to the width of the terminal, in place of continuing it in the next line.
-        fold: Cut nothing: continue every field in the next line.
+        columns: The headings of the table.
+        rows: The fields of each row.
+        cut: Cut the last field at the width of the terminal; without it, the field continues on the next line.
+        fold: Cut no field: each continues on the next line.
     """
     rows = [tuple(map(to_one_line, row)) for row in rows]
     if not (sys.stdout.isatty() and rows):
@@ -129,22 +139,25 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bo
 
 
 def key_to_json(key: Key | None) -> dict[str, str | None]:
-    """Return the id and the scope of a conversation, for JSON; null if they are not known."""
+    """Return the id and the scope of a conversation for JSON; None for both if the key is unknown."""
     return {"id": key.id if key else None, "scope": key.scope if key else None}
 
 
 def damaged_to_json(damaged: Damaged) -> dict[str, Any]:
-    """Return what is known of something that is damaged, for JSON."""
+    """Return a damaged item as a dict for JSON."""
     return {**key_to_json(damaged.key), "damaged": str(damaged.error), "where": damaged.where}
 
 
 @contextmanager
 def show_progress(doing: str, total: Callable[[], int] | None) -> Iterator[Callable[[object], None]]:
-    """Give a function that is to be called after each step; it draws a bar if there is a terminal to draw it on.
+    """Draw a progress bar on standard error, if that is a terminal.
 
     Args:
-        doing: What is being done.
-        total: Counts the steps; it is only called if there is a terminal. None: nobody knows how many.
+        doing: The activity, such as "copying".
+        total: Counts the steps; called only on a terminal. None: the number of steps is unknown.
+
+    Yields:
+        A function to call after each step; it ignores its argument.
     """
     if not sys.stderr.isatty():
         yield lambda _: None

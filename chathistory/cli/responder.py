@@ -1,7 +1,8 @@
-"""Who replies (Claude, through the Anthropic SDK, or a fake without a model), and one turn with the reply as it comes.
+"""Who replies (Claude, through the Anthropic SDK, or a fake without a model), and one turn with its streamed reply.
 
-A stored message whose turn nobody closes would block the conversation for minutes. So signals such as Ctrl-C wait
-while a turn is opened and closed, and are let in while the reply comes, where they end it in good order.
+A stored message with a turn that nobody closes would block the conversation for minutes. So signals such as Ctrl-C are
+deferred while a turn is opened or closed. They are delivered while the reply is streamed, where they end the turn
+properly.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from chathistory.history import History
 __all__ = ["FAKE_MODEL", "STOP_REASONS", "Responder", "make_responder", "make_writer", "play_turn"]
 
 FAKE_MODEL = "fake"
-"""The model that replies of the fake are stored under, so that they are never taken for Claude's."""
+"""The model name that is stored with replies of the fake, so that nobody takes them for Claude's."""
 
 STOP_REASONS = {
     "max_tokens": "the reply was cut at the limit of max_tokens",
     "refusal": "Claude declined to answer; this turn is not sent again",
     "model_context_window_exceeded": "the conversation is too long for the model",
 }
-"""What is worth saying of a reply that is complete, by its stop reason."""
+"""The note after a complete reply, by its stop reason."""
 
 _SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 
@@ -42,10 +43,10 @@ class Responder:
     """A client of the SDK, and the model to ask.
 
     Attributes:
-        client: The client; to be closed by whoever asked for it.
+        client: The client; the caller of `make_responder` closes it.
         settings: The settings in force.
-        model: The model that is asked for; None: that of the conversation.
-        name: What the one who replies is called: "claude" or "fake".
+        model: The model to ask; None: the conversation's last model.
+        name: The name to show before replies: "claude" or "fake".
     """
 
     client: Any
@@ -56,13 +57,13 @@ class Responder:
     def make_engine(
         self, history: History, conversation: Conversation, *, system: str | None = None, only_check: bool = False
     ) -> ChatEngine:
-        """Return an engine that continues a conversation with the model and the system prompt that it had.
+        """Return an engine that continues a conversation with its model and system prompt.
 
         Args:
-            history: The history that the conversation is in.
+            history: The history of the conversation.
             conversation: The conversation; it need not exist.
-            system: Another system prompt; "": without one.
-            only_check: Whether the engine only asks the API if the conversation can be sent: all of it, with its tools.
+            system: A system prompt in place of the stored one; "": none; None: the stored one.
+            only_check: Whether the engine only asks the API if it accepts the conversation: all of it, with its tools.
         """
         setup = conversation.setup() or {}
         stored = setup.get("model")
@@ -82,43 +83,49 @@ class Responder:
 
 
 class NoKey(click.UsageError):
-    """Claude cannot be asked without a key."""
+    """There is no API key for Claude."""
 
-    def show(self, file: Any = None) -> None:  # without the usage, which is right
+    def show(self, file: Any = None) -> None:  # without the usage line: the command line is right
         click.ClickException.show(self, file)
 
 
 def make_responder(settings: Settings, model: str | None = None, *, fake: bool = False) -> Responder:
-    """Return who replies.
+    """Return the client and the model that reply.
 
     Args:
-        settings: The settings in force: a model that they set is asked for.
-        model: The model that a flag names.
-        fake: Reply without a model. Its replies are stored under a model name of their own.
+        settings: The settings in force, which may set a model.
+        model: The model of the option --model; it overrides the settings.
+        fake: Reply without a model. These replies are stored with a model name of their own.
 
     Raises:
-        NoKey: The SDK finds no key.
+        NoKey: The SDK finds no API key.
     """
     if fake:
-        from chathistory.testing import FakeMessagesAPI  # only this needs it
+        from chathistory.testing import FakeMessagesAPI  # only the fake needs it
 
         api = FakeMessagesAPI(models=[FAKE_MODEL], check_thinking=False)
         return Responder(api.client(), settings, FAKE_MODEL, FAKE_MODEL)
-    import anthropic  # costs 0.8 s and 65 MB
+    import anthropic  # takes 0.8 s and 65 MB
 
     client = anthropic.Anthropic()
     if not (client.api_key or client.auth_token or client.credentials):
         raise NoKey(
-            "there is no API key: set ANTHROPIC_API_KEY=... to talk with Claude, or add --fake to try everything "
-            "without a key and without a model (your conversation is saved all the same)"
+            "there is no API key: set ANTHROPIC_API_KEY to chat with Claude, or add --fake to try everything without a "
+            "key and without a model (the conversation is really saved)"
         )
     return Responder(client, settings, model or (settings.model if settings.is_set("model") else None))
 
 
 def play_turn(stream: ReplyStream, write: Callable[[str], None]) -> Reply:
-    """Send a turn, hand the reply's text to `write` piece by piece, and return the reply, which is saved by then.
+    """Send a turn, pass the reply's text to `write` piece by piece, and return the saved reply.
 
-    Ctrl-C raises `KeyboardInterrupt`, an end of the process asked for by others `SystemExit`; what had come is kept.
+    Args:
+        stream: The stream of the turn, not entered yet.
+        write: Gets each piece of text.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the partial reply is saved.
+        SystemExit: Another signal asked the process to end; the partial reply is saved.
     """
     with _DeferredSignals() as signals, stream:
         with signals.let_in():
@@ -128,26 +135,27 @@ def play_turn(stream: ReplyStream, write: Callable[[str], None]) -> Reply:
 
 
 def make_writer() -> Callable[[str], None]:
-    """Return a function that writes to standard output at once, and is silent once nobody reads it.
+    """Return a function that writes text to standard output without buffering, until nobody reads it.
 
-    A reply that is under way is paid for: it is received and saved all the same.
+    When the reader has gone it writes nothing more and raises nothing: the reply is paid for, so it is still received
+    and saved.
     """
-    gone = False
+    is_closed = False
 
     def write(text: str) -> None:
-        nonlocal gone
+        nonlocal is_closed
         try:
-            if not gone:
+            if not is_closed:
                 sys.stdout.write(text)
                 sys.stdout.flush()
         except BrokenPipeError:
-            gone = True
+            is_closed = True
 
     return write
 
 
 class _DeferredSignals:
-    """Signals that would end this process, kept waiting but for a while in which they are let in."""
+    """Defers the signals that would end this process, except while `let_in` is active."""
 
     def __init__(self) -> None:
         self._waiting: BaseException | None = None
@@ -177,8 +185,8 @@ class _DeferredSignals:
 
     def _handle_signal(self, number: int, _frame: FrameType | None) -> None:
         error = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
-        again = self._waiting is not None
-        if self._let_in or again:
+        is_second = self._waiting is not None
+        if self._let_in or is_second:
             self._let_in = False
             raise error
         self._waiting = error

@@ -1,4 +1,4 @@
-"""`chathistory show`, and what was said as people read it; the prompt of `chat` shows it in the same words."""
+"""`chathistory show`: print messages for people; the prompt of `chat` prints them in the same form."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["SpokenEntry", "load_spoken", "show"]
 
 _MARKS = {
     "message": "",
-    "reply_interrupted": "broken off, not sent",
-    "reply_orphaned": "came too late, not sent",
+    "reply_interrupted": "interrupted, not sent",
+    "reply_orphaned": "arrived too late, not sent",
     "turn_refused": "refused by the API, not sent",
     "content_omitted": "left out, not sent",
 }
@@ -35,15 +35,27 @@ _LONGEST = 200
 
 @click.command()
 @id_argument
-@click.option("--last", type=click.IntRange(min=1, max=10**9), metavar="N", help="Only the newest N.")
-@click.option("--messages", "as_sent", is_flag=True, help="The messages as Claude would be sent them, one JSON each.")
-@click.option("--damaged", is_flag=True, help="All that can be read of a damaged conversation, and where it cannot.")
+@click.option(
+    "--last",
+    type=click.IntRange(min=1, max=10**9),
+    metavar="N",
+    help="Show only the newest N messages, or records with --json.",
+)
+@click.option(
+    "--messages",
+    "as_sent",
+    is_flag=True,
+    help="Print the messages that would be sent to Claude, one line of JSON each.",
+)
+@click.option(
+    "--damaged", is_flag=True, help="Show all that can be read of a damaged conversation, and which positions cannot."
+)
 @shared_options("json")
 def show(id: str, last: int | None, *, target: CommandTarget, as_json: bool, as_sent: bool, damaged: bool) -> None:
-    r"""Show who said what in a conversation, and when.
+    r"""Show the messages of a conversation.
 
-    The number after each # is the position that fork and rewind take. With --json, every record of its log, exactly as
-    it is stored. With --damaged, each record that cannot be read is named in its place.
+    The number after each # is the position for fork and rewind. --json prints every record of the log exactly as it is
+    stored. --damaged names each record that cannot be read in its place.
 
     \b
     Examples:
@@ -52,9 +64,9 @@ def show(id: str, last: int | None, *, target: CommandTarget, as_json: bool, as_
       chathistory show thesis --messages > messages.jsonl
     """
     if as_json and as_sent:
-        raise click.UsageError("--json and --messages exclude each other.")
+        raise click.UsageError("--json and --messages cannot be given together; leave one of them out.")
     if damaged and (as_sent or last):
-        raise click.UsageError("--damaged shows the whole log; leave out --messages and --last.")
+        raise click.UsageError("--damaged shows the whole log; leave --messages and --last out.")
     if damaged:
         _show_damaged(target, id, as_json=as_json)
         return
@@ -70,7 +82,7 @@ def show(id: str, last: int | None, *, target: CommandTarget, as_json: bool, as_
 
 
 def _show_damaged(target: CommandTarget, id: str, *, as_json: bool) -> None:
-    """Show all that can be read, whatever is damaged, a portion at a time."""
+    """Show all that can be read of a damaged conversation, one portion at a time."""
     is_empty = True
     with target.open() as history:
         for each in history.conversation(id).salvage():
@@ -90,7 +102,14 @@ def _show_damaged(target: CommandTarget, id: str, *, as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SpokenEntry:
-    """Something that was said, as it is shown; kind: that of the entry that says it is not sent, else its own."""
+    """A message in the form in which it is shown.
+
+    Attributes:
+        event: The event with the message.
+        kind: The kind of the entry; for a message that is not sent again, "refused" or "omitted".
+        at: When it was stored, in microseconds since 1970 UTC.
+        position: Its position in the log.
+    """
 
     event: MessageAdded | ReplyInterrupted | ReplyOrphaned
     kind: str
@@ -99,7 +118,7 @@ class SpokenEntry:
 
     @classmethod
     def from_entry(cls, entry: Entry) -> SpokenEntry | None:
-        """Return an entry as it is shown; None: it is an event of the log, and not something that was said."""
+        """Return an entry in the form in which it is shown; None: it has no message."""
         event = entry.event
         if not isinstance(event, MessageAdded | ReplyInterrupted | ReplyOrphaned):
             return None
@@ -107,7 +126,7 @@ class SpokenEntry:
 
     @property
     def speaker(self) -> str:
-        """Who speaks: "you", "claude", "fake" or "system"."""
+        """The name of the speaker: "you", "claude", "fake" or "system"."""
         role = self.event.message["role"]
         if role != "assistant":
             return "you" if role == "user" else str(role)
@@ -115,17 +134,17 @@ class SpokenEntry:
 
     @property
     def time(self) -> str:
-        """When it was said, by the local clock, to the minute."""
+        """The local time, to the minute."""
         return f"{to_datetime(self.at).astimezone():%Y-%m-%d %H:%M}"
 
     @property
     def mark(self) -> str:
-        """What to say of it in addition to its words; "": nothing."""
+        """Why it is not sent to Claude; "": it is sent."""
         return _MARKS[self.kind]
 
     @property
     def text(self) -> str:
-        """Its words, safe for a terminal; other blocks are described in one line each."""
+        """Its text, with control characters made visible; other blocks are described in one line each."""
         content = self.event.message.get("content") or ""
         if isinstance(content, str):
             return escape_controls(content)
@@ -153,10 +172,14 @@ def _shorten_value(value: Any) -> str:
 
 
 def load_spoken(conversation: Conversation, last: int | None = None) -> list[SpokenEntry]:
-    """Return what was said, oldest first, with replies that broke off or came too late; the newest `last` of it.
+    """Return the messages, oldest first, with replies that were interrupted or arrived too late.
 
-    What was taken back (`rewind`) is left out. A message that is not sent again has the kind of the entry that says so.
-    The cost depends on `last`, not on the conversation's length.
+    Messages that were taken back with `rewind` are left out. The cost depends on `last`, not on the length of the
+    conversation.
+
+    Args:
+        conversation: The conversation.
+        last: Return only so many of the newest; None: all.
     """
     spoken: list[SpokenEntry] = []
     omitted: dict[int, str] = {}

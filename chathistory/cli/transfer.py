@@ -1,4 +1,4 @@
-"""`chathistory export`, `import` and `copy`: conversations into files, out of them, and from store to store."""
+"""`chathistory export`, `import` and `copy`: move conversations to files, from files, and between stores."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["copy", "export", "import_"]
 
 _SHOWN = 20
 _WORDS = {
-    "copied": "whole",
+    "copied": "new",
     "continued": "continued",
-    "same": "existing",
+    "same": "already there",
     "records": "records",
-    "later": "of a later format, kept as they are",
+    "later": "in a later format, kept unchanged",
 }
 
 
@@ -37,11 +37,11 @@ _WORDS = {
     default="-",
     show_default=True,
     metavar="FILE",
-    help="A file, compressed if it ends in .gz; - is standard output.",
+    help="File to write, compressed if its name ends in .gz; - is standard output.",
 )
-@click.option("--markdown", is_flag=True, help="Markdown, for people; also if FILE ends in .md.")
+@click.option("--markdown", is_flag=True, help="Write Markdown, for people; the default if FILE ends in .md.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@click.option("--salvage", is_flag=True, help="Of damaged conversations write what can be read.")
+@click.option("--salvage", is_flag=True, help="Write what can be read of damaged conversations.")
 @shared_options("full_scan", "json", "all_scopes")
 def export(
     ids: tuple[str, ...],
@@ -53,11 +53,11 @@ def export(
     as_json: bool,
     **options: Any,
 ) -> int:
-    r"""Write conversations into a file.
+    r"""Write conversations to a file.
 
-    Those with the given IDs, all of the scope, or with --all-scopes all there are. They become JSON lines that `import`
-    reads back to the character. FILE exists only when all is written. What is damaged is named on standard error and
-    left out, and the exit code is 3; the file can be imported all the same.
+    It exports the conversations with the given IDs, all of the scope, or all of the store with --all-scopes. The format
+    is JSON lines, which `chathistory import` reads back exactly. FILE appears only when everything is written. Damaged
+    conversations are left out and named on standard error, and the exit code is 3; the file can still be imported.
 
     \b
     Examples:
@@ -67,9 +67,9 @@ def export(
     """
     _check_ids(target, ids)
     if output == "-" and sys.stdout.isatty():
-        raise click.UsageError("standard output is a terminal; add --output FILE, or send it into a pipe.")
+        raise click.UsageError("standard output is a terminal; add --output FILE, or use a pipe.")
     if output != "-" and Path(output).exists() and not force:
-        raise click.UsageError(f"{output} exists; add --force to replace it.")
+        raise click.UsageError(f"{output} exists already; add --force to replace it.")
     with (
         target.open() as history,
         show_progress("exporting", lambda: _count_conversations(history, target, ids)) as step,
@@ -95,14 +95,15 @@ def export(
 
 @click.command("import")
 @click.argument("file")
-@click.option("--id", metavar="ID", help="The name for a plain list of messages.")
+@click.option("--id", metavar="ID", help="ID to store a plain list of messages under; required for one.")
 @shared_options("replace", "json", "all_scopes")
 def import_(file: str, *, id: str | None, replace: bool, target: CommandTarget, as_json: bool) -> int:
-    r"""Store the conversations that a file holds.
+    r"""Store the conversations of a file.
 
-    FILE (- is standard input) is an export, or a list of messages in JSON. What it holds goes into the scope; with
-    --all-scopes, into the scopes that the export names. What exists already is skipped, so an import that broke off is
-    just repeated. Parts of the file that cannot be read are passed over and named, and the exit code is 3.
+    FILE (- is standard input) is an export, or a list of messages in JSON, which needs --id. The conversations go into
+    the scope; with --all-scopes, into the scopes that the export names. Conversations that exist already are skipped:
+    run an interrupted import again to complete it. Parts of the file that cannot be read are skipped and named on
+    standard error, and the exit code is 3.
 
     \b
     Examples:
@@ -117,18 +118,23 @@ def import_(file: str, *, id: str | None, replace: bool, target: CommandTarget, 
 
 @click.command()
 @ids_argument
-@click.option("--to", "other", metavar="URL", required=True, help="The store to copy into.")
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Read each copy back and compare.")
+@click.option("--to", "other", metavar="URL", required=True, help="URL of the store to copy to.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Read each copy back and compare it.")
 @click.option(
-    "--threads", type=click.IntRange(1, 64), metavar="N", default=4, show_default=True, help="So many at once."
+    "--threads",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    default=4,
+    show_default=True,
+    help="Conversations copied at once.",
 )
 @shared_options("replace", "full_scan", "json", "all_scopes")
 def copy(ids: tuple[str, ...], *, other: str, target: CommandTarget, as_json: bool, **options: Any) -> int:
     r"""Copy conversations to another store.
 
-    Those with the given IDs, all of the scope, or with --all-scopes all there are. Positions, times and order stay as
-    they are. To continue a copy that broke off, or to bring it up to date, just repeat it: what exists already is
-    skipped.
+    It copies the conversations with the given IDs, all of the scope, or all of the store with --all-scopes. Positions,
+    times and order stay the same. Conversations that exist already are skipped: run the command again to complete an
+    interrupted copy, or to bring a copy up to date.
 
     \b
     Examples:
@@ -149,7 +155,7 @@ def copy(ids: tuple[str, ...], *, other: str, target: CommandTarget, as_json: bo
 
 def _check_ids(target: CommandTarget, ids: Sequence[str]) -> None:
     if ids and target.all_scopes:
-        raise click.UsageError("IDs are of one scope; leave out --all-scopes, or the IDs.")
+        raise click.UsageError("IDs are only valid in one scope; leave out --all-scopes or the IDs.")
 
 
 def _count_conversations(history: History, target: CommandTarget, ids: Sequence[str]) -> int:
@@ -158,16 +164,16 @@ def _count_conversations(history: History, target: CommandTarget, ids: Sequence[
 
 def _report_copies(done: str, report: CopyReport, *, as_json: bool) -> int:
     counts = {name: getattr(report, name) for name in ("copied", "continued", "same", "records", "later")}
-    different = "a different conversation has this name, and was kept; --replace replaces it"
+    different = "a different conversation has this ID, and was kept; add --replace to replace it"
     not_done = [_describe_failure(key, different) for key in report.different]
     not_done += [_describe_failure(key, str(why)) for key, why in report.failed.items()]
     not_done += [_describe_failure(each.key, str(each.error), each.where) for each in report.damaged]
-    not_done += [_describe_failure(None, f"passed over: {what}") for what in report.skipped]
+    not_done += [_describe_failure(None, f"skipped: {what}") for what in report.skipped]
     return _report_transfer(done, counts, not_done, as_json=as_json, all_found=report.all_found)
 
 
 def _describe_failure(key: Key | None, why: str, where: str | None = None) -> dict[str, Any]:
-    """Return why something could not be done; what has no key is named by its place in the storage, or not at all."""
+    """Return a failure as a dict for JSON; where: the place in the storage, for what has no key."""
     return {**key_to_json(key), "why": why, "where": where}
 
 
@@ -180,7 +186,16 @@ def _report_transfer(
     all_found: bool,
     err: bool = False,
 ) -> int:
-    """Say what was done, and what was not; return the exit code."""
+    """Print what was done and what failed; return the exit code.
+
+    Args:
+        done: The verb, such as "copied".
+        counts: The numbers to report, by the keys of `_WORDS`, and "conversations".
+        not_done: What failed, as `_describe_failure` returns it.
+        as_json: Whether to print JSON.
+        all_found: Whether all conversations were found.
+        err: Whether to print to standard error.
+    """
     code = ExitCode.PARTLY if not_done or not all_found else ExitCode.OK
     if as_json:
         click.echo(to_json_line({**counts, "not_done": not_done, "all_found": all_found}), err=err)
@@ -189,13 +204,13 @@ def _report_transfer(
     for name, what in _WORDS.items():
         if number := counts.get(name):
             words.append(format_count(number, "record") if name == "records" else f"{number} {what}")
-    nothing = "nothing" if not_done else "nothing, there are no conversations"
+    nothing = "nothing" if not_done else "nothing: there are no conversations"
     click.echo(f"{done}: {', '.join(words) or nothing}", err=err)
     for each in not_done[:_SHOWN]:
         name = f"{each['id']} in scope {each['scope']}" if each["id"] is not None else each["where"]
         click.echo(to_one_line(f"not {done}: {f'{name}: ' if name else ''}{each['why']}"), err=True)
     if len(not_done) > _SHOWN:
-        click.echo(f"not {done}: {len(not_done) - _SHOWN} more; --json names all", err=True)
+        click.echo(f"not {done}: {len(not_done) - _SHOWN} more; --json lists all of them", err=True)
     if not all_found:
         click.echo(MAY_HAVE_MISSED, err=True)
     return code

@@ -1,4 +1,4 @@
-"""`chathistory trim` and `usage`: what is sent of a conversation, and what its replies cost."""
+"""`chathistory trim` and `usage`: limit what is sent of a conversation, and show what its replies cost."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ __all__ = ["trim", "usage"]
 
 @click.command()
 @optional_id_argument
-@click.option("--all", "everything", is_flag=True, help="Every conversation of the scope.")
+@click.option("--all", "everything", is_flag=True, help="Trim every conversation of the scope.")
 @shared_options(*TRIMMING, "dry_run", "json")
 def trim(id: str | None, *, everything: bool, dry_run: bool, target: CommandTarget, as_json: bool, **given: Any) -> int:
-    r"""Leave the beginning of a conversation out of what is sent.
+    r"""Stop sending the beginning of a conversation.
 
-    It holds from now on, and nothing is removed. When to trim, and how far, is said by pairs of options (--trigger-...
-    with --keep-...), or else by the setting `trimming`. With its `compaction` there is nothing to trim here: the API
-    summarizes when the next message is sent. When it does not go to a terminal, one line each: id, turns and messages
-    left out, tokens sent before and after, the position from which on messages are sent, separated by tabs.
+    The cut holds from now on; nothing is removed from the log. Pairs of options (--trigger-... with --keep-...), or
+    else the setting `trimming`, say when to trim and how far. If that setting has `compaction`, this command trims
+    nothing: the API summarizes when the next message is sent.
+
+    If standard output is not a terminal, it prints one line per trimmed conversation with fields separated by tabs: id,
+    turns left out, messages left out, tokens before, tokens after, position of the first message sent.
 
     \b
     Examples:
@@ -40,21 +42,23 @@ def trim(id: str | None, *, everything: bool, dry_run: bool, target: CommandTarg
       chathistory trim --all --trigger-age 30d --keep-age 7d --scope ada
     """
     if (id is None) != everything:
-        raise click.UsageError("give the ID of a conversation, or --all.")
+        raise click.UsageError("give the ID of a conversation, or --all, and not both.")
     try:
         policy = build_policy({name: value for name, value in given.items() if value is not None})
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     policy = policy or target.settings.trimming
     if policy is None:
-        raise click.UsageError("say when to trim, for example with --trigger-tokens 100000 --keep-tokens 50000.")
+        raise click.UsageError(
+            "give a pair of limits, such as --trigger-tokens 100000 --keep-tokens 50000, or configure `trimming`."
+        )
     cuts: dict[str, TrimResult] = {}
     failed: dict[str, ChatHistoryError] = {}
     with target.open() as history:
         named = [target.find_conversation(history, id)] if id else None
         if isinstance(policy, Compaction):
             click.echo(
-                "nothing to trim now: with the setting `compaction` the API summarizes when the next message is sent. "
+                "nothing to trim now: with the setting `compaction`, the API summarizes when the next message is sent. "
                 "Give --trigger-... and --keep-... to trim without a summary.",
                 err=True,
             )
@@ -75,7 +79,7 @@ def trim(id: str | None, *, everything: bool, dry_run: bool, target: CommandTarg
 def _print_cuts(
     cuts: Mapping[str, TrimResult], failed: Mapping[str, Exception], id: str | None, *, dry_run: bool, as_json: bool
 ) -> None:
-    """Print what was left out of each conversation, and on standard error what failed and how much it is in all."""
+    """Print each cut, and on standard error the failures and the totals."""
     if as_json:
         for name, cut in cuts.items():
             print_json({"id": name, **asdict(cut), "dry_run": dry_run})
@@ -97,7 +101,7 @@ def _print_cuts(
         if turns
         else format_count(messages, "message")
     )
-    verb = "would be left out of what is sent" if dry_run else "left out of what is sent"
+    verb = "would not be sent again" if dry_run else "will not be sent again"
     click.echo(f"{what} {verb}: {before:,} tokens before, {after:,} after", err=True)
 
 
@@ -107,9 +111,9 @@ def _print_cuts(
 def usage(id: str, *, target: CommandTarget, as_json: bool) -> None:
     r"""Show what the replies of a conversation cost in tokens.
 
-    Turn by turn, by model, and in all. When it does not go to a terminal, one line each: "turn", "model" or "total";
-    position and time of the turn's first reply; the model; tokens of input, of output, read from the cache, written to
-    it; separated by tabs.
+    It shows the tokens of each turn, of each model, and in total. If standard output is not a terminal, it prints lines
+    with fields separated by tabs: "turn", "model" or "total"; position and time of the turn's first reply; the model;
+    tokens of input, of output, read from the cache, written to the cache.
 
     \b
     Examples:
@@ -121,10 +125,10 @@ def usage(id: str, *, target: CommandTarget, as_json: bool) -> None:
             used = conversation.usage()
         except CorruptRecord as error:
             state = conversation.state()
-            click.echo(escape_controls(f"{error}: only the sum is known"), err=True)
+            click.echo(escape_controls(f"{error}: only the total is known"), err=True)
             used = Usage(Tokens.from_usage(state.totals.usage if state else {}))
     for position in used.left_out:
-        click.echo(f"record {position} is damaged: what it cost is only in the total", err=True)
+        click.echo(f"record {position} is damaged: its tokens count only in the total", err=True)
     if as_json:
         print_json({"id": id, **asdict(used)})
     elif sys.stdout.isatty():

@@ -1,11 +1,11 @@
-"""Which configuration files are read, whether they may be, and what is in them.
+"""Configuration files: find them, check who owns them, and read them.
 
-Looked for from the working directory upward, to the root of a repository, the user's home, or the root of the file
-system, whichever comes first: the nearest `chathistory.toml`, and the nearest `pyproject.toml` with a table
-`tool.chathistory`. Then `config.toml` in the user's configuration folder.
+The search goes from the working directory upward to the root of a repository, the user's home, or the root of the file
+system, whichever comes first. It finds the nearest `chathistory.toml`, and the nearest `pyproject.toml` with a table
+`tool.chathistory`. After them comes `config.toml` in the user's configuration folder.
 
-A file that is found like this decides where messages are stored, so it must belong to the user (or to root): else
-anybody could leave one in a folder that others pass through, such as /tmp. git has the same rule for its repositories.
+A file that the search finds decides where messages are stored, so it must belong to the user or to root. Otherwise
+anybody could leave one in a shared folder such as /tmp. git has the same rule for repositories.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _POSITION = re.compile(r"at line \d+, column \d+|at end of document")
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """What a configuration file sets.
+    """The settings in a configuration file.
 
     Attributes:
-        path: Where it is.
-        values: By the full names of settings, such as "trimming.keep_tokens"; and "profile", the one to use.
+        path: The path of the file.
+        values: The values by the full names of settings, such as "trimming.keep_tokens"; and "profile", the one to use.
         profiles: The values of each profile, by its name.
     """
 
@@ -47,17 +47,17 @@ class ConfigFile:
 
 
 def find_user_file() -> Path:
-    """Return the path of the user's own file, which need not exist."""
+    """Return the path of the user's configuration file, which need not exist."""
     from platformdirs import user_config_path  # not needed by `import chathistory`
 
     return user_config_path("chathistory", appauthor=False) / "config.toml"
 
 
 def find_files() -> list[ConfigFile]:
-    """Return the files that are found from the working directory, and the user's own, uppermost first."""
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111  # without a home, this is no error
+    """Return the files that the search finds, and the user's own, in order of precedence, highest first."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  # without a home this must not fail
     folders: list[Path] = []
-    with suppress(FileNotFoundError):  # the working directory was removed: nothing can be found there
+    with suppress(FileNotFoundError):  # the working directory was removed, so there is nothing to find
         here = Path.cwd()
         for folder in (here, *here.parents):
             folders.append(folder)
@@ -71,16 +71,23 @@ def find_files() -> list[ConfigFile]:
 
 
 def read_file(path: str | os.PathLike[str]) -> ConfigFile:
-    """Return the file that the caller names. Raises `ConfigError` if it, or our table in it, is missing."""
+    """Return a file that the caller names.
+
+    Args:
+        path: The path; "~" is expanded.
+
+    Raises:
+        ConfigError: The file cannot be read, is not valid, or is a pyproject.toml without our table.
+    """
     named = Path(path).expanduser().absolute()
     file = _read_file(named, must_exist=True)
     if file is None:
-        raise Source(str(named)).make_error("has no table tool.chathistory")
+        raise Source(str(named)).make_error("must have a table [tool.chathistory]")
     return file
 
 
 def _read_file(path: Path, *, found: bool = False, must_exist: bool = False) -> ConfigFile | None:
-    """Return what a file sets; None if it does not exist or has nothing for us. Raises `ConfigError`."""
+    """Return the settings of a file; None: it does not exist or has no table for us. Raises `ConfigError`."""
     source = Source(str(path), file=path, found=found)
     try:
         with path.open("rb") as file:
@@ -92,7 +99,9 @@ def _read_file(path: Path, *, found: bool = False, must_exist: bool = False) -> 
     except OSError as error:
         raise source.make_error(f"cannot be read: {error.strerror}") from error
     if path.name == _PROJECT:
-        tool = _parse_toml(source, data).get("tool") if b"chathistory" in data else None  # else it may even be broken
+        tool = (
+            _parse_toml(source, data).get("tool") if b"chathistory" in data else None
+        )  # a file without our name may be invalid
         if not (isinstance(tool, dict) and "chathistory" in tool):
             return None
         source = source.at("tool.chathistory", tool["chathistory"])
@@ -113,17 +122,25 @@ def _parse_toml(source: Source, data: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        words = "is not text in UTF-8"
+        words = "must be text in UTF-8"
     except RecursionError:
         words = "is nested too deep"
-    except ValueError as error:  # its words may quote what is there
+    except ValueError as error:  # its text may quote a secret of the file
         position = _POSITION.search(str(error))
         words = f"is not valid TOML{f' ({position[0]})' if position else ''}"
     raise source.make_error(words)
 
 
 def check_owner(path: Path, owner: int) -> None:
-    """Raise `ConfigError` for a file of another user than this process's, or root."""
+    """Check that a file belongs to the user of this process, or to root.
+
+    Args:
+        path: The file.
+        owner: The user id of its owner.
+
+    Raises:
+        ConfigError: It belongs to somebody else.
+    """
     if hasattr(os, "geteuid") and owner not in {os.geteuid(), 0}:
         raise Source(str(path)).make_error(
             "belongs to another user, and would decide where your messages are stored; "
@@ -132,7 +149,7 @@ def check_owner(path: Path, owner: int) -> None:
 
 
 def _read_table(source: Source, known: frozenset[str]) -> dict[str, Source]:
-    """Return the values of a table by the full names of their settings. Raises `ConfigError` for unknown names."""
+    """Return the values of a table by the full names of the settings. Raises `ConfigError` for unknown names."""
     values: dict[str, Source] = {}
     for name, written in source.table().items():
         value = source.at(name, written)

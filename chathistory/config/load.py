@@ -1,16 +1,18 @@
-"""All sources together, and which of them counts: of each setting the uppermost value.
+"""Merge all sources of settings.
 
-    call            flags of the command line, or arguments in code
+Precedence, highest first:
+
+    call            options of the command line, or arguments in code
     environment     CHATHISTORY_...
-    files           the nearest chathistory.toml, pyproject.toml, the user's own
+    files           the nearest chathistory.toml, the nearest pyproject.toml, the user's own file
     defaults
 
-A *profile* is a table of settings, chosen by name. It has the priority of the source that selected it: one that a flag
-names is above the environment, one that a file names is above that file's other values. So whoever asks for
-`--profile prod` gets it, whatever a forgotten variable says.
+A *profile* is a table of settings with a name. It has the priority of the source that selected it: a profile that an
+option names overrides the environment, one that a file names overrides the other values of that file. So
+`--profile prod` gets the settings of prod, whatever a forgotten variable says.
 
-Options belong to the store that they are set with: if a higher source sets `store`, the `store_options` of all lower
-ones are ignored.
+`store_options` belong to the `store` of the same source: if a higher source sets `store`, the `store_options` of lower
+sources are ignored.
 """
 
 from __future__ import annotations
@@ -27,22 +29,27 @@ __all__ = ["VARIABLES", "load_settings", "merge_sources"]
 
 _CONFIG = variable_of("config")
 VARIABLES = frozenset({_CONFIG, *map(variable_of, (*SETTINGS, "profile"))})
-"""Every environment variable that sets something."""
+"""All environment variables that set something."""
 
 
 def load_settings(
     *, profile: str | None = None, config: str | os.PathLike[str] | None = None, **given: Any
 ) -> Settings:
-    """Return the settings in force here, as `docs/configuration.md` tells. Opens nothing.
+    """Return the settings in force, from arguments, environment variables and configuration files.
+
+    It reads small files and opens no store. The page on configuration has the settings and their precedence.
 
     Args:
-        profile: The name of the profile to use.
-        config: A file to read in place of all that would be found.
-        given: Settings by their names, above all others; None: not given. Tables are dicts, such as
+        profile: The name of the profile to use; None: the one that the environment or a file selects, if any.
+        config: A file to read in place of all files that the search would find; None: search.
+        given: Settings by their names; they override all other sources. None: not given. Tables are dicts, such as
             `trimming={"trigger_turns": 40, "keep_turns": 20}`.
 
+    Returns:
+        The settings, each with its source.
+
     Raises:
-        ConfigError: Something is wrong in any source; it says where.
+        ConfigError: A setting is unknown or wrong; the text names the source, and never quotes a value.
     """
     return merge_sources({**given, "profile": profile}, config, "argument {}".format)
 
@@ -56,10 +63,13 @@ def merge_sources(
     """Return the settings in force, as `load_settings` does.
 
     Args:
-        given: The caller's own values, "profile" among them.
+        given: The caller's values by their names, "profile" included; None: not given.
         config: See `load_settings`.
-        name_source: Returns what to call the source of one of the caller's own values.
-        defaults: The caller's own defaults.
+        name_source: Returns the name of the source of one of the caller's values, such as "--store".
+        defaults: The caller's defaults, with the lowest priority.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
     """
     config = config or os.environ.get(_CONFIG) or None
     files = find_files() if config is None else [read_file(config)]
@@ -74,14 +84,14 @@ def merge_sources(
     _insert_profile(layers, files)
     merged: dict[str, Source] = {}
     for layer in layers:
-        is_other_store = "store" in merged  # then options of a lower layer belong to a store that is not in force
+        is_other_store = "store" in merged  # options of a lower layer belong to its own store
         kept = {name: source for name, source in layer.items() if not (is_other_store and name.startswith(OPTION))}
         merged = kept | merged
     return build_settings(merged, tuple(file.path for file in files))
 
 
 def _list_sources(given: Mapping[str, Any], name_source: Callable[[str], str]) -> dict[str, Source]:
-    """Return the values that are not None, those of tables by their full names. Raises `ConfigError`."""
+    """Return the values that are not None; keys of tables have full names. Raises `ConfigError` for unknown names."""
     flat: dict[str, Any] = {}
     for name, value in given.items():
         is_table = name in TABLES and isinstance(value, Mapping)
@@ -94,7 +104,7 @@ def _list_sources(given: Mapping[str, Any], name_source: Callable[[str], str]) -
 
 
 def _insert_profile(layers: list[dict[str, Source]], files: Sequence[ConfigFile]) -> None:
-    """Insert the values of the chosen profile where they count; of several files that have it, each by its rank."""
+    """Insert the values of the selected profile at its priority; if several files have it, in their order."""
     rank = next((number for number, layer in enumerate(layers) if "profile" in layer), None)
     if rank is None:
         return

@@ -1,4 +1,4 @@
-"""What can be set, and the settings in force with where each came from."""
+"""The settings that exist, and the values in force with the source of each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_TOKENS = 16_000
 
 def _parse_text(value: object, *, may_be_empty: bool = False) -> str:
     if not (isinstance(value, str) and (value or may_be_empty)):
-        raise ConfigError("must be text" if may_be_empty else "must be text, and not empty")
+        raise ConfigError("must be text" if may_be_empty else "must be text that is not empty")
     return value
 
 
@@ -36,17 +36,17 @@ TABLES: Mapping[str, Mapping[str, Option]] = {
     "context_editing": EDITING_OPTIONS,
     "store_options": {},
 }
-"""The settings that are tables, with their keys. `store_options` has those that the backend declares."""
+"""The settings that are tables, with their keys. The backend declares the keys of `store_options`."""
 
 SETTINGS: Mapping[str, Option] = {
-    "store": Option(StoreURL.parse, None, "the URL of the store that keeps the conversations"),
-    "scope": Option(_parse_text, "default", "whose conversations, within the store"),
+    "store": Option(StoreURL.parse, None, "the URL of the store"),
+    "scope": Option(_parse_text, "default", "the scope of the conversations, such as a user or a tenant"),
     "model": Option(_parse_text, MODEL, "the model to ask"),
     "system": Option(partial(_parse_text, may_be_empty=True), None, 'the system prompt; "" for none'),
     "max_tokens": Option(parse_count, _MAX_TOKENS, "the longest reply, in tokens"),
     **{f"{table}.{key}": option for table, options in TABLES.items() for key, option in options.items()},
 }
-"""All that has one value, by its full name: a key of a table is "trimming.keep_tokens"."""
+"""All settings with a single value, by their full names, such as "trimming.keep_tokens"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,16 @@ class Settings:
     """The settings in force. `repr` shows no password and no prompt.
 
     Attributes:
-        store: The URL, with its options (those of the table `store_options` too); None: no place names one.
-        scope: Whose conversations.
-        model: The model that the engine asks.
-        system: The system prompt; None or "": none.
+        store: The URL of the store, `store_options` included; None: no source names one.
+        scope: The scope of the conversations.
+        model: The model to ask.
+        system: The system prompt; None or "": no system prompt.
         max_tokens: The longest reply, in tokens.
-        trimming: When and how far to cut what is sent; None: never.
-        context_editing: What the API does with its own copy; None: nothing.
-        profile: The name of the profile in force; None: none.
+        trimming: The policy that limits what is sent; None: no trimming.
+        context_editing: What the API clears or summarizes by itself; None: nothing.
+        profile: The name of the profile in force; None: no profile.
         sources: Where each value came from, by its full name, such as "trimming.keep_tokens" or "store_options.ttl".
-        files: The files that were read.
+        files: The files that were read, in order of precedence.
     """
 
     store: StoreURL | None
@@ -78,17 +78,29 @@ class Settings:
     files: tuple[Path, ...] = field(default=(), repr=False)
 
     def is_set(self, name: str) -> bool:
-        """Return whether some place sets this; False: its value is the default."""
+        """Return True if some source sets this, and False if it has its default.
+
+        Args:
+            name: The full name of a setting, such as "trimming.keep_tokens".
+        """
         return self.sources.get(name, DEFAULT) != DEFAULT
 
 
 def variable_of(name: str) -> str:
-    """Return the environment variable for a setting."""
+    """Return the environment variable for a setting; name: its full name, such as "trimming.keep_tokens"."""
     return f"CHATHISTORY_{name.replace('.', '_').upper()}"
 
 
 def build_settings(sources: Mapping[str, Source], files: tuple[Path, ...] = ()) -> Settings:
-    """Return the settings in force from the uppermost values. Raises `ConfigError` that says where a wrong one is."""
+    """Return the settings in force.
+
+    Args:
+        sources: The value with the highest priority for each setting that is set, by its full name.
+        files: The files that were read.
+
+    Raises:
+        ConfigError: A value is wrong; the text names its source.
+    """
     found = {name: sources[name].read(option.parse) for name, option in SETTINGS.items() if name in sources}
     plain: dict[str, Any] = {
         name: found.get(name, option.default) for name, option in SETTINGS.items() if "." not in name
@@ -96,7 +108,7 @@ def build_settings(sources: Mapping[str, Source], files: tuple[Path, ...] = ()) 
     for name, source in sources.items():
         if name.startswith(OPTION):
             if plain["store"] is None:
-                raise source.make_error("there is no store that this is an option of")
+                raise source.make_error("needs a store; set `store` as well")
             plain["store"] = source.read(partial(_join_option, plain["store"], name.removeprefix(OPTION)))
     return Settings(
         **plain,
@@ -117,11 +129,13 @@ def _join_option(store: StoreURL, name: str, value: object) -> StoreURL:
 def _build_table(
     name: str, build: Callable[[Mapping[str, Any]], T], found: Mapping[str, Any], sources: Mapping[str, Source]
 ) -> T:
-    """Return what `build` makes of the keys of a table. Raises `ConfigError` that says where they are set."""
+    """Return what `build` makes of the keys of a table. Raises `ConfigError` that names their source."""
     keys = {full.removeprefix(f"{name}."): full for full in found if full.startswith(f"{name}.")}
     try:
         return build({key: found[full] for key, full in keys.items()})
     except ConfigError as error:
         words = str(error)
-    wrong = min(keys, key=lambda key: words.find(key) if key in words else len(words))  # the key that is named first
+    wrong = min(
+        keys, key=lambda key: words.find(key) if key in words else len(words)
+    )  # the key that the text names first
     raise sources[keys[wrong]].make_error(words)

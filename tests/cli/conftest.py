@@ -28,7 +28,7 @@ def home(tmp_path) -> Path:
 
 @pytest.fixture
 def env(home) -> dict[str, str]:
-    """The user's environment; the width of a terminal is the terminal's own, not that of who runs the tests."""
+    """The user's environment; the terminal has a width of its own, not the one of the tests' terminal."""
     own = {"HOME": str(home), "XDG_DATA_HOME": str(home / "da ta?a=b%20#@ü"), "TERM": "xterm-256color"}
     plain = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONWARNINGS": "error"}
     not_theirs = ("XDG_", "PYTHON", "COLUMNS", "LINES")
@@ -101,8 +101,8 @@ def store(tmp_path) -> str:
 
 
 @pytest.fixture
-def shelf(store) -> Callable[[], History]:
-    """Open that store in this process, for the time of a `with`."""
+def open_history(store) -> Callable[[], History]:
+    """Open that store in this process, in a `with` block."""
 
     @contextmanager
     def opened() -> Iterator[History]:

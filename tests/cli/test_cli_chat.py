@@ -27,7 +27,7 @@ def test_only_the_reply_goes_to_standard_output(process, run, home):
     assert done.stdout == "[fake reply, no model] You said: hello there (message 1 of this conversation)\n"
     assert done.returncode == 0
     assert "new conversation " in done.stderr
-    assert "those of a fake without a model" in done.stderr
+    assert "from a fake without a model" in done.stderr
     [row] = map(json.loads, run("list", "--json").stdout.splitlines())
     assert f"chathistory chat --conversation {row['id']} --fake" in done.stderr
     assert row["model"] == "fake"
@@ -66,7 +66,7 @@ def test_a_conversation_keeps_its_model_and_system_prompt_until_others_are_given
     assert done[2].stderr.count("with a different system prompt: its earlier thinking is no longer sent") == 1
 
 
-def test_after_the_fake_claude_is_not_asked_by_its_name(run, store):
+def test_claude_does_not_get_the_model_name_of_the_fake(run, store):
     run("chat", "-c", "a", "--fake", "--store", store, "hello")
     api = FakeMessagesAPI("hi")
     with served(api) as place:
@@ -83,7 +83,7 @@ def test_without_a_key_one_sentence_names_both_ways_on(process, run):
     done = process("chat", "hello")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "set ANTHROPIC_API_KEY=" in done.stderr
+    assert "set ANTHROPIC_API_KEY to" in done.stderr
     assert "--fake" in done.stderr
     assert run("list").stdout == ""
 
@@ -93,13 +93,13 @@ def test_without_a_key_one_sentence_names_both_ways_on(process, run):
     [
         (Failure(401, message=f"invalid x-api-key {KEY}"), "does not accept the key (401): invalid x-api-key ***"),
         (Failure(429, headers={"x-should-retry": "false"}), "too many requests for this key (429)"),
-        (Failure(404), "is --model right?"),
+        (Failure(404), "check --model"),
         (Failure(400, message="no\x1b[2J"), "the API refused the request (400): no␛[2J"),
         (Cut("one two", after=4), "ended before the reply was complete"),
     ],
     ids=["key", "rate", "model", "request", "cut"],
 )
-def test_an_error_tells_what_is_saved_and_how_to_go_on(run, store, answer, words):
+def test_an_error_says_what_is_saved_and_what_to_do(run, store, answer, words):
     with served(FakeMessagesAPI([answer, "better"])) as place:
         done = run("chat", "-c", "a b", "--store", store, "hello", **place)
         lines = done.stderr.splitlines()
@@ -108,19 +108,19 @@ def test_an_error_tells_what_is_saved_and_how_to_go_on(run, store, answer, words
         assert lines[1].startswith("Error: ")
         assert lines[2:] == [
             "the message is saved in 'a b'",
-            f"send it again with: chathistory chat --conversation 'a b' --store {store} --retry",
+            f"send the message again with: chathistory chat --conversation 'a b' --store {store} --retry",
         ]
         assert KEY not in done.stderr
         assert run("chat", "-c", "a b", "--store", store, "--retry", **place).stdout == "better\n"
 
 
-def test_an_api_that_is_not_there_is_told_in_a_line(run, store):
+def test_an_unreachable_api_is_reported_in_one_line(run, store):
     with FakeMessagesAPI().serve() as url:
         pass
     place = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY}
     done = run("chat", "-c", "a", "--store", store, "hello", **place)
     assert done.returncode == 1
-    assert "Error: the API cannot be reached" in done.stderr
+    assert "Error: cannot reach the API" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -162,4 +162,4 @@ def test_ctrl_c_keeps_what_came(env, store, run):
     assert "the message is saved in 'a'" in errors.decode()
     assert "--retry" in errors.decode()
     assert "one two\n" in (shown := run("show", "a", "--store", store).stdout)
-    assert "(broken off, not sent)" in shown
+    assert "(interrupted, not sent)" in shown

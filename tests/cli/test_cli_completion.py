@@ -15,9 +15,9 @@ needs = {name: pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is
 
 
 @pytest.fixture
-def shell_env(env, shelf, store):
-    """The environment of a user who has three conversations, one of them with an id that shells would take apart."""
-    with shelf() as history:
+def shell_env(env, open_history, store):
+    """The environment of a user who has three conversations, one of them with an id that shells would split."""
+    with open_history() as history:
         for id in ("thesis", "theory", "the end; rm -rf *"):
             history.conversation(id).append({"role": "user", "content": "hi"})
         history.conversation("other", scope="ada").append({"role": "user", "content": "hi"})

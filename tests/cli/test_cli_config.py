@@ -95,20 +95,20 @@ def test_in_a_terminal_it_is_a_table(terminal, file):
 
 def test_without_any_file_it_says_where_it_looked(run, home):
     done = run("config")
-    assert done.stderr.startswith("configuration files: none; looked for chathistory.toml here and above, and for ")
+    assert done.stderr.startswith(
+        "configuration files: none; looked for chathistory.toml in this folder and above, and for "
+    )
     assert f"{home}/.config/chathistory/config.toml" in done.stderr
     assert rows(done.stdout)["store"][1] == "default"
 
 
-def test_a_variable_that_says_nothing_is_noted(run):
+def test_an_unknown_variable_is_noted(run):
     done = run("config", CHATHISTORY_STROE="x", CHATHISTORY_TEST_X="x")
-    assert (
-        "note: unknown variable CHATHISTORY_STROE in the environment; did you mean 'CHATHISTORY_STORE'?" in done.stderr
-    )
+    assert "note: unknown environment variable CHATHISTORY_STROE; did you mean 'CHATHISTORY_STORE'?" in done.stderr
     assert "CHATHISTORY_TEST_X" not in done.stderr
 
 
-def test_what_is_wrong_with_the_store_is_told_after_the_rest(run, tmp_path):
+def test_a_wrong_store_is_reported_after_the_settings(run, tmp_path):
     (tmp_path / "chathistory.toml").write_text(f'store = "redis://u:{SECRET}@h"\n[store_options]\ntll = "{SECRET}"')
     done = run("config")
     assert done.returncode == 1
@@ -120,7 +120,7 @@ def test_what_is_wrong_with_the_store_is_told_after_the_rest(run, tmp_path):
 
 
 @pytest.mark.parametrize("url", [f"redis://u:a?b&{SECRET}=c@h", f"redis://u:a?{SECRET}@h", f"redis://u:a@h?{SECRET}=1"])
-def test_half_of_a_password_is_not_taken_for_the_name_of_an_option(run, url):
+def test_half_of_a_password_is_not_shown_as_an_option(run, url):
     done = run("config", "--store", url)
     assert done.returncode == 1
     assert SECRET not in done.stdout
@@ -137,7 +137,7 @@ def test_without_a_backend_the_rest_is_shown(run):
     "command", [["list"], ["show", "a"], ["delete", "a", "--yes"], ["chat", "--fake", "hi"], ["config"]]
 )
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--profile", "prdo"], "--profile: there is no profile 'prdo'; did you mean 'prod'? (known: dev, prod)"),
         (["--profile", "prod"], "profiles.prod.store: the environment variable REDIS_URL is not set"),
@@ -146,25 +146,25 @@ def test_without_a_backend_the_rest_is_shown(run):
         (["--store", "mongo:"], "did you mean 'mongodb'"),
     ],
 )
-def test_each_command_tells_what_is_wrong_in_a_line(run, file, command, words, told):
+def test_each_command_reports_a_wrong_setting_in_one_line(run, file, command, words, expected):
     done = run(*command, *words)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("Error: ")]) == 1
 
 
-def test_commands_work_at_the_place_of_the_profile(run, file, tmp_path):
+def test_commands_use_the_store_of_the_profile(run, file, tmp_path):
     done = run("chat", "--fake", "-c", "a", "hello")
     assert done.stdout.startswith("[fake reply, no model] You said: hello")
-    assert f"conversations are kept in file:{tmp_path}/dev, as {file}: profiles.dev.store says" in done.stderr
+    assert f"conversations are stored in file:{tmp_path}/dev, as set by {file}: profiles.dev.store" in done.stderr
     assert run("list").stdout.startswith("a\t2\t")
     assert run("list", "--scope", "default").stdout == ""
     assert run("show", "a").returncode == 0
     assert run("list", "--store", f"file:{tmp_path}/dev").stdout.startswith("a\t2\t")
 
 
-def test_the_command_to_go_on_with_has_the_flags_that_led_there(run, file, tmp_path):
+def test_the_suggested_command_has_the_same_options(run, file, tmp_path):
     other = tmp_path / "o.toml"
     other.write_text('[profiles.p]\nstore = "file:./dev"')
     done = run("chat", "--fake", "--config", "o.toml", "--profile", "p", "--scope", "x", "hi", "-c", "b")
@@ -176,7 +176,7 @@ def test_the_command_to_go_on_with_has_the_flags_that_led_there(run, file, tmp_p
     assert "--store URL" in secret.stderr
 
 
-def test_what_is_asked_is_what_is_configured(run, tmp_path):
+def test_requests_have_the_configured_values(run, tmp_path):
     (tmp_path / "chathistory.toml").write_text(
         'store = "file:./h"\nmodel = "claude-haiku-5-5"\nsystem = "Be brief."\nmax_tokens = 99'
     )
@@ -187,11 +187,13 @@ def test_what_is_asked_is_what_is_configured(run, tmp_path):
         run("chat", "-c", "a", "--model", "claude-opus-5-5", "--system", "", "hello", **place)
         (tmp_path / "chathistory.toml").write_text('store = "file:./h"')
         run("chat", "-c", "a", "hello", **place)
-    asked = [(body["model"], body.get("system"), body["max_tokens"]) for body in (call.body for call in api.requests)]
-    assert asked == [
+    requests = [
+        (body["model"], body.get("system"), body["max_tokens"]) for body in (call.body for call in api.requests)
+    ]
+    assert requests == [
         ("claude-haiku-5-5", "Be brief.", 99),
         ("claude-opus-5-5", None, 99),
-        ("claude-opus-5-5", None, 16_000),  # what it was held with: nothing else is configured any more
+        ("claude-opus-5-5", None, 16_000),  # the stored model: nothing else is configured now
     ]
 
 

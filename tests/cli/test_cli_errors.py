@@ -20,7 +20,7 @@ LONG = "x" * 256
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "expected"),
     [
         (["lst"], 2, "No such command 'lst'"),
         (["list", "--limit", "0"], 2, "--limit"),
@@ -37,7 +37,7 @@ LONG = "x" * 256
         (["show", "nobody"], 1, "there is no conversation nobody"),
         (["show", LONG], 1, "1 to 255 characters"),
         (["show", "a\x1bb"], 1, "control characters"),
-        (["show", "a", "--json", "--messages"], 2, "exclude each other"),
+        (["show", "a", "--json", "--messages"], 2, "cannot be given together"),
         (["show", "a", "--last", "-1"], 2, "--last"),
         (["show", "a", "--last", "9" * 26], 2, "--last"),
         (["delete", "nobody", "--yes"], 1, "there is no conversation nobody"),
@@ -45,7 +45,7 @@ LONG = "x" * 256
         (["chat", "--fake"], 2, "there is no message"),
         (["chat", "--fake", "  "], 2, "there is no message"),
         (["chat", "--fake", "-c", "", "hi"], 1, "1 to 255 characters"),
-        (["chat", "--fake", "-c", "a", "--continue", "hi"], 2, "exclude each other"),
+        (["chat", "--fake", "-c", "a", "--continue", "hi"], 2, "cannot be given together"),
         (["chat", "--fake", "--retry"], 2, "--conversation ID or --continue"),
         (["chat", "--fake", "-c", "a", "--retry", "hi"], 2, "leave MESSAGE out"),
         (["chat", "--fake", "-c", "a", "--retry"], 1, "no turn without a reply"),
@@ -53,9 +53,9 @@ LONG = "x" * 256
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_a_mistake_is_told_in_a_sentence(run, words, code, told):
+def test_a_mistake_is_explained_in_one_sentence(run, words, code, expected):
     done = run(*words)
-    assert told in done.stderr
+    assert expected in done.stderr
     assert done.returncode == code
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -72,7 +72,7 @@ def test_debug_shows_where(run):
     assert "Traceback" in run("list", "--store", "nowhere", "--debug").stderr
 
 
-def test_a_damaged_conversation_is_told_in_a_line(run, home, tmp_path):
+def test_a_damaged_conversation_is_reported_in_one_line(run, home, tmp_path):
     run("chat", "--fake", "-c", "a", "hello", "--store", "file:./h")
     [file] = tmp_path.glob("h/default/*.jsonl")
     file.write_text(file.read_text().replace("hello", "hellO"))
@@ -185,7 +185,7 @@ def test_ctrl_c_never_leaves_a_turn_half_opened_or_half_closed(when):
         (800 * 86_400, "2 years ago"),
     ],
 )
-def test_times_are_told_as_people_do(seconds, words):
+def test_times_are_printed_as_ages(seconds, words):
     assert format_age(NOW - timedelta(seconds=seconds), NOW) == words
 
 

@@ -28,9 +28,9 @@ TOOLS = [
 
 
 @pytest.fixture
-def filled(shelf, store):
-    """Three conversations: one with tools, one with a reply that broke off, one that means harm."""
-    with shelf() as history:
+def filled(open_history, store):
+    """Three conversations: one with tools, one with an interrupted reply, one with hostile text."""
+    with open_history() as history:
         tools = history.conversation("tools")
         tools.append(TOOLS)
         tools.annotate(title="The weather", tags=["a", "b"])
@@ -65,9 +65,9 @@ def test_pages_follow_each_other_by_the_cursor_that_is_shown(run, filled):
     assert seen == ["evil", "broken", "tools"]
 
 
-def test_a_list_in_a_terminal_is_a_table_that_cuts_no_id(terminal, filled, shelf):
+def test_a_list_in_a_terminal_is_a_table_that_cuts_no_id(terminal, filled, open_history):
     name = "".join(f"{number:03}" for number in range(85))
-    with shelf() as history:
+    with open_history() as history:
         history.conversation(name).append({"role": "user", "content": "long " * 50})
     screen = terminal("list", "--store", filled)
     assert screen.end() == 0
@@ -96,12 +96,12 @@ def test_show_tells_who_said_what(run, filled):
 
 
 def test_show_marks_what_is_not_sent(run, filled):
-    assert "(broken off, not sent)\none\n" in run("show", "broken", "--store", filled).stdout
+    assert "(interrupted, not sent)\none\n" in run("show", "broken", "--store", filled).stdout
 
 
-def test_show_as_json_is_exact(run, shelf, filled):
+def test_show_as_json_is_exact(run, open_history, filled):
     rows = [json.loads(line) for line in run("show", "evil", "--store", filled, "--json").stdout.splitlines()]
-    with shelf() as history:
+    with open_history() as history:
         stored = list(history.conversation("evil").entries())
     assert [row["message"] for row in rows] == [entry.message for entry in stored]
     assert [row["kind"] for row in rows] == ["message", "message", "annotation"]
@@ -116,7 +116,7 @@ def test_show_as_messages_is_what_would_be_sent(run, filled):
 
 def test_delete_asks_in_a_terminal(terminal, run, filled):
     screen = terminal("delete", "tools", "--store", filled)
-    screen.expect("Delete tools (4 messages) for good? [y/N]")
+    screen.expect("Delete tools (4 messages) permanently? [y/N]")
     screen.type("n\r")
     assert screen.end() != 0
     assert run("show", "tools", "--store", filled).returncode == 0

@@ -28,14 +28,14 @@ def served(api):
 
 
 @pytest.fixture
-def talked(shelf, api):
+def talked(open_history, api):
     """A conversation with a file that has expired since."""
-    with shelf() as history, api.client() as client:
+    with open_history() as history, api.client() as client:
         ChatEngine(client, history, model=MODEL).send("a", [FILE, {"type": "text", "text": "Read this"}])
     api.gone.add("file_1")
 
 
-def test_a_refusal_of_what_stood_before_says_how_to_go_on(run, served, store, talked, api):
+def test_a_refusal_of_an_earlier_message_says_what_to_do(run, served, store, talked, api):
     refused = run("chat", "-c", "a", "--store", store, "And now?", **served)
     assert refused.returncode == 1
     assert "record 1, block 0: a file that the API no longer has" in refused.stderr
@@ -52,7 +52,7 @@ def test_a_refusal_of_what_stood_before_says_how_to_go_on(run, served, store, ta
     assert run("doctor", "a", "--store", store).returncode == 0
 
 
-def test_doctor_mends_what_was_refused(run, served, store, talked, api):
+def test_doctor_repairs_what_was_refused(run, served, store, talked, api):
     run("chat", "-c", "a", "--store", store, "And now?", **served)
     assert run("doctor", "a", "--repair", "--store", store).returncode == 0
     assert run("chat", "-c", "a", "--store", store, "--retry", **served).stdout == "fine\n"
@@ -61,9 +61,9 @@ def test_doctor_mends_what_was_refused(run, served, store, talked, api):
 def test_doctor_online_asks_the_api_and_finds_what_it_would_refuse(run, served, store, talked, api):
     sound = run("doctor", "--store", store)
     assert sound.returncode == 0
-    asked = run("doctor", "--online", "--store", store, **served)
-    assert asked.returncode == 1
-    row = asked.stdout.split("\t")
+    checked = run("doctor", "--online", "--store", store, **served)
+    assert checked.returncode == 1
+    row = checked.stdout.split("\t")
     assert (row[0], row[2], row[3]) == ("a", "1", "repairable")
     assert "block 0: a file that the API no longer has" in row[4]
     assert run("doctor", "--online", "--repair", "--store", store, **served).returncode == 0
@@ -72,14 +72,14 @@ def test_doctor_online_asks_the_api_and_finds_what_it_would_refuse(run, served, 
 
 
 def test_doctor_online_needs_a_key_and_says_so(run, store, talked):
-    asked = run("doctor", "--online", "--store", store)
-    assert asked.returncode == 2
-    assert "ANTHROPIC_API_KEY" in asked.stderr
+    checked = run("doctor", "--online", "--store", store)
+    assert checked.returncode == 2
+    assert "ANTHROPIC_API_KEY" in checked.stderr
 
 
-def test_a_refused_turn_is_shown_as_such_and_not_retried(run, shelf, store, tmp_path):
+def test_a_refused_turn_is_shown_as_such_and_not_retried(run, open_history, store, tmp_path):
     api = FakeMessagesAPI(["hi", Failure(400, message=TURN), "fine"])
-    with shelf() as history, api.client() as client:
+    with open_history() as history, api.client() as client:
         engine = ChatEngine(client, history, model=MODEL)
         engine.send("a", "hello")
         with pytest.raises(anthropic.BadRequestError):
@@ -101,24 +101,24 @@ def test_a_refused_turn_is_shown_as_such_and_not_retried(run, shelf, store, tmp_
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--block", "1"], "--block needs --record"),
         (["--record", "99"], "position: must be the position of a message"),
         ([], "refused nothing"),
     ],
 )
-def test_what_cannot_be_left_out_is_said(run, store, talked, words, told):
+def test_leave_out_explains_what_it_cannot_do(run, store, talked, words, expected):
     done = run("leave-out", "a", *words, "--store", store)
     assert done.returncode in (1, 2)
-    assert told in done.stderr
+    assert expected in done.stderr
 
 
-def test_what_is_named_is_left_out(run, store, talked, shelf):
+def test_what_is_named_is_left_out(run, store, talked, open_history):
     done = run("leave-out", "a", "--record", "1", "--block", "0", "--store", store, "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["messages"] == 2
-    with shelf() as history:
+    with open_history() as history:
         assert "file_1" not in str(history.conversation("a").messages())
     assert "left out, not sent" not in run("show", "a", "--store", store).stdout
     run("leave-out", "a", "--record", "1", "--store", store)

@@ -24,9 +24,9 @@ def reply(model):
 
 
 @pytest.fixture
-def filled(shelf, store):
+def filled(open_history, store):
     """Five conversations in `default`, two in `ada`."""
-    with shelf() as history:
+    with open_history() as history:
         for number in range(5):
             chat = history.conversation(f"c{number}")
             chat.append([*SAID, {"role": "user", "content": f"more {number}"}, reply(f"m{number % 2}")])
@@ -56,13 +56,13 @@ def ids(done):
     ],
     ids=" ".join,
 )
-def test_a_list_of_what_is_asked_for(run, filled, words, due):
+def test_filters_select_conversations(run, filled, words, due):
     done = run("list", "--store", filled, *words)
     assert (done.returncode, ids(done)) == (0, due)
     assert ("matches the filters" in done.stderr) == (due == [])
 
 
-def test_pages_go_on_with_what_was_asked_for(run, filled, monkeypatch):
+def test_the_next_page_keeps_the_filters(run, filled, monkeypatch):
     monkeypatch.setattr("chathistory.operations.listing.SCAN_LIMIT", 1)
     seen, words = [], ["list", "--store", filled, "--tag", "even", "--limit", "2"]
     while words:
@@ -102,15 +102,15 @@ def test_show_tells_the_position_to_fork_and_rewind_at(run, filled):
 
 
 def test_fork_and_rewind_as_json(run, filled):
-    told = json.loads(run("fork", "c1", "f", "--into", "ada", "--json", "--store", filled).stdout)
+    printed = json.loads(run("fork", "c1", "f", "--into", "ada", "--json", "--store", filled).stdout)
     origin = {"scope": "default", "id": "c1", "position": 4}
-    assert told == {"id": "f", "scope": "ada", "start": 0, "end": 5, "messages": 4, "origin": origin}
-    told = json.loads(run("rewind", "c1", "--to", "2", "--json", "--store", filled).stdout)
-    assert told == {"id": "c1", "scope": "default", "start": 0, "end": 5, "messages": 2, "origin": None}
+    assert printed == {"id": "f", "scope": "ada", "start": 0, "end": 5, "messages": 4, "origin": origin}
+    printed = json.loads(run("rewind", "c1", "--to", "2", "--json", "--store", filled).stdout)
+    assert printed == {"id": "c1", "scope": "default", "start": 0, "end": 5, "messages": 2, "origin": None}
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "expected"),
     [
         (["fork", "c9", "f"], 1, "there is no conversation c9"),
         (["fork", "c1", "c2"], 1, "there is a conversation 'c2' in scope 'default' already"),
@@ -128,21 +128,21 @@ def test_fork_and_rewind_as_json(run, filled):
         (["delete", "c0"], 2, "--yes"),
         (["delete", "--scope", "ada", "--all"], 2, "--yes"),
         (["delete", "--all", "--yes"], 2, "name it with --scope"),
-        (["delete", "--yes"], 2, "say what to delete"),
-        (["delete", "c0", "--tag", "x", "--yes"], 2, "say what to delete"),
-        (["delete", "--scope", "ada", "--all", "--tag", "x", "--yes"], 2, "say what to delete"),
+        (["delete", "--yes"], 2, "give one of these to delete"),
+        (["delete", "c0", "--tag", "x", "--yes"], 2, "give one of these to delete"),
+        (["delete", "--scope", "ada", "--all", "--tag", "x", "--yes"], 2, "give one of these to delete"),
         (["delete", "c0", "c9", "--yes"], 1, "there is no conversation c9"),
-        (["export", "c0", "--all-scopes"], 2, "IDs are of one scope"),
-        (["copy", "--scope", "ada", "--all-scopes", "--to", "memory:"], 2, "exclude each other"),
-        (["doctor", "c0", "--all-scopes"], 2, "an ID is of one scope"),
+        (["export", "c0", "--all-scopes"], 2, "IDs are only valid in one scope"),
+        (["copy", "--scope", "ada", "--all-scopes", "--to", "memory:"], 2, "cannot be given together"),
+        (["doctor", "c0", "--all-scopes"], 2, "an ID is only valid in one scope"),
         (["annotate", "c9", "--title", "x"], 1, "there is no conversation c9"),
         (["annotate", "c0", "--meta", "x"], 2, "NAME=VALUE"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_a_mistake_is_told_in_a_sentence(run, filled, words, code, told):
+def test_a_mistake_is_explained_in_one_sentence(run, filled, words, code, expected):
     done = run(*words, "--store", filled)
-    assert told in done.stderr
+    assert expected in done.stderr
     assert (done.returncode, done.stdout) == (code, "")
 
 
@@ -151,7 +151,7 @@ def test_out_and_in_again(run, filled, tmp_path):
     assert (done.returncode, done.stdout) == (0, "exported: 7 conversations, 27 records\n")
     assert gzip.decompress((tmp_path / "all.jsonl.gz").read_bytes()).endswith(b'"conversations":7,"records":27}\n')
     done = run("import", "all.jsonl.gz", "--all-scopes", "--store", "file:./new")
-    assert (done.returncode, done.stdout) == (0, "imported: 7 whole, 27 records\n")
+    assert (done.returncode, done.stdout) == (0, "imported: 7 new, 27 records\n")
     done = run("import", "all.jsonl.gz", "--all-scopes", "--json", "--store", "file:./new")
     assert json.loads(done.stdout) == {
         "copied": 0,
@@ -177,7 +177,7 @@ def test_pipes(run, filled):
         "all_found": True,
     }
     back = run("import", "-", "--scope", "eve", "--store", "file:./new", stdin=done.stdout)
-    assert back.stdout == "imported: 2 whole, 4 records\n"
+    assert back.stdout == "imported: 2 new, 4 records\n"
     assert len(ids(run("list", "--scope", "eve", "--store", "file:./new"))) == 2
     assert ids(run("list", "--scope", "ada", "--store", "file:./new")) == []
 
@@ -205,7 +205,7 @@ def test_an_export_does_not_go_to_a_terminal(terminal, filled):
     assert "--output FILE" in screen.seen
 
 
-def test_what_is_named_and_not_there_is_told(run, filled, tmp_path):
+def test_ids_that_do_not_exist_are_reported(run, filled, tmp_path):
     done = run("export", "c1", "c9", "-o", "x", "--store", filled)
     assert done.returncode == ExitCode.PARTLY == 3
     assert done.stdout == "exported: 1 conversation, 4 records\n"
@@ -219,27 +219,27 @@ def test_a_list_of_messages_comes_in(run, tmp_path, store):
     (tmp_path / "messages.json").write_text(json.dumps(SAID))
     assert run("import", "messages.json", "--store", store).returncode == 1
     done = run("import", "messages.json", "--id", "mine", "--store", store)
-    assert (done.returncode, done.stdout) == (0, "imported: 1 whole, 2 records\n")
+    assert (done.returncode, done.stdout) == (0, "imported: 1 new, 2 records\n")
     shown = run("show", "mine", "--messages", "--store", store).stdout
     assert [json.loads(line) for line in shown.splitlines()] == SAID
     for more in ([], ["--replace"]):
         done = run("import", "messages.json", "--id", "mine", *more, "--store", store)
-        assert (done.returncode, done.stdout) == (0, "imported: 1 existing\n")
+        assert (done.returncode, done.stdout) == (0, "imported: 1 already there\n")
     (tmp_path / "others.json").write_text(json.dumps(SAID[:1] * 3))
     done = run("import", "others.json", "--id", "mine", "--store", store)
     assert done.returncode == 3
-    assert "a different conversation has this name" in done.stderr
+    assert "a different conversation has this ID" in done.stderr
 
 
-def test_copy_and_bring_up_to_date(run, filled, shelf):
+def test_copy_and_bring_up_to_date(run, filled, open_history):
     done = run("copy", "--all-scopes", "--to", "file:./new", "--store", filled)
-    assert (done.returncode, done.stdout) == (0, "copied: 7 whole, 27 records\n")
-    with shelf() as history:
+    assert (done.returncode, done.stdout) == (0, "copied: 7 new, 27 records\n")
+    with open_history() as history:
         history.conversation("c1").append(SAID)
     done = run("copy", "--all-scopes", "--to", "file:./new", "--store", filled)
-    assert done.stdout == "copied: 1 continued, 6 existing, 2 records\n"
+    assert done.stdout == "copied: 1 continued, 6 already there, 2 records\n"
     done = run("copy", "c1", "c2", "--to", "file:./two", "--no-verify", "--threads", "1", "--store", filled)
-    assert done.stdout.startswith("copied: 2 whole")
+    assert done.stdout.startswith("copied: 2 new")
     assert ids(run("list", "--store", "file:./two")) == ["c1", "c2"]
 
 
@@ -253,7 +253,7 @@ def test_what_is_different_stays_unless_it_is_to_be_replaced(run, filled, tmp_pa
     done = run("copy", "--to", f"{filled}", "--store", "file:./new")
     assert done.returncode == 3
     done = run("copy", "--replace", "--to", "file:./new", "--store", filled)
-    assert (done.returncode, done.stdout) == (0, "copied: 5 whole, 25 existing, 23 records\n")
+    assert (done.returncode, done.stdout) == (0, "copied: 5 new, 25 already there, 23 records\n")
 
 
 def test_many_troubles_are_cut_short(run, filled, tmp_path):
@@ -262,16 +262,16 @@ def test_many_troubles_are_cut_short(run, filled, tmp_path):
             for number in range(25):
                 History(store).conversation(f"c{number}").append(SAID)
     done = run("copy", "--to", "file:./one", "--store", "file:./two")
-    assert "5 more; --json names all" in done.stderr
+    assert "5 more; --json lists all of them" in done.stderr
     done = run("copy", "--to", "file:./one", "--store", "file:./two", "--json")
     assert len(json.loads(done.stdout)["not_done"]) == 25
 
 
-def test_who_is_asked_in_a_terminal_still_gets_nothing_but_json(env, tmp_path, filled):
+def test_standard_output_is_only_json_even_after_a_question(env, tmp_path, filled):
     screen = Terminal(
         ["-c", f"{COMMAND} prune --count 0 --json --store {filled} > out"], env, tmp_path, command=("sh",)
     )
-    screen.expect("Remove", "for good? [y/N]")
+    screen.expect("Remove", "permanently? [y/N]")
     screen.type("y\r")
     assert screen.end() == 0
     screen.close()
@@ -283,8 +283,8 @@ def test_a_bar_is_drawn_where_there_is_a_terminal(terminal, filled):
     assert screen.end() == 0
     assert "copying" in screen.seen
     assert "/7" in screen.seen
-    assert "copied: 7 whole" in screen.seen
-    assert "\x1b[" not in screen.seen.partition("copied: 7 whole")[2]
+    assert "copied: 7 new" in screen.seen
+    assert "\x1b[" not in screen.seen.partition("copied: 7 new")[2]
 
 
 def test_prune_shows_in_a_dry_run_what_would_go(run, filled):
@@ -295,8 +295,12 @@ def test_prune_shows_in_a_dry_run_what_would_go(run, filled):
     assert done.stderr == "would delete 3 conversations: 12 messages, 14 records; kept 2\n"
     assert len(ids(run("list", "--store", filled))) == 5
     done = run(*words, "--yes", "--json")
-    told = json.loads(done.stdout)
-    assert (told["kept"], told["dry_run"], [row["reason"] for row in told["removed"]]) == (2, False, ["count"] * 3)
+    printed = json.loads(done.stdout)
+    assert (printed["kept"], printed["dry_run"], [row["reason"] for row in printed["removed"]]) == (
+        2,
+        False,
+        ["count"] * 3,
+    )
     assert ids(run("list", "--store", filled)) == ["c4", "c3"]
     assert run(*words, "--yes").stderr == "deleted 0 conversations: 0 messages, 0 records; kept 2\n"
 
@@ -304,7 +308,7 @@ def test_prune_shows_in_a_dry_run_what_would_go(run, filled):
 def test_prune_in_a_terminal_asks_when_it_has_shown_what_will_go(terminal, filled, run):
     words = ("prune", "--count", "4", "--ttl", "1d", "--age", "2w", "--store", filled)
     screen = terminal(*words)
-    screen.expect("WHY", "c0", "just now", "too many", "Remove 1 conversation for good? [y/N]")
+    screen.expect("WHY", "c0", "just now", "too many", "Remove 1 conversation permanently? [y/N]")
     screen.type("n\r")
     assert screen.end() == ExitCode.INTERRUPTED
     assert len(ids(run("list", "--store", filled))) == 5
@@ -320,9 +324,9 @@ def test_prune_in_a_terminal_asks_when_it_has_shown_what_will_go(terminal, fille
 
 
 @pytest.fixture
-def hurt(filled, shelf):
-    """The store with one conversation whose head cannot be read."""
-    with shelf() as history:
+def hurt(filled, open_history):
+    """The store with one conversation that has an unreadable head."""
+    with open_history() as history:
         head = history.conversation("c0").log.refresh()
         revision = type(head.revision)("v" * 8, now(), None, "nonsense")
         history.store.append(head.key, ["{}"], after=head, revision=revision)
@@ -330,14 +334,14 @@ def hurt(filled, shelf):
 
 
 @pytest.mark.parametrize("more", [[], ["--full-scan"]])
-def test_what_is_damaged_is_kept_and_told_by_prune(run, hurt, more):
+def test_prune_keeps_and_reports_damaged_conversations(run, hurt, more):
     done = run("prune", "--count", "0", "--yes", *more, "--store", hurt)
     assert done.returncode == 3
     assert "deleted 4 conversations: 16 messages, 18 records; kept 0" in done.stderr
     assert "kept: c0 is damaged; examine it with: chathistory doctor" in done.stderr
-    told = json.loads(run("prune", "--count", "0", "--dry-run", "--json", *more, "--store", hurt).stdout)
-    assert [(each["id"], each["scope"], each["where"]) for each in told["damaged"]] == [("c0", "default", "c0")]
-    assert told["complete"]
+    printed = json.loads(run("prune", "--count", "0", "--dry-run", "--json", *more, "--store", hurt).stdout)
+    assert [(each["id"], each["scope"], each["where"]) for each in printed["damaged"]] == [("c0", "default", "c0")]
+    assert printed["complete"]
 
 
 def test_what_is_damaged_is_a_row_of_the_list(run, terminal, hurt):
@@ -348,22 +352,22 @@ def test_what_is_damaged_is_a_row_of_the_list(run, terminal, hurt):
     reason = "the head of conversation 'c0' is damaged: its payload is not the state of a conversation"
     assert rows[-1] == ["c0", "damaged", "", "", "", reason]
     assert "1 damaged; examine them with: chathistory doctor" in done.stderr
-    [told] = [
+    [printed] = [
         row
         for line in run("list", "--json", "--store", hurt).stdout.splitlines()
         if "damaged" in (row := json.loads(line))
     ]
-    assert told == {"id": "c0", "scope": "default", "damaged": reason, "where": "c0"}
+    assert printed == {"id": "c0", "scope": "default", "damaged": reason, "where": "c0"}
     assert "damaged" in run("list", "--tag", "x", "--store", hurt).stdout
     screen = terminal("list", "--store", hurt)
     assert screen.end() == 0
     assert "damaged" in screen.seen
 
 
-def test_a_talk_goes_on_with_what_can_be_read(run, hurt):
+def test_chat_continues_with_a_readable_conversation(run, hurt):
     done = run("chat", "--continue", "--fake", "hello", "--store", hurt)
     assert done.returncode == 0
-    assert "1 passed over: damaged" in done.stderr
+    assert "skipped 1 damaged" in done.stderr
     assert "conversation c4 in" in done.stderr
 
 
@@ -379,15 +383,15 @@ def test_what_is_damaged_is_deleted_with_its_scope(run, hurt):
     seen = json.loads(run(*words, "--dry-run", "--json").stdout)
     assert (len(seen["removed"]), seen["dry_run"]) == (5, True)
     assert run("list", "--store", hurt).stdout.count("\n") == 5
-    told = json.loads(run(*words, "--yes", "--json").stdout)
-    assert (len(told["removed"]), told["complete"], told["left"]) == (5, True, [])
+    printed = json.loads(run(*words, "--yes", "--json").stdout)
+    assert (len(printed["removed"]), printed["complete"], printed["left"]) == (5, True, [])
     assert run("list", "--store", hurt).stdout == ""
 
 
 def test_delete_of_a_scope_asks_and_reports(terminal, run, filled):
     words = ("delete", "--scope", "ada", "--all", "--store", filled)
     screen = terminal(*words)
-    screen.expect("Delete all of scope ada (2 conversations) for good? [y/N]")
+    screen.expect("Delete all of scope ada (2 conversations) permanently? [y/N]")
     screen.type("n\r")
     assert screen.end() != 0
     assert len(ids(run("list", "--scope", "ada", "--store", filled))) == 2
@@ -404,14 +408,14 @@ def test_delete_of_a_scope_for_programs(run, filled):
     done = run("delete", "--scope", "ada", "--all", "--yes", "--store", filled)
     assert sorted(line.split("\t")[1:3] for line in done.stdout.splitlines()) == [["2", "2"], ["2", "2"]]
     words = ("delete", "--scope", "default", "--all", "--yes", "--json", "--store", filled)
-    told = json.loads(run(*words).stdout)
-    assert (told["scope"], told["messages"], told["records"], len(told["removed"]), told["left"]) == (
+    printed = json.loads(run(*words).stdout)
+    assert (printed["scope"], printed["messages"], printed["records"], len(printed["removed"]), printed["left"]) == (
         "default", 20, 23, 5, []
     )  # fmt: skip
     assert json.loads(run(*words).stdout)["removed"] == []
 
 
-def test_what_comes_back_while_a_scope_is_deleted_is_told(run, filled, monkeypatch):
+def test_what_is_written_while_a_scope_is_deleted_is_reported(run, filled, monkeypatch):
     delete = FileStore.delete
 
     def deleted(self, key, *, version=None):
@@ -423,7 +427,7 @@ def test_what_comes_back_while_a_scope_is_deleted_is_told(run, filled, monkeypat
     monkeypatch.setattr(FileStore, "delete", deleted)
     done = run("delete", "--scope", "ada", "--all", "--yes", "--store", filled)
     assert done.returncode == 3
-    assert "still there: ada/a.jsonl\nstill there, or new: 1 piece; delete again" in done.stderr
+    assert "not deleted: ada/a.jsonl\nleft, or new in the meantime: 1 piece; run the command again" in done.stderr
 
 
 def test_delete_by_filters(run, filled):
@@ -440,7 +444,7 @@ def test_delete_by_filters(run, filled):
 
 def test_delete_by_filters_in_a_terminal_shows_what_will_go(terminal, run, filled):
     screen = terminal("delete", "--model", "m1", "--store", filled)
-    screen.expect("ID", "c3", "c1", "Delete 2 conversations (8 messages) for good? [y/N]")
+    screen.expect("ID", "c3", "c1", "Delete 2 conversations (8 messages) permanently? [y/N]")
     screen.type("y\r")
     screen.expect("deleted 2 conversations: 8 messages, 8 records")
     assert screen.end() == 0
@@ -461,29 +465,29 @@ def test_what_is_changed_after_a_filter_found_it_is_kept(run, filled, monkeypatc
 
     monkeypatch.setattr(History, "list", found)
     done = run("delete", "--model", "m1", "--yes", "--json", "--store", filled)
-    why = "it was changed meanwhile" if then == "changed" else "somebody else deleted it meanwhile"
-    told = json.loads(done.stdout)
-    assert (done.returncode, [row["id"] for row in told["removed"]]) == (ExitCode.PARTLY, ["c3"])
-    assert told["left"] == [{"id": "c1", "scope": "default", "why": why}]
+    why = "somebody changed it in the meantime" if then == "changed" else "somebody else deleted it in the meantime"
+    printed = json.loads(done.stdout)
+    assert (done.returncode, [row["id"] for row in printed["removed"]]) == (ExitCode.PARTLY, ["c3"])
+    assert printed["left"] == [{"id": "c1", "scope": "default", "why": why}]
     done = run("delete", "--model", "m1", "--yes", "--store", filled)
     assert (done.returncode, done.stdout) == ((ExitCode.FAILED if then == "changed" else 0), "")
     assert (f"not deleted: c1: {why}" in done.stderr) == (then == "changed")
 
 
 def test_delete_and_backends_as_json(run, filled):
-    told = json.loads(run("delete", "c0", "c1", "--yes", "--json", "--store", filled).stdout)
-    counts = [(row["id"], row["scope"], row["messages"], row["records"]) for row in told["removed"]]
+    printed = json.loads(run("delete", "c0", "c1", "--yes", "--json", "--store", filled).stdout)
+    counts = [(row["id"], row["scope"], row["messages"], row["records"]) for row in printed["removed"]]
     assert counts == [("c0", "default", 4, 5), ("c1", "default", 4, 4)]
-    assert (told["left"], told["dry_run"]) == ([], False)
+    assert (printed["left"], printed["dry_run"]) == ([], False)
     rows = [json.loads(line) for line in run("backends", "--json").stdout.splitlines()]
     assert {"scheme": "file", "distribution": "chathistory", "problem": None} in rows
 
 
-def test_one_scope_is_meant_unless_all_are_asked_for(run, filled, tmp_path):
+def test_commands_work_on_one_scope_without_all_scopes(run, filled, tmp_path):
     (tmp_path / "chathistory.toml").write_text(f'store = "{filled}"\nscope = "ada"')
     assert run("export").stdout.count('"conversation"') == 2
-    assert run("copy", "--to", "file:./new").stdout.startswith("copied: 2 whole")
-    assert run("copy", "--to", "file:./new", "--all-scopes").stdout.startswith("copied: 5 whole, 2 existing")
+    assert run("copy", "--to", "file:./new").stdout.startswith("copied: 2 new")
+    assert run("copy", "--to", "file:./new", "--all-scopes").stdout.startswith("copied: 5 new, 2 already there")
     assert run("doctor").stderr.startswith("2 conversations examined")
     assert run("doctor", "--all-scopes").stderr.startswith("7 conversations examined")
     whole = run("export", "--all-scopes").stdout
@@ -497,10 +501,10 @@ def test_rename_gives_another_id(run, filled):
     done = run("rename", "c1", "new", "--store", filled)
     assert (done.returncode, done.stdout) == (0, "renamed c1 to new\n")
     assert sorted(ids(run("list", "--store", filled))) == ["c0", "c2", "c3", "c4", "new"]
-    taken = run("rename", "new", "c0", "--store", filled)
-    assert (taken.returncode, "there is a conversation 'c0'" in taken.stderr) == (1, True)
-    told = json.loads(run("rename", "a", "b", "--scope", "ada", "--json", "--store", filled).stdout)
-    assert told == {"id": "b", "scope": "ada", "before": "a"}
+    refused = run("rename", "new", "c0", "--store", filled)
+    assert (refused.returncode, "there is a conversation 'c0'" in refused.stderr) == (1, True)
+    printed = json.loads(run("rename", "a", "b", "--scope", "ada", "--json", "--store", filled).stdout)
+    assert printed == {"id": "b", "scope": "ada", "before": "a"}
     assert "did you mean c0" in run("rename", "c00", "c0", "--store", filled).stderr
 
 
@@ -511,12 +515,12 @@ def test_annotate_sets_title_tags_and_metadata(run, filled):
     assert done.stdout == "title: New␛[2J\ntags: x, z\nmetadata: n=2, who=me\n"
     assert ids(run("list", "--tag", "z", "--meta", "who=me", "--store", filled)) == ["c2"]
     done = run(*words, "--title", "", "--unmeta", "n", "--untag", "x", "--untag", "z", "--json")
-    told = {"id": "c2", "scope": "default", "title": None, "tags": [], "metadata": {"who": "me"}}
-    assert json.loads(done.stdout) == told
-    assert json.loads(run(*words, "--json").stdout) == told
+    printed = {"id": "c2", "scope": "default", "title": None, "tags": [], "metadata": {"who": "me"}}
+    assert json.loads(done.stdout) == printed
+    assert json.loads(run(*words, "--json").stdout) == printed
 
 
-def test_a_fork_that_lives_no_longer_than_the_command_is_told(run, filled):
+def test_a_fork_that_has_expired_already_is_reported(run, filled):
     done = run("fork", "c1", "f", "--store", f"{filled}?ttl=0.000001")
     assert (done.returncode, done.stdout) == (1, "")
     assert "there is no conversation f" in done.stderr

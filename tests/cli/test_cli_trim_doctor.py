@@ -1,4 +1,4 @@
-"""`trim`, `usage` and `doctor`: what is sent, what it cost, and the way around what is damaged."""
+"""`trim`, `usage` and `doctor`: limit what is sent, count its tokens, repair what is damaged."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ CALL = [{"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}]
 TOOLS = [{"name": "f", "input_schema": {"type": "object"}}]
 
 
-def held(history, name, turns, reply="fine", **more):
+def add_turns(history, name, turns, reply="fine", **more):
     engine = ChatEngine(FakeMessagesAPI(reply).client(), history, model=MODEL, **more)
     for number in range(turns):
         engine.send(name, f"turn {number} " + "word " * 100)
 
 
 @pytest.fixture
-def filled(shelf, store):
+def filled(open_history, store):
     """A long conversation, a short one, and one in another scope."""
-    with shelf() as history:
-        held(history, "long", 10)
-        held(history, "short", 2)
+    with open_history() as history:
+        add_turns(history, "long", 10)
+        add_turns(history, "short", 2)
         history.conversation("theirs", scope="ada").append({"role": "user", "content": "hello"})
     return store
 
@@ -42,28 +42,28 @@ def rows(done):
     return [line.split("\t") for line in done.stdout.splitlines()]
 
 
-def kinds(shelf, name):
-    with shelf() as history:
+def kinds(open_history, name):
+    with open_history() as history:
         return [entry.kind for entry in history.conversation(name).entries()]
 
 
 # trim
 
 
-def test_trim_shows_what_would_go_and_does_it_when_told(run, shelf, filled):
+def test_trim_shows_the_cut_in_a_dry_run_and_makes_it_without(run, open_history, filled):
     words = ["trim", "long", "--trigger-turns", "5", "--keep-turns", "3", "--store", filled]
     shown = run(*words, "--dry-run")
     [(id, turns, messages, before, after, position)] = rows(shown)
     assert (id, turns, messages, position) == ("long", "7", "14", "15")
     assert 2000 > int(before) > 2 * int(after) > 500
     assert shown.returncode == 0
-    assert "7 turns (14 messages) would be left out" in shown.stderr
+    assert "7 turns (14 messages) would not be sent again" in shown.stderr
     assert f"{int(before):,} tokens before, {int(after):,} after\n" in shown.stderr
-    assert "cut" not in kinds(shelf, "long")
+    assert "cut" not in kinds(open_history, "long")
     done = run(*words)
     assert rows(done) == rows(shown)
-    assert "7 turns (14 messages) left out of what is sent" in done.stderr
-    with shelf() as history:
+    assert "7 turns (14 messages) will not be sent again" in done.stderr
+    with open_history() as history:
         assert len(history.conversation("long").messages()) == 6
         assert history.conversation("long").state().totals.messages == 20
     again = run(*words)
@@ -80,9 +80,9 @@ def test_trim_shows_what_would_go_and_does_it_when_told(run, shelf, filled):
         (["--trigger-age", "7d", "--keep-age", "12h"], 10),
     ],
 )
-def test_trim_by_each_measure(run, shelf, filled, marks, left):
+def test_trim_by_each_measure(run, open_history, filled, marks, left):
     assert run("trim", "long", *marks, "--store", filled).returncode == 0
-    with shelf() as history:
+    with open_history() as history:
         assert len(history.conversation("long").messages()) == 2 * left
 
 
@@ -96,37 +96,37 @@ def test_trim_by_what_is_configured(run, filled):
 
 
 @pytest.mark.parametrize("which", ["long", "--all"])
-def test_trim_leaves_a_configured_compaction_to_the_api(run, shelf, filled, which):
+def test_trim_leaves_a_configured_compaction_to_the_api(run, open_history, filled, which):
     marks = {"CHATHISTORY_TRIMMING_TRIGGER_TURNS": "5", "CHATHISTORY_TRIMMING_KEEP_TURNS": "3"}
     configured = marks | {"CHATHISTORY_TRIMMING_COMPACTION": "true"}
     done = run("trim", which, "--store", filled, **configured)
     assert (done.returncode, done.stdout) == (0, "")
     assert "the API summarizes when the next message is sent" in done.stderr
-    assert "cut" not in kinds(shelf, "long")
+    assert "cut" not in kinds(open_history, "long")
     done = run("trim", which, "--store", filled, "--trigger-turns", "5", "--keep-turns", "3", **configured)
     assert rows(done)[0][:2] == ["long", "7"]
 
 
-def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
-    with shelf() as history:
-        held(history, "busy", 3)
+def test_trim_all_goes_on_where_one_cannot_be_cut(run, open_history, filled):
+    with open_history() as history:
+        add_turns(history, "busy", 3)
         history.conversation("busy").log.append(
             [make_entry("turn_opened", turn="t", data={"lease_until": now() + 3_600_000_000})]
         )
     done = run("trim", "--all", "--trigger-turns", "2", "--keep-turns", "1", "--json", "--store", filled)
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(each["id"], each["turns"], each["dry_run"]) for each in told] == [("long", 9, False)]
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["id"], each["turns"], each["dry_run"]) for each in printed] == [("long", 9, False)]
     assert done.returncode == 3
     assert "not trimmed: busy: conversation 'busy' has an open turn" in done.stderr
     alone = run("trim", "busy", "--trigger-turns", "2", "--keep-turns", "1", "--store", filled)
     assert (alone.returncode, alone.stdout) == (1, "")
-    assert "still waits for a reply" in alone.stderr
+    assert "is waiting for a reply" in alone.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
-        (["long"], "say when to trim, for example with --trigger-tokens"),
+        (["long"], "give a pair of limits, such as --trigger-tokens"),
         (TWO, "give the ID of a conversation, or --all"),
         (["long", "--all", *TWO], "give the ID of a conversation, or --all"),
         (["long", "--trigger-turns", "2"], "trigger_turns and keep_turns must be set together"),
@@ -135,21 +135,21 @@ def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
         (["lung", *TWO], "did you mean long?"),
     ],
 )
-def test_trim_says_what_is_due(run, filled, words, told):
+def test_trim_says_what_is_missing(run, filled, words, expected):
     done = run("trim", *words, "--store", filled)
     assert done.returncode == (1 if "lung" in words else 2)
-    assert told in done.stderr
+    assert expected in done.stderr
 
 
 def test_trim_in_a_terminal_is_a_table(terminal, filled):
     screen = terminal("trim", "long", *TWO, "--dry-run", "--store", filled)
     assert screen.end() == 0
-    for words in ("MESSAGES", "TOKENS BEFORE", "AFTER", "FROM", "would be left out"):
+    for words in ("MESSAGES", "TOKENS BEFORE", "AFTER", "FROM", "would not be sent again"):
         assert words in screen.seen
 
 
 @pytest.mark.parametrize("words", [["trim", "--all", *TWO], ["doctor"], ["usage", "long"]], ids=" ".join)
-def test_a_store_that_is_gone_ends_it(run, filled, monkeypatch, words):
+def test_an_unavailable_store_ends_the_command(run, filled, monkeypatch, words):
     def gone(*_, **__):
         raise StoreUnavailable("nobody answers")
 
@@ -164,16 +164,16 @@ def test_a_store_that_is_gone_ends_it(run, filled, monkeypatch, words):
 # usage
 
 
-def test_usage_tells_turns_models_and_the_sum(run, shelf, store):
-    with shelf() as history:
+def test_usage_tells_turns_models_and_the_sum(run, open_history, store):
+    with open_history() as history:
         counts = {
             "input_tokens": 10,
             "output_tokens": 5,
             "cache_read_input_tokens": 3,
             "cache_creation_input_tokens": 2,
         }
-        held(history, "u", 2, Reply(content="x", usage=counts))
-        held(history, "u", 1, Reply(content="x", usage=counts, model="claude-haiku-5-5"))
+        add_turns(history, "u", 2, Reply(content="x", usage=counts))
+        add_turns(history, "u", 1, Reply(content="x", usage=counts, model="claude-haiku-5-5"))
     found = rows(run("usage", "u", "--store", store))
     assert [(row[0], row[1], row[3], *row[4:]) for row in found] == [
         ("turn", "2", MODEL, "10", "5", "3", "2"),
@@ -184,10 +184,10 @@ def test_usage_tells_turns_models_and_the_sum(run, shelf, store):
         ("total", "", "", "30", "15", "9", "6"),
     ]
     assert all(row[2].endswith("+00:00") for row in found[:3])
-    told = json.loads(run("usage", "u", "--json", "--store", store).stdout)
-    assert told["total"] == {"input": 30, "output": 15, "cache_read": 9, "cache_written": 6}
-    assert told["models"]["claude-haiku-5-5"]["output"] == 5
-    assert [turn["position"] for turn in told["turns"]] == [2, 4, 6]
+    printed = json.loads(run("usage", "u", "--json", "--store", store).stdout)
+    assert printed["total"] == {"input": 30, "output": 15, "cache_read": 9, "cache_written": 6}
+    assert printed["models"]["claude-haiku-5-5"]["output"] == 5
+    assert [turn["position"] for turn in printed["turns"]] == [2, 4, 6]
 
 
 def test_usage_in_a_terminal_is_a_table(terminal, filled):
@@ -214,7 +214,7 @@ def damage(store, words):
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
 
 
-def test_doctor_has_nothing_to_say_of_what_is_sound(run, filled):
+def test_doctor_prints_nothing_for_sound_conversations(run, filled):
     done = run("doctor", "--store", filled)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "2 conversations examined: 2 sound\n")
     assert run("doctor", "--scope", "ada", "--store", filled).stderr == "1 conversation examined: 1 sound\n"
@@ -225,7 +225,7 @@ def test_doctor_has_nothing_to_say_of_what_is_sound(run, filled):
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_doctor_leads_around_a_damaged_record(run, filled, named):
+def test_doctor_skips_a_damaged_record(run, filled, named):
     damage(filled, b"turn 4 ")
     words = ["doctor", *(["long"] if named else []), "--store", filled]
     refused = run("show", "long", "--store", filled)
@@ -236,13 +236,13 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
     assert (shown.returncode, [row[:4] for row in rows(shown)]) == (1, [["long", "default", "9", "repairable"]])
     assert "left out: the record is damaged" in shown.stdout
     assert "1 repairable (with --repair)" in shown.stderr
-    assert run("show", "long", "--store", filled).returncode == 1, "nothing is written without being told"
+    assert run("show", "long", "--store", filled).returncode == 1, "doctor changes nothing without --repair"
     before = run("usage", "long", "--store", filled)
     assert [row[0] for row in rows(before)] == ["total"]
     assert "record 9 of conversation 'long' is damaged" in before.stderr
-    mended = run(*words, "--repair")
-    assert (mended.returncode, [row[2:4] for row in rows(mended)]) == (0, [["9", "repaired"]])
-    assert mended.stderr.startswith("long: record 9: left out: the record is damaged")
+    repaired = run(*words, "--repair")
+    assert (repaired.returncode, [row[2:4] for row in rows(repaired)]) == (0, [["9", "repaired"]])
+    assert repaired.stderr.startswith("long: record 9: left out: the record is damaged")
     again = run(*words)
     assert (again.returncode, [row[2:4] for row in rows(again)]) == (0, [["9", "left out"]])
     readable = run("show", "long", "--store", filled)
@@ -252,11 +252,11 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
     spent = run("usage", "long", "--store", filled)
     assert {row[0] for row in rows(spent)} == {"turn", "model", "total"}
     assert int(rows(spent)[-1][5]) > 0
-    assert spent.stderr == "record 9 is damaged: what it cost is only in the total\n"
+    assert spent.stderr == "record 9 is damaged: its tokens count only in the total\n"
 
 
-def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):
-    with shelf() as history:
+def test_doctor_skips_what_a_later_version_wrote(run, open_history, filled):
+    with open_history() as history:
         later = history.conversation("short")
         later.log.append([make_entry("hologram", version=3)])
         later.append({"role": "user", "content": "after it"})
@@ -269,7 +269,7 @@ def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):
     assert run("chat", "--fake", "-c", "short", "and on", "--store", filled).returncode == 0
 
 
-def test_doctor_makes_a_damaged_head_anew(run, filled):
+def test_doctor_restores_a_damaged_head(run, filled):
     """The last line of a conversation's file has what its head says: one byte of it hides all that was said."""
     path = file_of(filled, b"turn 9 ")
     broken = path.read_bytes()[:-3] + b"xx\n"
@@ -289,16 +289,16 @@ def test_doctor_makes_a_damaged_head_anew(run, filled):
     shown = run("show", "long", "--damaged", "--store", filled)
     assert shown.returncode == 0
     assert [f"turn {number} " in shown.stdout for number in range(10)] == [True] * 10
-    mended = run("doctor", "--repair", "--store", filled)
-    assert mended.returncode == 0
-    assert mended.stderr.startswith("long: the head of conversation 'long' is damaged")
+    repaired = run("doctor", "--repair", "--store", filled)
+    assert repaired.returncode == 0
+    assert repaired.stderr.startswith("long: the head of conversation 'long' is damaged")
     assert run("doctor", "--store", filled).returncode == 0
     after = run("show", "long", "--store", filled).stdout
     assert [f"turn {number} " in after for number in range(10)] == [True] * 10
     assert run("chat", "--fake", "-c", "long", "and on", "--store", filled).returncode == 0
 
 
-def test_what_is_stored_beside_the_records_is_named(run, filled):
+def test_what_is_stored_next_to_the_records_is_reported(run, filled):
     path = file_of(filled, b"turn 9 ")
     with path.open("ab") as file:
         file.write(b'{"torn": "by a crash')
@@ -307,30 +307,30 @@ def test_what_is_stored_beside_the_records_is_named(run, filled):
         assert done.returncode == 0
         assert "20 bytes after the last append" in done.stdout + done.stderr
     with open_store(filled) as store:
-        told = History(store).check()
-    assert [(each.key.id, each.state, len(each.notes)) for each in told.found] == [("long", "sound", 1)]
+        printed = History(store).check()
+    assert [(each.key.id, each.state, len(each.notes)) for each in printed.found] == [("long", "sound", 1)]
 
 
-def test_what_nothing_can_be_read_of_is_told_with_the_next_step(run, filled):
+def test_an_unreadable_conversation_is_reported_with_the_next_step(run, filled):
     path = file_of(filled, b"turn 9 ")
     path.write_bytes(b"nothing of it is left\n" * 40)
     done = run("doctor", "--repair", "--store", filled)
     assert done.returncode == 1
     assert [row[3] for row in rows(done)] == ["not repaired"]
-    assert "restore a copy of it, or remove it" in done.stdout
+    assert "restore it from a copy, or remove it" in done.stdout
 
 
-def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf, store):
-    with shelf() as history:
-        held(history, "waits", 1, CALL, tools=TOOLS)
+def test_doctor_changes_a_conversation_that_waits_for_a_tool_only_by_its_id(run, open_history, store):
+    with open_history() as history:
+        add_turns(history, "waits", 1, CALL, tools=TOOLS)
     every = run("doctor", "--repair", "--store", store)
     assert (every.returncode, [row[2:4] for row in rows(every)]) == (0, [["end", "waiting"]])
-    assert kinds(shelf, "waits") == ["setup", "message", "message"]
+    assert kinds(open_history, "waits") == ["setup", "message", "message"]
     named = run("doctor", "waits", "--store", store, "--json")
-    told = json.loads(named.stdout)
+    printed = json.loads(named.stdout)
     finding = {"position": -1, "what": "tool results put in order, 1 of 1 added as errors"}
     assert named.returncode == 1
-    assert told == {
+    assert printed == {
         "id": "waits",
         "scope": "default",
         "where": "waits",
@@ -341,28 +341,28 @@ def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf,
         "next": "add --repair to repair it",
     }
     assert run("doctor", "waits", "--repair", "--store", store).returncode == 0
-    assert kinds(shelf, "waits")[-1] == "message"
+    assert kinds(open_history, "waits")[-1] == "message"
     assert run("doctor", "--store", store).stdout == ""
 
 
-def test_doctor_does_not_mend_while_a_turn_is_under_way(run, shelf, filled):
+def test_doctor_does_not_repair_while_a_turn_is_open(run, open_history, filled):
     damage(filled, b"turn 4 ")
-    with shelf() as history:
+    with open_history() as history:
         history.conversation("long").log.append(
             [make_entry("turn_opened", turn="t", data={"lease_until": now() + 3_600_000_000})]
         )
     done = run("doctor", "--repair", "--store", filled)
     assert (done.returncode, [row[3] for row in rows(done)]) == (1, ["not repaired", "not repaired"])
     assert "has an open turn" in done.stdout
-    assert "--force repairs it even while a turn is open" in done.stdout
-    assert kinds_from(shelf, "long", 10)[-1] == "turn_opened"
+    assert "add --force to repair it even while a turn is open" in done.stdout
+    assert kinds_from(open_history, "long", 10)[-1] == "turn_opened"
     forced = run("doctor", "--repair", "--force", "--store", filled)
     assert (forced.returncode, [row[3] for row in rows(forced)]) == (0, ["repaired"])
-    assert kinds_from(shelf, "long", 10)[-1] == "repair"
+    assert kinds_from(open_history, "long", 10)[-1] == "repair"
 
 
-def kinds_from(shelf, name, start):
-    with shelf() as history:
+def kinds_from(open_history, name, start):
+    with open_history() as history:
         return [entry.kind for entry in history.conversation(name).entries(start)]
 
 
@@ -379,8 +379,8 @@ def test_help_has_an_example(run, command):
     assert f"  chathistory {command}" in run(command, "--help").stdout.partition("Example")[2]
 
 
-def test_what_is_stored_beside_a_conversation_is_named(run, filled):
-    """Bytes that cannot be told from a torn append, and what was set aside: never passed over in silence."""
+def test_what_is_stored_next_to_a_conversation_is_reported(run, filled):
+    """Bytes that may be an unfinished append, and quarantined bytes: always reported."""
     path = file_of(filled, b"turn 9 ")
     with path.open("ab") as file:
         file.write(b'[99,"torn')

@@ -1,4 +1,4 @@
-"""A program that names no backend: it talks, and tells what it saw. The configuration says where it is kept."""
+"""A program that names no backend: it sends messages and prints what it reads. The configuration names the store."""
 
 import asyncio
 import json
@@ -18,5 +18,10 @@ with ChatEngine.from_config() as engine:
     with open_history() as history:
         [row] = history.list().items
         chat = history.conversation("support/42")
-        told = {"replies": [first, second], "scope": row.scope, "messages": row.messages, "last": chat.last_messages(1)}
-sys.stdout.write(json.dumps(told))
+        output = {
+            "replies": [first, second],
+            "scope": row.scope,
+            "messages": row.messages,
+            "last": chat.last_messages(1),
+        }
+sys.stdout.write(json.dumps(output))

@@ -27,7 +27,7 @@ system = "Be brief."
 max_tokens = 500
 """
 LINES = {
-    "memory": 'store = "memory:talks"',
+    "memory": 'store = "memory:chats"',
     "file": 'store = "file:./history"',
     "redis": 'store = "${REDIS_URL}"',
     "mongodb": 'store = "${MONGODB_URL}"',
@@ -54,10 +54,10 @@ def _mongodb():
 def _s3():
     with serving() as server:
         with closing(server.client()) as client:
-            client.create_bucket(Bucket="talks")
+            client.create_bucket(Bucket="chats")
         key = {name.upper(): value for name, value in CREDENTIALS.items()}
         more = {"AWS_DEFAULT_REGION": key.pop("REGION_NAME"), "AWS_EC2_METADATA_DISABLED": "true"}
-        yield key | more | {"S3_URL": f"s3://talks/history?endpoint_url={server.url}"}
+        yield key | more | {"S3_URL": f"s3://chats/history?endpoint_url={server.url}"}
 
 
 def _nothing():
@@ -73,8 +73,8 @@ def test_one_program_runs_unchanged_on_each_backend(backend, place, project):
     api = FakeMessagesAPI()
     with api.serve() as url:
         environment = os.environ | place | {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "x"}
-        runs = [told(environment, project) for _ in range(2)]
-    again = 1 if backend == "memory" else 5  # memory begins anew with each process
+        runs = [run_program(environment, project) for _ in range(2)]
+    again = 1 if backend == "memory" else 5  # memory starts empty in each process
     for run, number in zip(runs, (1, again), strict=True):
         assert run == {
             "replies": [
@@ -89,7 +89,7 @@ def test_one_program_runs_unchanged_on_each_backend(backend, place, project):
     assert sent == {("claude-haiku-5-5", "Be brief.", 500)}
 
 
-def told(environment, folder):
+def run_program(environment, folder):
     run = [sys.executable, "-W", "error", PROGRAM]
     done = subprocess.run(run, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

@@ -66,7 +66,7 @@ def options_tables():
 
 
 def options_table(schemes):
-    """Make one table for the schemes that have the same options; what is said of many in the same words is one row."""
+    """Return one table for the schemes that have the same options; options with the same help share a row."""
     alike = {}
     for name, option in sorted(list_options(schemes[0]).items()):
         alike.setdefault((option.help, str(option.default)), []).append(f"`{name}`")
@@ -93,7 +93,7 @@ def made(text):
 
 def test_the_tables_are_those_of_the_code():
     text = PAGE.read_text()
-    assert made(text) == text, "python tests/config/test_config_docs.py writes the tables anew"
+    assert made(text) == text, "run python tests/config/test_config_docs.py to update the tables"
 
 
 def test_every_key_and_every_variable_is_in_the_table():

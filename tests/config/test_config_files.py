@@ -1,4 +1,4 @@
-"""Which files are read, and what is wrong in them is told with file and key, and without the value."""
+"""Which configuration files are read; their errors name file and key and never quote a value."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ def test_a_named_file_must_be_there(project):
     assert wrong(config="nowhere.toml") == f"{project}/nowhere.toml: No such file or directory"
     assert "Is a directory" in wrong(config=project)
     write(project, "", "pyproject.toml")
-    assert wrong(config="pyproject.toml") == f"{project}/pyproject.toml: has no table tool.chathistory"
+    assert wrong(config="pyproject.toml") == f"{project}/pyproject.toml: must have a table [tool.chathistory]"
 
 
-def test_what_is_no_file_is_not_read(project):
+def test_a_folder_named_like_the_file_is_not_read(project):
     (project / "chathistory.toml").mkdir()
     write(project.parent, 'model = "above"')
     assert model() == "above"
@@ -134,14 +134,14 @@ def test_a_byte_order_mark_is_no_harm(project):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         (f'store = "{SECRET}', ": is not valid TOML (at "),
         (f"store = {SECRET}", ": is not valid TOML (at line 1, column 9)"),
         (f"scope = 'a'\nmodel = 5{SECRET}", ": is not valid TOML (at line 2, column 10)"),
         (f"[{SECRET}]\n[{SECRET}]", ": is not valid TOML (at line 2"),
         (f"max_tokens = {'1' * 5000}", ": is not valid TOML"),
-        (b"model = '\xff'", ": is not text in UTF-8"),
+        (b"model = '\xff'", ": must be text in UTF-8"),
         (
             f"stroe = '{SECRET}'",
             ": there is no setting 'stroe'; did you mean 'store'? (known: context_editing, max_tokens, ",
@@ -153,7 +153,7 @@ def test_a_byte_order_mark_is_no_harm(project):
         ("store = ''", ": store: a store URL must begin with a scheme"),
         (f"store = '{SECRET}'", ": store: a store URL must begin with a scheme"),
         (f"system = ['{SECRET}']", ": system: must be text"),
-        ("scope = ''", ": scope: must be text, and not empty"),
+        ("scope = ''", ": scope: must be text that is not empty"),
         (f"max_tokens = '{SECRET}'", ": max_tokens: must be an integer above 0"),
         (f"trimming = '{SECRET}'", ": trimming: must be a table"),
         (f"trimming.trigger_tokens = '{SECRET}'", ": trimming.trigger_tokens: must be an integer above 0"),
@@ -181,7 +181,7 @@ def test_a_byte_order_mark_is_no_harm(project):
         ("max_tokens = 1.5", ": max_tokens: must be an integer above 0"),
         ("stand_in = true", ": there is no setting 'stand_in'"),
         (f"store_options = '{SECRET}'", ": store_options: must be a table"),
-        (f"[store_options]\nttl = '{SECRET}'", ": store_options.ttl: there is no store that this is an option of"),
+        (f"[store_options]\nttl = '{SECRET}'", ": store_options.ttl: needs a store; set `store` as well"),
         (
             f"store = 'file:x'\n[store_options]\nttl = ['{SECRET}']",
             ": store_options.ttl: must be text, a number",
@@ -203,13 +203,13 @@ def test_a_byte_order_mark_is_no_harm(project):
         (f"profiles.prod.store_options = '{SECRET}'", ": profiles.prod.store_options: must be a table"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_with_its_place_and_without_its_value(project, text, told):
+def test_an_error_names_file_and_key_and_not_the_value(project, text, expected):
     (project / "chathistory.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert f"{project}/chathistory.toml{told}" in wrong()
+    assert f"{project}/chathistory.toml{expected}" in wrong()
 
 
 @pytest.mark.parametrize("table", ["tool = 1 # chathistory", "[tool]\nchathistory = 1"])
-def test_pyproject_without_a_table_where_one_is_due(project, table):
+def test_pyproject_with_a_value_in_place_of_a_table(project, table):
     write(project, table, "pyproject.toml")
     if "[tool]" in table:
         assert wrong() == f"{project}/pyproject.toml: tool.chathistory: must be a table"
@@ -236,36 +236,36 @@ def test_a_found_file_of_somebody_else_is_refused_and_a_named_one_is_not(project
     path = write(project.parent, text, name)
     assert model() == "theirs"
     give_away(path)
-    told = wrong()
-    assert f"{path}: belongs to another user" in told
-    assert "--config or CHATHISTORY_CONFIG" in told
+    error = wrong()
+    assert f"{path}: belongs to another user" in error
+    assert "--config or CHATHISTORY_CONFIG" in error
     assert model(config=path) == "theirs"
 
 
-def test_a_pyproject_that_is_not_for_us_may_be_anybodys(project, give_away):
+def test_a_pyproject_without_our_table_may_belong_to_anybody(project, give_away):
     give_away(write(project.parent, "# chathistory\n[project]\nname = 'x'", "pyproject.toml"))
     assert load_settings().files == ()
 
 
-def test_the_users_own_file_may_be_anybodys(users, project, give_away):
+def test_the_users_own_file_may_belong_to_anybody(users, project, give_away):
     users.write_text("model = 'managed'")
     give_away(users)
     assert model() == "managed"
 
 
 @pytest.mark.parametrize(("owner", "good"), [(1000, True), (0, True), (1001, False)])
-def test_whose_a_file_may_be(monkeypatch, tmp_path, owner, good):
+def test_the_owner_of_a_file_must_be_the_user_or_root(monkeypatch, tmp_path, owner, good):
     monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
     with contextlib.nullcontext() if good else pytest.raises(ConfigError, match="another user"):
         check_owner(tmp_path, owner)
 
 
-def test_where_there_are_no_owners_all_are_read(monkeypatch, tmp_path):
+def test_without_file_owners_all_files_are_read(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "geteuid", raising=False)
     check_owner(tmp_path, 1001)
 
 
-def test_one_that_cannot_be_read_is_told(project):
+def test_an_unreadable_file_is_an_error(project):
     path = project / "chathistory.toml"
     path.symlink_to(path)
     assert f"{path}: cannot be read: " in wrong()
@@ -283,7 +283,7 @@ def test_one_that_cannot_be_read_is_told(project):
         ("file:///abs/history", "/abs/history"),
     ],
 )
-def test_a_relative_path_is_taken_from_the_folder_of_its_file(project, home, monkeypatch, url, root):
+def test_a_relative_path_in_a_file_is_relative_to_its_folder(project, home, monkeypatch, url, root):
     write(project, f"store = '{url}'")
     (project / "deep").mkdir()
     monkeypatch.chdir(project / "deep")
@@ -292,13 +292,13 @@ def test_a_relative_path_is_taken_from_the_folder_of_its_file(project, home, mon
 
 
 @pytest.mark.parametrize("url", ["file://host/history", "file:", "file:?ttl=5"])
-def test_what_is_no_path_stays_an_error(project, url):
+def test_a_url_without_a_path_stays_an_error(project, url):
     write(project, f"store = '{url}'")
     with pytest.raises(ConfigError, match=r"file: (must not name a host|needs the path)"):
         open_history()
 
 
-def test_a_relative_path_of_the_environment_or_the_caller_is_taken_from_here(project, monkeypatch):
+def test_a_relative_path_from_elsewhere_is_relative_to_the_working_directory(project, monkeypatch):
     monkeypatch.setenv("CHATHISTORY_STORE", "file:./history")
     write(project.parent, "scope = 'x'")
     for given in ({}, {"store": "file:./history"}):

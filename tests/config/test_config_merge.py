@@ -21,7 +21,7 @@ PLACES = ("call", "environment", "chathistory.toml", "pyproject.toml", "own")
 
 @pytest.fixture
 def put(project, users, monkeypatch):
-    """Set the scope in one of the places; return what `load_settings` is to be given."""
+    """Set the scope in one of the sources; return the arguments for `load_settings`."""
 
     def put(place, name="scope", value=None):
         value = place if value is None else value
@@ -41,14 +41,14 @@ def put(project, users, monkeypatch):
 
 
 @pytest.mark.parametrize(("upper", "lower"), list(itertools.combinations(PLACES, 2)))
-def test_of_two_places_the_upper_one_counts(put, upper, lower):
+def test_the_source_with_higher_priority_wins(put, upper, lower):
     given = put(lower) | put(upper)
     assert load_settings(**given).scope == upper
     assert load_settings(**given).is_set("scope")
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_each_place_counts_and_says_that_it_was_it(put, project, users, place):
+def test_each_source_sets_a_value_and_is_named(put, project, users, place):
     settings = load_settings(**put(place))
     assert settings.scope == place
     assert (
@@ -64,7 +64,7 @@ def test_each_place_counts_and_says_that_it_was_it(put, project, users, place):
     assert settings.sources["scope"].found is place.endswith(".toml")
 
 
-def test_nothing_set_are_the_defaults(project):
+def test_defaults_if_nothing_is_set(project):
     settings = load_settings()
     assert {
         name: getattr(settings, name) for name in (*(name for name in SETTINGS if "." not in name), *FROM_TABLES)
@@ -148,7 +148,7 @@ def test_trimming_and_context_editing_are_tables(project):
     assert str(settings.sources["trimming.keep_turns"]) == f"{project}/chathistory.toml: trimming.keep_turns"
 
 
-def test_each_key_of_a_table_counts_by_itself(project, users, monkeypatch):
+def test_keys_of_a_table_are_merged_one_by_one(project, users, monkeypatch):
     (project / "chathistory.toml").write_text("[trimming]\ntrigger_turns = 40\nkeep_turns = 20")
     users.write_text("[trimming]\nkeep_turns = 5\n[profiles.off.trimming]\nenabled = false")
     assert load_settings().trimming == LastTurns(40, 20)
@@ -158,7 +158,7 @@ def test_each_key_of_a_table_counts_by_itself(project, users, monkeypatch):
     assert load_settings(profile="off").trimming is None
 
 
-def test_what_is_wrong_with_two_keys_together_is_told_where_they_are_set(project, monkeypatch):
+def test_an_error_of_two_keys_names_their_source(project, monkeypatch):
     (project / "chathistory.toml").write_text("[trimming]\ncompaction = true\ntrigger_turns = 40\nkeep_turns = 20")
     monkeypatch.setenv("CHATHISTORY_TRIMMING_KEEP_TURNS", "50")
     with pytest.raises(ConfigError) as wrong:
@@ -167,7 +167,7 @@ def test_what_is_wrong_with_two_keys_together_is_told_where_they_are_set(project
     assert wrong.value.__cause__ is wrong.value.__context__ is None
 
 
-def test_what_is_wrong_in_the_environment_is_told_by_its_variable(project, monkeypatch):
+def test_an_error_of_the_environment_names_the_variable(project, monkeypatch):
     monkeypatch.setenv("CHATHISTORY_MAX_TOKENS", SECRET)
     with pytest.raises(ConfigError, match="CHATHISTORY_MAX_TOKENS: must be an integer above 0") as wrong:
         load_settings()
@@ -206,7 +206,7 @@ lock_timeout = 3
 """
 
 
-def test_a_profile_stands_above_the_other_values_of_its_file(project):
+def test_a_profile_overrides_the_other_values_of_its_file(project):
     (project / "chathistory.toml").write_text(f'profile = "dev"{PROFILES}')
     settings = load_settings()
     assert (str(settings.store), settings.scope, settings.model, settings.profile) == (
@@ -219,7 +219,7 @@ def test_a_profile_stands_above_the_other_values_of_its_file(project):
     assert str(settings.sources["profile"]) == f"{project}/chathistory.toml: profile"
 
 
-def test_a_profile_ranks_where_its_name_was_given(project, users, monkeypatch):
+def test_a_profile_has_the_priority_of_its_selection(project, users, monkeypatch):
     (project / "chathistory.toml").write_text(f'profile = "dev"{PROFILES}')
     monkeypatch.setenv("CHATHISTORY_SCOPE", "variable")
     assert load_settings().scope == "variable"
@@ -232,7 +232,7 @@ def test_a_profile_ranks_where_its_name_was_given(project, users, monkeypatch):
     (project / "chathistory.toml").write_text(PROFILES)
     users.write_text('profile = "dev"\nmodel = "own"')
     settings = load_settings()
-    assert (settings.scope, settings.profile) == ("base", "dev")  # the project's values stand above the user's choice
+    assert (settings.scope, settings.profile) == ("base", "dev")  # the project's values override the user's choice
 
 
 def test_a_profile_of_all_files_that_have_it_the_nearest_first(project, users):
@@ -243,7 +243,7 @@ def test_a_profile_of_all_files_that_have_it_the_nearest_first(project, users):
     assert load_settings(profile="q").scope == "q"
 
 
-def test_options_belong_to_the_store_that_they_stand_beside(project, monkeypatch):
+def test_options_belong_to_the_store_of_the_same_source(project, monkeypatch):
     (project / "chathistory.toml").write_text(PROFILES)
     assert load_settings().store.options == {"ttl": 1}
     assert load_settings(profile="prod").store.options == {"prefix": "p:"}
@@ -286,7 +286,7 @@ def test_options_may_be_numbers_and_truths(project, scheme, options):
         assert history.store.ttl == 5.0
 
 
-def test_a_scheme_that_nobody_serves(project, monkeypatch):
+def test_an_unknown_scheme_is_an_error(project, monkeypatch):
     (project / "chathistory.toml").write_text("store = 'mongo://user:geheim@host'")
     with pytest.raises(PluginError, match="no installed backend serves mongo:; did you mean 'mongodb'") as wrong:
         open_history()
@@ -302,7 +302,7 @@ def test_a_backend_whose_client_library_is_missing_names_the_extra(project, monk
         open_history()
 
 
-def test_without_a_store_a_program_is_told_how_to_name_one(project):
+def test_without_a_store_the_error_says_how_to_set_one(project):
     for open_it in (open_history, ChatEngine.from_config):
         with pytest.raises(ConfigError, match=r"no store is configured: write store = .* or set CHATHISTORY_STORE"):
             open_it()
@@ -332,22 +332,22 @@ def test_references_are_resolved(text, value):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("${NONE}", "the environment variable NONE is not set"),
-        ("${", "begins a reference"),
-        ("${}", "begins a reference"),
-        ("${NA ME}", "begins a reference"),
-        ("${1}", "begins a reference"),
-        ("${NAME", "begins a reference"),
-        ("${NAME-x}", "begins a reference"),
-        ("${ANTHROPIC_API_KEY}", "is for the API only"),
-        ("${ANTHROPIC_AUTH_TOKEN:-x}", "is for the API only"),
+        ("${", "malformed reference"),
+        ("${}", "malformed reference"),
+        ("${NA ME}", "malformed reference"),
+        ("${1}", "malformed reference"),
+        ("${NAME", "malformed reference"),
+        ("${NAME-x}", "malformed reference"),
+        ("${ANTHROPIC_API_KEY}", "is a key for the API only"),
+        ("${ANTHROPIC_AUTH_TOKEN:-x}", "is a key for the API only"),
         (["${NONE}"], "NONE is not set"),
     ],
 )
-def test_references_that_lead_nowhere(text, told):
-    with pytest.raises(ConfigError, match=told) as wrong:
+def test_malformed_and_unset_references_are_errors(text, expected):
+    with pytest.raises(ConfigError, match=expected) as wrong:
         expand(text, ENVIRONMENT)
     assert "value" not in str(wrong.value)
     assert SECRET not in str(wrong.value)
@@ -363,7 +363,7 @@ def test_a_secret_comes_from_the_environment_by_reference(project, monkeypatch):
         'profile = "dev"\n[profiles.dev]\nstore = "file:./dev"\n'
         '[profiles.prod]\nstore = "${REDIS_URL}"\n[profiles.prod.store_options]\npassword = "${REDIS_PASSWORD}"\n'
     )
-    assert load_settings().store is not None  # what is not in force is not resolved
+    assert load_settings().store is not None  # a value that is not in force is not resolved
     with pytest.raises(ConfigError) as wrong:
         load_settings(profile="prod")
     assert str(wrong.value) == (
