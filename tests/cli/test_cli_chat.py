@@ -95,7 +95,7 @@ def test_without_a_key_one_sentence_names_both_ways_on(process, run):
         (Failure(429, headers={"x-should-retry": "false"}), "too many requests for this key (429)"),
         (Failure(404), "check --model"),
         (Failure(400, message="no\x1b[2J"), "the API refused the request (400): no␛[2J"),
-        (Cut("one two", after=4), "ended before the reply was complete"),
+        (Cut("one two", after=4), "its stream ended too early"),
     ],
     ids=["key", "rate", "model", "request", "cut"],
 )

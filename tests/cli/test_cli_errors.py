@@ -31,7 +31,7 @@ LONG = "x" * 256
         (["list", "--store", "fle:./x"], 1, "did you mean 'file'"),
         (["list", "--store", "file:./x?tll=5"], 1, "did you mean 'ttl'"),
         (["list", "--store", "file:./x?ttl=soon"], 1, "must be a duration"),
-        (["list", "--store", "file:"], 1, "needs the path"),
+        (["list", "--store", "file:"], 1, "must have the path of a folder"),
         (["list", "--store", "file:/dev/null/x"], 1, "Not a directory"),
         (["show"], 2, "Missing argument"),
         (["show", "nobody"], 1, "there is no conversation nobody"),

@@ -135,7 +135,14 @@ def test_a_turn_of_another_process_can_be_abandoned(terminal, open_history, stor
         second.expect("fresh")
         slow.gate.set()
         first.expect("late", "Error: the reply came too late: somebody else continued conversation 'a'; it is saved")
-    assert kinds(open_history, "a") == ["setup", "message", "turn_abandoned", "turn_opened", "message", "reply_orphaned"]
+    assert kinds(open_history, "a") == [
+        "setup",
+        "message",
+        "turn_abandoned",
+        "turn_opened",
+        "message",
+        "reply_orphaned",
+    ]
 
 
 def test_what_is_said_and_replied_arrives_as_it_is_and_does_no_harm(terminal, store):

@@ -113,7 +113,7 @@ def test_fork_and_rewind_as_json(run, filled):
     ("words", "code", "expected"),
     [
         (["fork", "c9", "f"], 1, "there is no conversation c9"),
-        (["fork", "c1", "c2"], 1, "there is a conversation 'c2' in scope 'default' already"),
+        (["fork", "c1", "c2"], 1, "conversation 'c2' in scope 'default' exists already"),
         (["fork", "c1", "f", "--at", "99"], 1, "cannot fork at position 99: choose one from 1 to 4"),
         (["rewind", "c1"], 2, "--to"),
         (["rewind", "c1", "--to", "99"], 1, "cannot rewind to 99"),
@@ -502,7 +502,7 @@ def test_rename_gives_another_id(run, filled):
     assert (done.returncode, done.stdout) == (0, "renamed c1 to new\n")
     assert sorted(ids(run("list", "--store", filled))) == ["c0", "c2", "c3", "c4", "new"]
     refused = run("rename", "new", "c0", "--store", filled)
-    assert (refused.returncode, "there is a conversation 'c0'" in refused.stderr) == (1, True)
+    assert (refused.returncode, "conversation 'c0' in scope 'default' exists already" in refused.stderr) == (1, True)
     printed = json.loads(run("rename", "a", "b", "--scope", "ada", "--json", "--store", filled).stdout)
     assert printed == {"id": "b", "scope": "ada", "before": "a"}
     assert "did you mean c0" in run("rename", "c00", "c0", "--store", filled).stderr

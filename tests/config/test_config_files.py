@@ -167,7 +167,10 @@ def test_a_byte_order_mark_is_no_harm(project):
             "trimming = {keep_turns = 5, trigger_turns = 4}",
             ": trimming.keep_turns: keep_turns must not be more than trigger_turns",
         ),
-        ("trimming.compaction = true", ": trimming.compaction: compaction needs trigger_tokens and keep_tokens"),
+        (
+            "trimming.compaction = true",
+            ": trimming.compaction: compaction needs a threshold: set trigger_tokens and keep_tokens",
+        ),
         (f"trimming.compaction = '{SECRET}'", ": trimming.compaction: must be true or false"),
         (f"context_editing = '{SECRET}'", ": context_editing: must be a table"),
         (f"context_editing.clear = '{SECRET}'", ": context_editing: there is no setting 'clear'"),
@@ -294,7 +297,7 @@ def test_a_relative_path_in_a_file_is_relative_to_its_folder(project, home, monk
 @pytest.mark.parametrize("url", ["file://host/history", "file:", "file:?ttl=5"])
 def test_a_url_without_a_path_stays_an_error(project, url):
     write(project, f"store = '{url}'")
-    with pytest.raises(ConfigError, match=r"file: (must not name a host|needs the path)"):
+    with pytest.raises(ConfigError, match=r"file: (must not name a host|must have the path of a folder)"):
         open_history()
 
 
