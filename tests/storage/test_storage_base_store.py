@@ -1,4 +1,4 @@
-"""What the base class of backends does for each of them: one public call is one call of a hook, with right values."""
+"""The base class of backends: one public call is one call of a hook, with valid arguments."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def damaged(id):
     return Damaged(key, id, CorruptRecord(key, None, "it is damaged"))
 
 
-class Hooked(BaseStore):
-    """Notes which hooks are called, with what; returns what stands in `returns` by the name of the hook."""
+class RecordingStore(BaseStore):
+    """Records the calls of hooks and their arguments, and returns the value of `returns` for the hook."""
 
     traits = Traits(durable=False, shared=False, largest_record=10)
 
@@ -38,49 +38,49 @@ class Hooked(BaseStore):
     def from_url(cls, url):
         return cls()
 
-    def _note(self, name, *args):
+    def _record_call(self, name, *args):
         self.calls.append((name, *args))
         return self.returns.get(name)
 
     def _append_records(self, key, bodies, *, after, revision, first):
-        return self._note("append", key, bodies, after, revision, first)
+        return self._record_call("append", key, bodies, after, revision, first)
 
     def _read_range(self, key, start, stop):
-        return self._note("read", key, start, stop)
+        return self._record_call("read", key, start, stop)
 
     def _list_heads(self, scope, *, below, count):
-        return self._note("heads", scope, below, count) or []
+        return self._record_call("heads", scope, below, count) or []
 
     def _list_keys(self, scope):
-        return self._note("keys", scope) or []
+        return self._record_call("keys", scope) or []
 
     def _forget_records(self, key, before):
-        return self._note("forget", key, before)
+        return self._record_call("forget", key, before)
 
     def _delete(self, key, version):
-        return self._note("delete", key, version)
+        return self._record_call("delete", key, version)
 
     def _close(self):
-        self._note("close")
+        self._record_call("close")
 
 
-class Full(Hooked):
-    """Has the hooks that need not be written, too."""
+class RecordingStoreWithAllHooks(RecordingStore):
+    """Has the optional hooks, too."""
 
     def _list_damaged_keys(self, scope):
-        return self._note("damaged_keys", scope) or []
+        return self._record_call("damaged_keys", scope) or []
 
     def _scan_keys(self, scope):
-        return self._note("scan_keys", scope) or []
+        return self._record_call("scan_keys", scope) or []
 
     def _is_index_complete(self):
-        return self._note("is_index_complete")
+        return self._record_call("is_index_complete")
 
     def _remove_leftovers(self, scope):
-        return self._note("remove_leftovers", scope)
+        return self._record_call("remove_leftovers", scope)
 
     def _check(self):
-        self._note("check")
+        self._record_call("check")
 
 
 REVISION = Revision("w", 6)
@@ -114,7 +114,7 @@ CALLS = {
 def test_a_call_is_one_call_of_its_hook(name):
     call, expected = CALLS[name]
     result = object()
-    store = Full(**{expected[0]: [] if "keys" in name or name == "heads" else result})
+    store = RecordingStoreWithAllHooks(**{expected[0]: [] if "keys" in name or name == "heads" else result})
     returned = call(store)
     assert store.calls == [expected]
     assert returned == {"heads": Page([], None, []), "check": None}.get(name, [] if "keys" in name else result)
@@ -122,7 +122,7 @@ def test_a_call_is_one_call_of_its_hook(name):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_closed_store_calls_no_hook(name):
-    store = Full()
+    store = RecordingStoreWithAllHooks()
     store.close()
     store.close()
     with pytest.raises(StoreClosed):
@@ -135,75 +135,75 @@ REFUSED = {
     "a body of two lines": lambda store: store.append(KEY, ["a\nb"], after=None, revision=REVISION),
     "too large for its traits": lambda store: store.append(KEY, ["a" * 11], after=None, revision=REVISION),
     "a position too far": lambda store: store.append(KEY, ["a"], after=None, revision=REVISION, first=LARGEST_NUMBER),
-    "a position too far behind a head": lambda store: store.append(
+    "a position too far after a head": lambda store: store.append(
         KEY, ["a"], after=Head(KEY, 0, LARGEST_NUMBER, REVISION), revision=REVISION
     ),
-    "a start that is no number": lambda store: store.read(KEY, start=True),
-    "a stop that is no number": lambda store: store.read(KEY, stop=1.0),
-    "a position that is no number": lambda store: store.forget(KEY, before="1"),
+    "a start that is not a number": lambda store: store.read(KEY, start=True),
+    "a stop that is not a number": lambda store: store.read(KEY, stop=1.0),
+    "a position that is not a number": lambda store: store.forget(KEY, before="1"),
     "a page of nothing": lambda store: store.heads("scope", limit=0),
-    "a limit that is no number": lambda store: store.heads("scope", limit=None),
-    "a cursor of nobody": lambda store: store.heads("scope", after="?"),
+    "a limit that is not a number": lambda store: store.heads("scope", limit=None),
+    "a cursor that is not valid": lambda store: store.heads("scope", after="?"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_wrong_reaches_no_hook(name):
-    store = Full()
+def test_a_wrong_argument_reaches_no_hook(name):
+    store = RecordingStoreWithAllHooks()
     with pytest.raises(InvalidInput):
         REFUSED[name](store)
     assert store.calls == []
 
 
 def test_the_traits_of_an_instance_decide():
-    store = Hooked()
+    store = RecordingStore()
     store.traits = Traits(durable=False, shared=False)
     store.append(KEY, ["a" * 11], after=None, revision=REVISION)
-    assert Hooked.traits.largest_record == 10
+    assert RecordingStore.traits.largest_record == 10
 
 
-def test_a_page_ends_where_more_follow():
+def test_a_page_has_a_cursor_if_more_heads_follow():
     heads = [head(9), head(8), head(7)]
-    store = Hooked(heads=heads)
+    store = RecordingStore(heads=heads)
     assert store.heads("scope", limit=3) == Page(heads, None, [])
     page = store.heads("scope", limit=2)
     assert (page.items, page.damaged) == (heads[:2], [])
     assert decode_cursor(page.next) == SortKey(8, "id")
     store.heads("scope", after=page.next, limit=2)
-    assert [call[3] for call in store.calls] == [4, 3, 3], "one more than a page has"
+    assert [call[3] for call in store.calls] == [4, 3, 3], "one head more than on a page"
     assert store.calls[-1][2] == SortKey(8, "id")
 
 
-def test_damaged_heads_stand_on_a_page_and_do_not_count():
+def test_damaged_heads_are_on_a_page_and_do_not_count():
     rows = [damaged("a"), head(9), damaged("b"), head(8), damaged("c")]
-    page = Hooked(heads=iter(rows)).heads("scope", limit=2)
+    page = RecordingStore(heads=iter(rows)).heads("scope", limit=2)
     assert page == Page([rows[1], rows[3]], None, [rows[0], rows[2], rows[4]])
-    page = Hooked(heads=rows).heads("scope", limit=1)
+    page = RecordingStore(heads=rows).heads("scope", limit=1)
     assert (page.items, page.damaged) == ([rows[1]], [rows[0], rows[2], rows[4]])
     assert decode_cursor(page.next) == SortKey(9, "id")
 
 
-def test_a_store_with_cursors_of_its_own_gets_and_returns_them_as_they_are():
-    class Own(Hooked):
+def test_a_store_with_its_own_cursors_gets_and_returns_them_unchanged():
+    class PagedStore(RecordingStore):
         def _list_page(self, scope, *, after, limit):
-            return self._note("page", scope, after, limit)
+            return self._record_call("page", scope, after, limit)
 
-    store = Own(page=Page([], "own cursor"))
+    store = PagedStore(page=Page([], "own cursor"))
     assert store.heads("scope", after="anything", limit=3) is store.returns["page"]
     store.check()
     assert store.calls == [("page", "scope", "anything", 3), ("page", "default", None, 1)]
 
 
-def test_a_class_without_a_listing_says_what_it_needs():
-    class Without(MemoryStore):
+def test_a_class_without_a_listing_says_what_to_override():
+    class StoreWithoutListing(MemoryStore):
         _list_heads = BaseStore._list_heads
 
-    with pytest.raises(TypeError, match=r"Without must override _list_heads or _list_page"):
-        Without().heads("scope")
+    with pytest.raises(TypeError, match=r"StoreWithoutListing must override _list_heads or _list_page"):
+        StoreWithoutListing().heads("scope")
 
 
-def test_the_hooks_that_need_not_be_written():
-    store = Hooked(keys=[KEY])
+def test_the_defaults_of_optional_hooks():
+    store = RecordingStore(keys=[KEY])
     assert list(store.scan_keys("scope")) == [KEY]
     assert list(store.damaged_keys()) == []
     assert store.is_index_complete() is True
@@ -214,8 +214,8 @@ def test_the_hooks_that_need_not_be_written():
 
 
 @pytest.mark.parametrize("name", ["keys", "scan_keys", "damaged_keys"])
-def test_a_walk_ends_with_the_store(name):
-    store = Full(**{name: ["one", "two"]})
+def test_a_walk_ends_when_the_store_is_closed(name):
+    store = RecordingStoreWithAllHooks(**{name: ["one", "two"]})
     walk = getattr(store, name)()
     assert next(walk) == "one"
     store.close()
@@ -250,7 +250,7 @@ def test_a_store_that_has_the_methods_of_an_ability_has_the_ability():
         (0, -1, range(3, 3)),
     ],
 )
-def test_a_range_is_narrowed_to_what_is_kept(start, stop, expected):
+def test_a_range_is_narrowed_to_kept_positions(start, stop, expected):
     narrowed = HEAD.narrow(start, stop)
     assert (narrowed.start, narrowed.stop) == (expected.start, expected.stop)
 
@@ -260,7 +260,7 @@ def test_a_head_without_its_first_records(position, start):
     assert HEAD.drop_below(position) == Head(KEY, start, 7, HEAD.revision)
 
 
-def test_a_version_is_checked_against_the_one_that_was_seen():
+def test_a_version_is_compared_with_the_one_that_the_writer_has_seen():
     other = Head(KEY, 3, 7, Revision("w", 5))
     check_version(KEY, None, None)
     check_version(KEY, HEAD, Head(KEY, 0, 99, HEAD.revision))
@@ -270,7 +270,7 @@ def test_a_version_is_checked_against_the_one_that_was_seen():
         assert caught.value.head is stored
 
 
-def test_the_memory_store_is_built_on_it():
+def test_the_memory_store_is_a_base_store():
     with open_store("memory:") as store:
         assert isinstance(store, BaseStore)
         assert isinstance(store, HistoryStore)

@@ -1,6 +1,6 @@
-"""Plugins that are broken, missing, doubled or made for another version: each hurts only who asks for it.
+"""Plugins that are broken, missing, installed twice or made for another version: each one affects only its scheme.
 
-All are real: metadata and modules in a folder on the path, found as an installed distribution is.
+All are real: metadata and modules in a folder on the path, which are found like an installed distribution.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RETURNS = """
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Install a distribution: its entry points, and one module."""
+    """A function that installs a distribution: its entry points, and one module."""
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
 
@@ -61,14 +61,14 @@ def install(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def others_go_on(install, request):
-    """Whatever is broken, the others work, before and after."""
+def other_backends_work(install, request):
+    """Whatever is broken, the other backends work, before and after."""
     yield
     with open_store("memory:") as store:
         store.check()
 
 
-def failure(scheme, *words):
+def check_failure(scheme, *words):
     with pytest.raises(PluginError) as failed:
         open_store(f"{scheme}:")
     for word in (scheme, *words):
@@ -78,7 +78,7 @@ def failure(scheme, *words):
     return failed.value
 
 
-def test_a_good_one_works_for_all_its_schemes(install):
+def test_a_plugin_works_for_all_its_schemes(install):
     install("good-dist", {"good": "good_one", "better": "good_one"}, "good_one", GOOD)
     for scheme in ("good", "better", "GOOD"):
         with open_store(f"{scheme}:?ttl=3") as store:
@@ -88,14 +88,14 @@ def test_a_good_one_works_for_all_its_schemes(install):
     ] * 2
 
 
-def test_the_built_in_ones_come_through_the_same_door():
+def test_built_in_backends_are_plugins():
     found = {backend.scheme: backend for backend in list_backends()}
     assert {"memory", "file"} <= found.keys()
     assert {found[scheme].distribution for scheme in ("memory", "file")} == {"chathistory"}
     assert {found[scheme].problem for scheme in ("memory", "file")} == {None}
 
 
-def test_only_the_one_that_is_asked_for_is_imported(install):
+def test_only_the_plugin_of_the_scheme_is_imported(install):
     install("good-dist", {"good": "good_one"}, "good_one", GOOD)
     install("bad-dist", {"bad": "bad_one"}, "bad_one", "raise SystemError('I should not run')")
     open_store("good:").close()
@@ -104,77 +104,80 @@ def test_only_the_one_that_is_asked_for_is_imported(install):
 
 
 @pytest.mark.parametrize("error", ["ValueError('no luck')", "SystemError('no luck')", "AttributeError('no luck')"])
-def test_broken_on_import(install, error):
+def test_a_plugin_that_fails_on_import(install, error):
     install("bad-dist", {"bad": "bad_one"}, "bad_one", f"raise {error}")
-    caught = failure("bad", "bad-dist", "no luck")
+    caught = check_failure("bad", "bad-dist", "no luck")
     assert type(caught.__cause__).__name__ == error.partition("(")[0]
 
 
-def test_not_even_python(install):
+def test_a_plugin_with_a_syntax_error(install):
     install("bad-dist", {"bad": "bad_one"}, "bad_one", "def (:")
-    failure("bad", "bad-dist", "SyntaxError")
+    check_failure("bad", "bad-dist", "SyntaxError")
 
 
-def test_its_client_library_is_missing(install):
+def test_a_plugin_without_its_client_library(install):
     install("bad-dist", {"bad": "bad_one [spare,parts]"}, "bad_one", "import a_client_library_that_is_not_there")
-    caught = failure("bad", "a_client_library_that_is_not_there", 'pip install --upgrade "bad-dist[spare,parts]"')
+    caught = check_failure("bad", "a_client_library_that_is_not_there", 'pip install --upgrade "bad-dist[spare,parts]"')
     assert isinstance(caught.__cause__, ImportError)
 
 
-def test_it_is_missing_itself(install):
+def test_a_plugin_without_its_module(install):
     install("bad-dist", {"bad": "no_such_module_anywhere"})
-    failure("bad", "no_such_module_anywhere", 'pip install --upgrade "bad-dist"')
+    check_failure("bad", "no_such_module_anywhere", 'pip install --upgrade "bad-dist"')
 
 
-def test_its_object_is_missing(install):
+def test_a_plugin_without_its_object(install):
     install("bad-dist", {"bad": "good_one:nothing"}, "good_one", GOOD)
-    failure("bad", "bad-dist", "nothing")
+    check_failure("bad", "bad-dist", "nothing")
 
 
 def test_two_distributions_for_one_scheme(install):
     install("one-dist", {"twice": "good_one", "good": "good_one"}, "good_one", GOOD)
     install("two-dist", {"twice": "good_one"})
-    failure("twice", "one-dist", "two-dist", "uninstall")
+    check_failure("twice", "one-dist", "two-dist", "uninstall")
     open_store("good:").close()
 
 
-def test_a_scheme_of_ours_taken_by_another_is_not_served_in_silence(install, tmp_path):
+def test_a_second_plugin_for_a_built_in_scheme_is_an_error(install, tmp_path):
     install("thief-dist", {"memory": "good_one"}, "good_one", GOOD)
-    failure("memory", "thief-dist", "chathistory", "uninstall")
+    check_failure("memory", "thief-dist", "chathistory", "uninstall")
     (tmp_path / "thief_dist-1.0.dist-info" / "entry_points.txt").unlink()  # so that `memory:` works at the end
     importlib.invalidate_caches()
 
 
-def test_made_for_another_version(install):
+def test_a_plugin_for_another_version(install):
     install("late-dist", {"late": "late_one"}, group="chathistory.v2")
-    caught = failure("late", "late-dist", "chathistory.v2", "chathistory.v1")
+    caught = check_failure("late", "late-dist", "chathistory.v2", "chathistory.v1")
     assert caught.__cause__ is None
 
 
-def test_an_old_and_a_new_one_together(install):
+def test_plugins_for_two_versions_of_the_interface(install):
     install("good-dist", {"good": "good_one"}, "good_one", GOOD)
     install("late-dist", {"good": "late_one"}, group="chathistory.v2")
     open_store("good:").close()
 
 
-def test_unknown_scheme():
-    caught = failure("memroy", "did you mean 'memory'", "file")
+def test_an_unknown_scheme():
+    caught = check_failure("memroy", "did you mean 'memory'", "file")
     assert isinstance(caught, ValueError)
 
 
-WRONG = {
+WRONG_PLUGINS = {
     "misspelt hook": (
         "from chathistory import hookimpl\n@hookimpl\ndef chathistory_stroe(scheme):\n    return None\n",
         ("chathistory_stroe",),
     ),
     "no hook": ("x = 1\n", ("no hook",)),
-    "hook without the mark": ("def chathistory_store(scheme):\n    return None\n", ("no hook",)),
+    "hook without its decorator": ("def chathistory_store(scheme):\n    return None\n", ("no hook",)),
     "serves another scheme": (GOOD, ("no hook",)),
     "other arguments": (RETURNS.format(before="", arguments="scheme, colour", what="None"), ("colour",)),
     "fails": (RETURNS.format(before="", arguments="scheme", what="1 / 0"), ("ZeroDivisionError",)),
-    "an object": (RETURNS.format(before="", arguments="scheme", what="object()"), ("not a HistoryStore class",)),
+    "an object that is not a class": (
+        RETURNS.format(before="", arguments="scheme", what="object()"),
+        ("not a HistoryStore class",),
+    ),
     "another class": (RETURNS.format(before="", arguments="scheme", what="dict"), ("not a HistoryStore class",)),
-    "a store that is made": (
+    "a store instead of its class": (
         RETURNS.format(before="from chathistory_memory import MemoryStore", arguments="scheme", what="MemoryStore()"),
         ("not a HistoryStore class",),
     ),
@@ -185,11 +188,11 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_it_does_not_fit(install, name):
-    source, words = WRONG[name]
+@pytest.mark.parametrize("name", WRONG_PLUGINS)
+def test_a_plugin_with_a_wrong_hook(install, name):
+    source, words = WRONG_PLUGINS[name]
     install("bad-dist", {"bad": "bad_one"}, "bad_one", source)
-    failure("bad", *words)
+    check_failure("bad", *words)
 
 
 def test_a_class_without_traits(install):
@@ -205,10 +208,10 @@ def test_a_class_without_traits(install):
             return S
     """
     install("bad-dist", {"bad": "bad_one"}, "bad_one", source)
-    failure("bad", "traits")
+    check_failure("bad", "traits")
 
 
-def test_options_are_those_that_the_class_declares(install):
+def test_only_the_options_of_the_class_are_accepted(install):
     source = """
         from chathistory import Option, hookimpl
         from chathistory_memory import MemoryStore

@@ -1,4 +1,4 @@
-"""Store URLs: split by one rule, options read, and no secret told."""
+"""Store URLs: they are split by one rule, options are converted, and secrets are never shown."""
 
 from __future__ import annotations
 
@@ -49,29 +49,29 @@ URLS = [
 ]
 
 
-def told(url):
-    """Return all that is said of a URL: as text, and in the errors of opening it."""
-    said = []
+def collect_texts(url):
+    """Return all texts that show a URL: its own text, and the errors of opening it."""
+    texts = []
     try:
         parsed = StoreURL.parse(url)
-        said += [str(parsed), repr(parsed), f"{parsed}", f"{[parsed]}"]
+        texts += [str(parsed), repr(parsed), f"{parsed}", f"{[parsed]}"]
     except ConfigError as error:
-        said += [str(error), repr(error), repr(error.__cause__), repr(error.__context__)]
+        texts += [str(error), repr(error), repr(error.__cause__), repr(error.__context__)]
     try:
         open_store(url).close()
     except ConfigError as error:
-        said += [str(error), repr(error), repr(error.__cause__)]
-    return said
+        texts += [str(error), repr(error), repr(error.__cause__)]
+    return texts
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_a_secret_is_never_told(url):
-    said = told(url)
-    assert said
-    assert [words for words in said if SECRET in words] == []
+def test_a_secret_is_never_shown(url):
+    texts = collect_texts(url)
+    assert texts
+    assert [text for text in texts if SECRET in text] == []
 
 
-def test_an_option_that_reads_its_text_plainly_does_not_tell_it_either():
+def test_the_error_of_an_option_does_not_quote_its_value():
     with pytest.raises(ConfigError) as wrong:
         StoreURL.parse("x:", port=SECRET).parse_options({"port": Option(int, 1, "a number")})
     assert SECRET not in str(wrong.value)
@@ -93,13 +93,13 @@ def test_an_option_that_reads_its_text_plainly_does_not_tell_it_either():
         ("redis+cluster://h:1,h:2/0", "redis+cluster", "//h:1,h:2/0", "h:1,h:2/0"),
     ],
 )
-def test_a_url_in_its_parts(text, scheme, location, path):
+def test_a_url_is_split_into_its_parts(text, scheme, location, path):
     url = StoreURL.parse(text)
     assert (url.scheme, url.location, url.path, url.options) == (scheme, location, path, {})
     assert str(url) == f"{scheme}:{location}" or "@" in location
 
 
-def test_options_of_the_url_and_of_the_code_join():
+def test_options_of_the_url_and_of_the_code_are_joined():
     url = StoreURL.parse("x:a?ttl=1&b=%26%3D&c&d=e=f&&", g=7)
     assert url.location == "a"
     assert url.options == {"ttl": "1", "b": "&=", "c": "", "d": "e=f", "g": 7}
@@ -109,19 +109,19 @@ def test_options_of_the_url_and_of_the_code_join():
 
 
 @pytest.mark.parametrize("text", ["", ":", "memory", "1x:", "-x:", "a b:", ":memory", "ü:", "./history", "/a:b"])
-def test_what_has_no_scheme_is_refused(text):
+def test_text_without_a_scheme_is_refused(text):
     with pytest.raises(ConfigError):
         StoreURL.parse(text)
 
 
-def test_options_are_read_and_filled_in():
+def test_options_are_converted_and_get_their_defaults():
     declared = {
         "ttl": Option(parse_seconds, None, ""),
         "sync": Option(parse_boolean, default=True, help=""),
         "size": Option(int, 5, ""),
     }
-    checked = StoreURL.parse("x:?ttl=1.5&sync=No").parse_options(declared)
-    assert checked.options == {"ttl": 1.5, "sync": False, "size": 5}
+    converted = StoreURL.parse("x:?ttl=1.5&sync=No").parse_options(declared)
+    assert converted.options == {"ttl": 1.5, "sync": False, "size": 5}
     with pytest.raises(ConfigError, match="'tll'; did you mean 'ttl'") as unknown:
         StoreURL.parse("x:?tll=1").parse_options(declared)
     assert "size, sync, ttl" in str(unknown.value)
@@ -139,14 +139,14 @@ def test_seconds_are_positive_and_finite(value):
         open_store("memory:", ttl=value)
 
 
-@pytest.mark.parametrize(("value", "read"), [("1", 1.0), (2, 2.0), ("0.001", 0.001), (1e6, 1e6), ("12h", 43_200.0)])
-def test_the_time_to_live_is_read(value, read):
+@pytest.mark.parametrize(("value", "expected"), [("1", 1.0), (2, 2.0), ("0.001", 0.001), (1e6, 1e6), ("12h", 43_200.0)])
+def test_the_time_to_live_is_converted(value, expected):
     with open_store("memory:", ttl=value) as store:
-        assert store.ttl == read
+        assert store.ttl == expected
 
 
 @pytest.mark.parametrize("value", ["maybe", "", "2", None, 2, "truee"])
-def test_what_is_neither_true_nor_false_is_refused(value):
+def test_a_value_that_is_neither_true_nor_false_is_refused(value):
     with pytest.raises(ValueError):
         parse_boolean(value)
     assert [parse_boolean(word) for word in ("YES", "on", 1, True)] == [True] * 4
@@ -154,6 +154,6 @@ def test_what_is_neither_true_nor_false_is_refused(value):
 
 
 @pytest.mark.parametrize("url", [None, 5, b"memory:"])
-def test_what_is_no_url_is_refused(url):
+def test_a_value_that_is_not_a_url_is_refused(url):
     with pytest.raises(ConfigError):
         open_store(url)

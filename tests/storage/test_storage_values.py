@@ -1,4 +1,4 @@
-"""Small things on which stores and errors stand: names, cursors, lifelines, errors that travel."""
+"""Keys, safe names, cursors, guards, and errors that are pickled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), m
 
 
 @given(NAMES, NAMES)
-def test_safe_names_are_safe_and_never_shared(one, two):
+def test_safe_names_are_safe_and_unique(one, two):
     for text in (one, two):
         name = safe_name(text)
         assert re.fullmatch(r"[a-z0-9_=][a-z0-9_=.~-]{0,119}", name)
@@ -36,7 +36,7 @@ def test_safe_names_are_safe_and_never_shared(one, two):
 @pytest.mark.parametrize(
     "text", [".", "..", "con", "CON", "con.txt", "nul", "com1", "lpt9.x", "-rf", "a.", "a/b", "a\\b", "~", "=41", "A"]
 )
-def test_names_that_mean_something_elsewhere_are_escaped(text):
+def test_names_with_a_special_meaning_are_escaped(text):
     name = safe_name(text)
     assert name != text.lower()
     assert "=" in name
@@ -49,14 +49,14 @@ def test_long_names_that_share_their_beginning_differ():
 
 
 @given(st.integers(0, 2**53 - 1), NAMES)
-def test_a_cursor_gives_back_its_place(updated, name):
+def test_a_cursor_is_decoded_to_its_sort_key(updated, name):
     cursor = encode_cursor(Head(Key("s", name), 0, 1, Revision("v", updated)))
     assert re.fullmatch(r"[A-Za-z0-9_-]+", cursor)
     assert decode_cursor(cursor) == (updated, name)
 
 
 @given(st.text(max_size=40))
-def test_what_is_no_cursor_is_refused_or_read(text):
+def test_any_text_is_decoded_as_a_cursor_or_refused(text):
     try:
         updated, name = decode_cursor(text)
     except InvalidInput:
@@ -66,7 +66,7 @@ def test_what_is_no_cursor_is_refused_or_read(text):
 
 
 @given(st.text(max_size=300))
-def test_a_key_takes_names_and_nothing_else(text):
+def test_a_key_accepts_only_valid_names(text):
     fine = 1 <= len(text) <= 255 and not any(unicodedata.category(char) in ("Cc", "Cs") for char in text)
     if fine:
         assert Key(text, text).id == text
@@ -85,7 +85,7 @@ def test_an_open_guard_closes_once():
         guard.check()
 
 
-MADE = [
+ERRORS = [
     errors.ConfigError("x"),
     errors.PluginError("x"),
     errors.InvalidInput("x"),
@@ -114,8 +114,8 @@ MADE = [
 ]
 
 
-@pytest.mark.parametrize("error", MADE, ids=lambda error: type(error).__name__)
-def test_errors_travel_between_processes(error):
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_can_be_pickled_and_copied(error):
     for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(other) is type(error)
         assert str(other) == str(error)
@@ -123,8 +123,8 @@ def test_errors_travel_between_processes(error):
     assert "SECRET" not in f"{error} {error!r}"
 
 
-def test_every_error_is_made_here_and_drawn_in_the_tree():
-    assert {type(error).__name__ for error in MADE} | {"ChatHistoryError"} == set(errors.__all__)
+def test_every_error_is_tested_here_and_named_in_the_tree():
+    assert {type(error).__name__ for error in ERRORS} | {"ChatHistoryError"} == set(errors.__all__)
     for name in errors.__all__:
         assert re.search(rf"\b{name}\b", errors.__doc__)
         assert issubclass(getattr(errors, name), errors.ChatHistoryError)

@@ -1,4 +1,4 @@
-"""A wrapped store hands everything on, whatever is added to the contract of stores."""
+"""A wrapped store passes every call on, also calls that are added to the storage contract later."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from chathistory import History, HistoryStore, Key, Revision, Traits, WrappedSto
 from chathistory.errors import ConfigError, StoreClosed
 from chathistory.storage.url import StoreURL
 
-OF_THE_CLASS = {"from_url", "resolve_relative", "options"}
-"""What opens a store by a URL: a wrapped store is not opened by one."""
+CLASS_NAMES = {"from_url", "resolve_relative", "options"}
+"""The names for opening a store by a URL, which a wrapped store does not support."""
 
 NAMES = sorted({name for name in [*dir(HistoryStore), *HistoryStore.__annotations__] if not name.startswith("_")})
 METHODS = [name for name in NAMES if inspect.isfunction(getattr(HistoryStore, name, None))]
-ATTRIBUTES = [name for name in NAMES if name not in METHODS and name not in OF_THE_CLASS]
+ATTRIBUTES = [name for name in NAMES if name not in METHODS and name not in CLASS_NAMES]
 
 
 class Recorder:
-    """Has every method, and notes how it is called."""
+    """Has every method, and records its calls."""
 
     traits = Traits(durable=True, shared=False)
     ttl = 3.5
@@ -40,14 +40,14 @@ class Recorder:
         return called
 
 
-def arguments(method):
-    """Return an argument of its own for each parameter of a method: by position and by name."""
+def make_arguments(method):
+    """Return a new argument for each parameter of a method, by position and by name."""
     parameters = list(inspect.signature(method).parameters.values())
     by_position = [object() for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
     return by_position, {each.name: object() for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
-def test_the_names_are_those_of_a_store():
+def test_the_methods_and_attributes_of_a_store():
     assert {"append", "scan_keys", "check", "close", "get_recovery"} <= set(METHODS)
     assert ATTRIBUTES == ["traits", "ttl"]
 
@@ -56,19 +56,19 @@ def test_the_names_are_those_of_a_store():
 def test_every_method_reaches_the_inner_store_once_with_its_arguments(name):
     inner = Recorder()
     method = getattr(WrappedStore(inner), name)
-    by_position, by_name = arguments(method)
+    by_position, by_name = make_arguments(method)
     returned = method(*by_position, **by_name)
     assert inner.calls == [(name, tuple(by_position), by_name)]
     assert returned == (None if name in {"check", "close"} else inner.calls[0])
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_is_called_in_the_same_way(name):
+def test_every_method_has_the_same_parameters(name):
     parameters = [inspect.signature(getattr(cls, name)).parameters for cls in (HistoryStore, WrappedStore)]
     assert parameters[0] == parameters[1]
 
 
-def test_every_attribute_is_that_of_the_inner_store():
+def test_every_attribute_is_taken_from_the_inner_store():
     inner = Recorder()
     wrapped = WrappedStore(inner)
     for name in ATTRIBUTES:
@@ -77,7 +77,7 @@ def test_every_attribute_is_that_of_the_inner_store():
     assert inner.ttl == 7.0
 
 
-def test_what_a_subclass_does_on_close_is_done_at_the_end_of_a_with_block():
+def test_the_close_of_a_subclass_is_called_at_the_end_of_a_with_block():
     class Closing(WrappedStore):
         closed = 0
 
@@ -93,8 +93,8 @@ def test_what_a_subclass_does_on_close_is_done_at_the_end_of_a_with_block():
         inner.check()
 
 
-class Reversing(WrappedStore):
-    """Changes bodies on their way in and out, as a store does that encrypts them."""
+class ReversingStore(WrappedStore):
+    """Changes bodies when they are stored and read, like a store that encrypts them."""
 
     def append(self, key, bodies, **options):
         return super().append(key, [body[::-1] for body in bodies], **options)
@@ -106,27 +106,27 @@ class Reversing(WrappedStore):
 
 def test_a_history_works_on_a_wrapped_store_of_a_wrapped_store():
     inner = MemoryStore()
-    chat = History(WrappedStore(Reversing(inner))).conversation("c")
+    chat = History(WrappedStore(ReversingStore(inner))).conversation("c")
     chat.append({"role": "user", "content": "hello"})
     assert chat.messages() == [{"role": "user", "content": "hello"}]
     [record] = inner.read(chat.log.key).records
     assert "olleh" in record.body
 
 
-def test_it_is_not_opened_by_a_url_and_shows_what_is_within():
+def test_it_cannot_be_opened_by_a_url_and_shows_the_inner_store():
     with pytest.raises(
         ConfigError, match="WrappedStore wraps another store and has no URL; open the other store, and pass it"
     ):
         WrappedStore.from_url(StoreURL.parse("memory:secret"))
-    assert repr(WrappedStore(WrappedStore(Shown()))) == "WrappedStore(WrappedStore(a store))"
+    assert repr(WrappedStore(WrappedStore(StoreWithRepr()))) == "WrappedStore(WrappedStore(a store))"
 
 
-class Shown(MemoryStore):
+class StoreWithRepr(MemoryStore):
     def __repr__(self):
         return "a store"
 
 
-def test_conversations_are_those_of_the_inner_store():
+def test_it_has_the_conversations_of_the_inner_store():
     inner = MemoryStore()
     wrapped = WrappedStore(inner)
     head = wrapped.append(Key("s", "a"), ["x"], after=None, revision=Revision("v", 1))

@@ -1,4 +1,4 @@
-"""The public API as users write against it: not run, but read by mypy (strict) and pyright."""
+"""The public API as applications use it: not run, but checked by mypy (strict) and pyright."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def use_a_store() -> None:
 
 
 def use_a_conversation(history: History, reply: Message) -> list[dict[str, Any]]:
-    """Append what one has, and read it in every way."""
+    """Append messages, and read them in every way."""
     chat = history.conversation("support/42", scope="tenant")
     assert_type(chat, Conversation)
     assert_type(chat.append({"role": "user", "content": "Hello"}), ConversationInfo)
@@ -100,7 +100,7 @@ def use_names(chat: Conversation) -> None:
         assert_type(summary.totals.messages, int)
 
 
-def use_the_shelf(history: History) -> list[ConversationInfo]:
+def use_listings(history: History) -> list[ConversationInfo]:
     """Walk the pages."""
     rows: list[ConversationInfo] = []
     after: Cursor | None = None
@@ -118,7 +118,7 @@ def use_the_shelf(history: History) -> list[ConversationInfo]:
     return rows
 
 
-def use_branches(chat: Conversation) -> list[Entry]:
+def use_forks(chat: Conversation) -> list[Entry]:
     """Fork, and page backward."""
     forked = chat.fork("x", at=3, scope="other")
     assert_type(forked, Conversation)
@@ -126,25 +126,29 @@ def use_branches(chat: Conversation) -> list[Entry]:
     return forked.last_entries(50, before=page[0].position) if page else []
 
 
-def move_the_shelf(history: History, other: HistoryStore) -> bool:
+def use_transfers(history: History, other: HistoryStore) -> bool:
     """Copy, export and import."""
 
-    def tell(arrival: CopyResult) -> None:
-        assert_type(arrival.key, Key)
+    def report_progress(copied: CopyResult) -> None:
+        assert_type(copied.key, Key)
 
-    report = history.copy_to(other, scope="default", ids=["a"], replace=True, verify=True, threads=2, progress=tell)
+    report = history.copy_to(
+        other, scope="default", ids=["a"], replace=True, verify=True, threads=2, progress=report_progress
+    )
     assert_type(report, CopyReport)
     assert_type(report.failed, dict[Key, errors.ChatHistoryError])
-    written = history.export_to(Path("x.jsonl.gz"), scope="default", ids=("a",), format="jsonl", progress=tell)
+    written = history.export_to(
+        Path("x.jsonl.gz"), scope="default", ids=("a",), format="jsonl", progress=report_progress
+    )
     assert_type(written, ExportReport)
     with Path("x").open("wb") as file:
         history.export_to(file, format="markdown")
-    assert_type(history.import_from("x.jsonl", scope="s", replace=True, progress=tell), CopyReport)
+    assert_type(history.import_from("x.jsonl", scope="s", replace=True, progress=report_progress), CopyReport)
     return history.import_from("messages.json", id="x").complete and written.complete
 
 
-def clear_the_shelf(history: History) -> tuple[DeletedConversation, ...]:
-    """Keep and forget."""
+def use_pruning(history: History) -> tuple[DeletedConversation, ...]:
+    """Prune and erase."""
     done = history.prune(scope="a", age=timedelta(days=9), ttl=timedelta(hours=1), count=5, dry_run=False)
     assert_type(done, PruneReport)
     assert_type(done.removed[0].reason, Literal["age", "count", "ttl", "expired"] | None)
@@ -154,8 +158,8 @@ def clear_the_shelf(history: History) -> tuple[DeletedConversation, ...]:
     return done.removed
 
 
-def ask_the_shelf(history: History) -> Sequence[ConversationInfo]:
-    """Ask for some rows."""
+def use_filters(history: History) -> Sequence[ConversationInfo]:
+    """List conversations with filters."""
     page = history.list(
         title="tea", tag=["a", "b"], metadata={"k": 1}, model="m", since=datetime.now(UTC), until=datetime.now(UTC)
     )
@@ -166,7 +170,7 @@ def ask_the_shelf(history: History) -> Sequence[ConversationInfo]:
 
 
 def use_the_engine(client: Anthropic) -> None:
-    """Say something, wait for it or stream it."""
+    """Send a message, and wait for the reply or stream it."""
     with ChatEngine(client, "file:./history", model="m", turn_timeout=timedelta(minutes=5)) as engine:
         reply = engine.send("a", "hello", max_tokens=100)
         assert_type(reply.content, list[dict[str, Any]])
@@ -198,11 +202,11 @@ async def use_asyncio(store: HistoryStore) -> None:
         assert_type(await history.exists("ada"), bool)
         assert_type(await history.check(all_scopes=True), CheckReport)
         await history.list(limt=3)  # type: ignore[call-arg]  # a misspelt keyword  # pyright: ignore[reportCallIssue]
-        await chat.annotate(titel="x")  # type: ignore[call-arg]  # likewise  # pyright: ignore[reportCallIssue]
+        await chat.annotate(titel="x")  # type: ignore[call-arg]  # a misspelt keyword  # pyright: ignore[reportCallIssue]
 
 
 def use_configuration() -> None:
-    """Take store, model and scope from the configuration."""
+    """Take the store, the model and the scope from the configuration."""
     settings = load_settings(profile="prod", config="chathistory.toml", scope="ada")
     assert_type(settings, Settings)
     assert_type(settings.store, StoreURL | None)
@@ -222,7 +226,7 @@ async def use_configuration_with_asyncio() -> None:
 
 
 def use_errors(chat: Conversation) -> str:
-    """Tell troubles apart."""
+    """Distinguish errors."""
     try:
         chat.append({"role": "user", "content": "x"})
     except errors.OutcomeUnknown as unknown:
@@ -281,7 +285,7 @@ class MyStore(BaseStore):
 
 
 class MyWrapper(WrappedStore):
-    """A store around another one."""
+    """A store that wraps another one."""
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         assert_type(self.inner, HistoryStore)
