@@ -1,4 +1,4 @@
-"""Values from outside, of any type and size: objects of callers', cursors, URLs, configuration files."""
+"""Arguments, cursors, URLs and configuration files with values of any type and size."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from chathistory.trimming import LastTurns, MaxAge, TokenBudget
 # Objects with `to_dict`.
 
 
-class Odd:
-    """Looks like an object of the SDK, and gives whatever it is made with."""
+class FakeSDKObject:
+    """Looks like an object of the SDK, and returns or raises the value that it is created with."""
 
     model_fields_set = frozenset()
 
@@ -42,19 +42,19 @@ class Odd:
         return self.made
 
 
-def endless():
-    odd = Odd(None)
-    odd.made = {"role": "user", "content": [odd]}
-    return odd
+def make_endless_object():
+    sdk_object = FakeSDKObject(None)
+    sdk_object.made = {"role": "user", "content": [sdk_object]}
+    return sdk_object
 
 
-def circle():
+def make_circle():
     made = {"role": "user"}
     made["content"] = [made]
     return made
 
 
-class Spiteful(Mapping):
+class FailingMapping(Mapping):
     def __getitem__(self, name):
         raise OSError
 
@@ -67,18 +67,24 @@ class Spiteful(Mapping):
 
 SECRET = "what nobody may see"
 ODD = [
-    *(lambda error=error: Odd(error) for error in (ValueError(SECRET), KeyError(SECRET), RecursionError(SECRET))),
-    *(lambda made=made: Odd(made) for made in (None, 5, "text", [], b"x", [SECRET], float("nan"), Odd({}))),
-    lambda: Odd({"role": "user", "content": float("nan")}),
-    lambda: Odd({"role": "user", "content": [{"type": "text", "text": object()}]}),
-    lambda: Odd({5: 6}),
-    endless,
-    circle,
-    lambda: Odd(circle()),
-    Spiteful,
-    lambda: Odd(Spiteful()),
-    lambda: user(Odd(ValueError(SECRET))),
-    lambda: {"role": "user", "content": [{"type": "text", "text": "x", "more": Spiteful()}]},
+    *(
+        lambda error=error: FakeSDKObject(error)
+        for error in (ValueError(SECRET), KeyError(SECRET), RecursionError(SECRET))
+    ),
+    *(
+        lambda made=made: FakeSDKObject(made)
+        for made in (None, 5, "text", [], b"x", [SECRET], float("nan"), FakeSDKObject({}))
+    ),
+    lambda: FakeSDKObject({"role": "user", "content": float("nan")}),
+    lambda: FakeSDKObject({"role": "user", "content": [{"type": "text", "text": object()}]}),
+    lambda: FakeSDKObject({5: 6}),
+    make_endless_object,
+    make_circle,
+    lambda: FakeSDKObject(make_circle()),
+    FailingMapping,
+    lambda: FakeSDKObject(FailingMapping()),
+    lambda: user(FakeSDKObject(ValueError(SECRET))),
+    lambda: {"role": "user", "content": [{"type": "text", "text": "x", "more": FailingMapping()}]},
 ]
 
 
@@ -93,7 +99,7 @@ def test_a_hostile_object_is_refused(make):
                 assert SECRET not in str(seen)
                 seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
         with pytest.raises(InvalidInput):
-            chat_on(store).annotate(metadata={"a": make()} if not isinstance(make(), dict) else {"a": Odd(5)})
+            chat_on(store).annotate(metadata={"a": make()} if not isinstance(make(), dict) else {"a": FakeSDKObject(5)})
         assert list(store.keys()) == []
 
 
@@ -103,14 +109,14 @@ def test_a_hostile_object_is_refused(make):
 def test_a_hostile_tool_is_refused_before_anything_is_stored(error):
     with MemoryStore() as store, FakeMessagesAPI().client() as client:
         with pytest.raises(InvalidInput, match="tools"):
-            ChatEngine(client, store, model="claude-sonnet-5-5", tools=[Odd(error)]).send("c", "hello")
+            ChatEngine(client, store, model="claude-sonnet-5-5", tools=[FakeSDKObject(error)]).send("c", "hello")
         assert list(store.keys()) == []
 
 
 # Arguments of another type.
 
-NO_NUMBERS = (True, 1.0, 1.5, "1", b"1", [1], {}, uuid.UUID(int=1), 10**30, -(10**5000))
-NO_TEXTS = (5, True, 1.5, b"x", ["x"], {"x": 1}, uuid.UUID(int=1))
+NOT_INTS = (True, 1.0, 1.5, "1", b"1", [1], {}, uuid.UUID(int=1), 10**30, -(10**5000))
+NOT_TEXTS = (5, True, 1.5, b"x", ["x"], {"x": 1}, uuid.UUID(int=1))
 NUMBERS = [
     ("to", lambda chat, value: chat.rewind(to=value)),
     ("before", lambda chat, value: chat.forget(before=value)),
@@ -130,28 +136,28 @@ NUMBERS = [
 
 @pytest.fixture(params=["memory", "file"])
 def stored(request, tmp_path):
-    """A conversation of three rounds."""
+    """A conversation of six messages."""
     with open_store("memory:" if request.param == "memory" else f"file:{tmp_path}/store") as store:
         numbered(chat_on(store), 6)
         yield chat_on(store)
 
 
-def lines_in(chat):
+def read_lines(chat):
     return [record.body for record in chat.log.store.read(chat.log.key).records]
 
 
 @pytest.mark.parametrize(("name", "call"), NUMBERS)
-def test_what_is_no_number_is_refused_and_nothing_changes(stored, name, call):
-    before = lines_in(stored)
-    for value in NO_NUMBERS:
+def test_a_value_that_is_not_an_int_is_refused_and_nothing_changes(stored, name, call):
+    before = read_lines(stored)
+    for value in NOT_INTS:
         with pytest.raises(InvalidInput, match=rf"^{name}: must be an int"):
             call(stored, value)
-    assert lines_in(stored) == before
+    assert read_lines(stored) == before
     assert len(stored.messages()) == 6
     assert stored.repair() == ()
 
 
-def test_none_is_no_number_where_one_is_due(stored):
+def test_none_is_refused_where_an_int_is_required(stored):
     for call in (
         lambda: stored.rewind(to=None),
         lambda: stored.forget(before=None),
@@ -165,19 +171,19 @@ def test_none_is_no_number_where_one_is_due(stored):
             call()
 
 
-def test_no_text_of_the_callers_is_repeated(stored):
+def test_an_error_does_not_quote_the_value(stored):
     with pytest.raises(InvalidInput) as caught:
         stored.leave_out(SECRET)
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", NO_TEXTS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("value", NOT_TEXTS, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("name", ["turn_id", "expected"])
-def test_what_is_no_text_is_refused_before_anything_is_stored_or_sent(value, name):
+def test_a_value_that_is_not_text_is_refused_before_anything_is_stored_or_sent(value, name):
     with MemoryStore() as store, FakeMessagesAPI(["hi", "there"]).client() as client:
         engine = ChatEngine(client, store, model="claude-sonnet-5-5")
         engine.send("a", "hello")
-        before = lines_in(chat_on(store, "a"))
+        before = read_lines(chat_on(store, "a"))
         for call in (
             lambda: engine.send("a", "x", **{name: value}),
             lambda: engine.send("new", "x", **{name: value}),
@@ -187,13 +193,13 @@ def test_what_is_no_text_is_refused_before_anything_is_stored_or_sent(value, nam
         ):
             with pytest.raises(InvalidInput, match=rf"^{name}: must be text, not "):
                 call()
-        assert lines_in(chat_on(store, "a")) == before
+        assert read_lines(chat_on(store, "a")) == before
         assert list(store.keys()) == [chat_on(store, "a").log.key]
 
 
-@pytest.mark.parametrize("value", NO_TEXTS, ids=lambda value: type(value).__name__)
-def test_a_version_or_key_that_is_no_text_is_refused(stored, value):
-    history, before = History(stored.log.store), lines_in(stored)
+@pytest.mark.parametrize("value", NOT_TEXTS, ids=lambda value: type(value).__name__)
+def test_a_version_or_key_that_is_not_text_is_refused(stored, value):
+    history, before = History(stored.log.store), read_lines(stored)
     for call in (
         lambda: stored.append(user("x"), expected=value),
         lambda: stored.rewind(to=2, expected=value),
@@ -205,10 +211,10 @@ def test_a_version_or_key_that_is_no_text_is_refused(stored, value):
             call()
     with pytest.raises(InvalidInput, match=r"^key: must be text"):
         stored.append(user("x"), key=value)
-    assert lines_in(stored) == before
+    assert read_lines(stored) == before
 
 
-OTHERS = {
+WRONG_ARGUMENTS = {
     "tools": lambda chat: chat.view(tools=1),
     "policy": lambda chat: chat.trim(None),
     "policy: must be a policy": lambda chat: chat.trim(LastTurns),
@@ -227,18 +233,18 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_an_argument_of_another_type_is_refused_by_its_name(stored, name):
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_an_argument_of_another_type_is_refused_with_its_name(stored, name):
     with pytest.raises(InvalidInput, match=f"^{name}"):
-        OTHERS[name](stored)
+        WRONG_ARGUMENTS[name](stored)
 
 
-class Mute(Exception):
+class UnprintableError(Exception):
     def __str__(self):
         raise OSError(SECRET)
 
 
-def test_results_of_another_type_are_refused_and_an_error_without_words_is_told_by_its_name():
+def test_results_of_another_type_are_refused_and_an_error_without_text_is_sent_by_its_name():
     call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
     api = FakeMessagesAPI([[call], "done"])
     with MemoryStore() as store, api.client() as client:
@@ -247,14 +253,14 @@ def test_results_of_another_type_are_refused_and_an_error_without_words_is_told_
         for given, name in (((reply, None), "results"), ((reply, [1]), "results"), ((None, {"a": "x"}), "reply")):
             with pytest.raises(InvalidInput, match=f"^{name}: must be"):
                 engine.submit("c", *given)
-        assert engine.submit("c", reply, {"a": Mute()}).text == "done"
+        assert engine.submit("c", reply, {"a": UnprintableError()}).text == "done"
         [block] = chat_on(store, "c").messages()[2]["content"]
-        assert (block["content"], block["is_error"]) == ("Mute", True)
+        assert (block["content"], block["is_error"]) == ("UnprintableError", True)
 
 
 LOOP = []
 LOOP.append(LOOP)
-WRONG_TERMS = [
+WRONG_SETTINGS = [
     *(
         ("turn_timeout", value)
         for value in (-1e30, -(2**70), 0, float("inf"), float("nan"), 10**400, "600", None, True)
@@ -267,9 +273,9 @@ WRONG_TERMS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG_TERMS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(("name", "value"), WRONG_SETTINGS, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("engine", [ChatEngine, AsyncChatEngine])
-def test_terms_that_cannot_work_are_refused_when_an_engine_is_made(engine, name, value):
+def test_settings_that_cannot_work_are_refused_when_an_engine_is_created(engine, name, value):
     api = FakeMessagesAPI()
     client = api.client() if engine is ChatEngine else api.async_client()
     with MemoryStore() as store, pytest.raises(InvalidInput, match=f"^{name}"):
@@ -289,34 +295,34 @@ def test_terms_that_cannot_work_are_refused_when_an_engine_is_made(engine, name,
     ],
     ids=lambda entry: entry.kind,
 )
-def test_what_would_be_read_as_damaged_is_not_written(stored, entry):
-    before = lines_in(stored)
+def test_an_entry_that_would_be_read_as_damaged_is_not_stored(stored, entry):
+    before = read_lines(stored)
     with pytest.raises(InvalidInput):
         encode(entry)
     with pytest.raises(InvalidInput):
         stored.log.append([entry])
-    assert lines_in(stored) == before
+    assert read_lines(stored) == before
 
 
 # Cursors.
 
 
-def cursor_of(value):
+def make_cursor(value):
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
 NO_PAIRS = (None, 5, [], [1], [1, 2, 3], ["1", "a"], [1, 5], [True, "a"], {"a": 1}, [1.5, "a"])
 CURSORS = [
-    *map(cursor_of, NO_PAIRS),
-    *(cursor_of([number, "a"]) for number in (-1, 2**53, HUGE)),
-    *(cursor_of([1, name]) for name in ("", "x" * 256, "\x00", "a\nb", "\ud800", None)),
+    *map(make_cursor, NO_PAIRS),
+    *(make_cursor([number, "a"]) for number in (-1, 2**53, HUGE)),
+    *(make_cursor([1, name]) for name in ("", "x" * 256, "\x00", "a\nb", "\ud800", None)),
     *(base64.urlsafe_b64encode(text.encode()).decode() for text in (DEEP, "[1,", "NaN", '[NaN,"a"]')),
     *("", "=", "====", "%%%", "ü", "\ud800", "a b", "\x00"),
 ]
 
 
 @pytest.mark.parametrize("cursor", CURSORS, ids=lambda cursor: repr(cursor)[:50])
-def test_a_cursor_of_somebody_elses_is_refused(cursor):
+def test_a_cursor_of_another_origin_is_refused(cursor):
     with MemoryStore() as store:
         numbered(chat_on(store), 1)
         with pytest.raises(InvalidInput, match="cursor"):
@@ -324,8 +330,8 @@ def test_a_cursor_of_somebody_elses_is_refused(cursor):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text() | st.binary().map(lambda data: base64.urlsafe_b64encode(data).decode()) | values.map(cursor_of))
-def test_any_text_is_a_cursor_or_refused(cursor):
+@given(st.text() | st.binary().map(lambda data: base64.urlsafe_b64encode(data).decode()) | values.map(make_cursor))
+def test_any_text_is_decoded_as_a_cursor_or_refused(cursor):
     try:
         updated, name = decode_cursor(cursor)
     except InvalidInput:
@@ -334,7 +340,7 @@ def test_any_text_is_a_cursor_or_refused(cursor):
     assert 1 <= len(name) <= 255
 
 
-def test_a_cursor_that_was_given_is_taken():
+def test_the_cursor_of_a_page_is_accepted():
     with MemoryStore() as store:
         for name in ("a", "Ж" * 255, "\U0001f600 \u00a0\u202e"):
             chat = chat_on(store, name)
@@ -372,7 +378,7 @@ def test_any_url_is_opened_or_refused(url):
 
 
 @pytest.mark.parametrize("url", [None, 5, b"memory:", [], {}, object()], ids=lambda url: type(url).__name__)
-def test_what_is_no_url_is_refused(url):
+def test_a_value_that_is_not_a_url_is_refused(url):
     with pytest.raises(ConfigError):
         open_store(url)
 
@@ -444,6 +450,6 @@ def test_a_hostile_configuration_is_refused(tmp_path, text):
         load_settings(config=file)
 
 
-def test_every_error_of_these_is_ours():
+def test_all_these_errors_are_errors_of_chathistory():
     assert issubclass(ConfigError, ChatHistoryError)
     assert issubclass(InvalidInput, ChatHistoryError)

@@ -1,4 +1,4 @@
-"""What users see of the library: the same names in sync and async, types that can be imported, own scopes."""
+"""The public_members API: equal names in sync and async, types that can be imported, default scopes, renames."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ PAIRS = [
     (chathistory.ChatEngine, chathistory.AsyncChatEngine),
     (chathistory.ReplyStream, chathistory.AsyncReplyStream),
 ]
-ONLY_ASYNC = {"run", "sync", "store", "scope"}  # its threads and what it stands before; attributes of a History
+ONLY_ASYNC = {"run", "sync", "store", "scope"}  # its threads and the History that it wraps; attributes of a History
 ONLY_SYNC = {"log"}  # internal: the engine for asyncio uses it in its threads
 
 
-def public(cls):
+def public_members(cls):
     return {name: value for name, value in inspect.getmembers(cls) if not name.startswith("_")}
 
 
-def parameters(function):
+def list_parameters(function):
     return [
         (each.name, each.kind, repr(each.default), str(each.annotation))
         for each in inspect.signature(function).parameters.values()
@@ -58,23 +58,23 @@ def parameters(function):
 
 @pytest.mark.parametrize(("sync", "aio"), PAIRS, ids=lambda cls: cls.__name__)
 def test_sync_and_async_have_the_same_names_and_parameters(sync, aio):
-    there, expected = public(aio), public(sync)
+    there, expected = public_members(aio), public_members(sync)
     assert expected.keys() - there.keys() <= ONLY_SYNC
     assert there.keys() - expected.keys() <= ONLY_ASYNC
     for name in there.keys() & expected.keys():
         assert isinstance(there[name], property) == isinstance(expected[name], property), name
         if callable(expected[name]) and not inspect.isclass(expected[name]):
-            assert parameters(there[name]) == parameters(expected[name]), name
+            assert list_parameters(there[name]) == list_parameters(expected[name]), name
 
 
 @pytest.mark.parametrize(("sync", "aio"), PAIRS, ids=lambda cls: cls.__name__)
-def test_no_property_of_them_can_be_set(sync, aio):
+def test_no_property_can_be_set(sync, aio):
     for cls in (sync, aio):
-        assert not [name for name, value in public(cls).items() if isinstance(value, property) and value.fset]
+        assert not [name for name, value in public_members(cls).items() if isinstance(value, property) and value.fset]
 
 
-def words_of(line):
-    """Return the names of types in a line of the snapshot of the public interface."""
+def find_type_names(line):
+    """Return the names of types in a line of the snapshot of the public_members interface."""
     parts = re.findall(r"(?::|->|\[|\||,)\s*([^=()]*)", re.sub(r"'[^']*'", "''", line))
     return {word for part in parts for word in re.findall(r"(?<![\w.])([A-Z]\w+)", part)}
 
@@ -85,10 +85,10 @@ def test_every_type_of_a_public_signature_can_be_imported_from_a_public_module()
     section, found = "", set()
     for line in snapshot().splitlines():
         section = line if line.startswith("[") else section
-        if not section.startswith("[chathistory.testing"):  # whose classes are used through it
-            found |= {(word, line) for word in words_of(line) if word not in known}
+        if not section.startswith("[chathistory.testing"):  # its classes are used through the module
+            found |= {(word, line) for word in find_type_names(line) if word not in known}
     assert found == set()
-    assert words_of("f(a: History, b: Callable[[Secret], None]) -> Other | None") == {
+    assert find_type_names("f(a: History, b: Callable[[Secret], None]) -> Other | None") == {
         "History",
         "Callable",
         "Secret",
@@ -114,7 +114,7 @@ def shared(store):
     return store
 
 
-def exported(data):
+def list_exported(data):
     lines = [json.loads(line) for line in data.decode().splitlines()]
     return [(line["scope"], line["id"]) for line in lines if line.get("kind") == "conversation"]
 
@@ -122,11 +122,11 @@ def exported(data):
 TEAM = [("team", "a"), ("team", "b")]
 
 
-def test_no_scope_named_is_the_own_one(shared):
+def test_without_a_scope_a_call_works_on_the_own_scope(shared):
     history = History(shared, scope="team")
     out = io.BytesIO()
     assert history.export_to(out).conversations == 2
-    assert sorted(exported(out.getvalue())) == TEAM
+    assert sorted(list_exported(out.getvalue())) == TEAM
     with open_store("memory:") as empty:
         assert history.copy_to(empty).copied == 2
         assert sorted((key.scope, key.id) for key in empty.keys(None)) == TEAM
@@ -142,7 +142,7 @@ def test_no_scope_named_is_the_own_one(shared):
     assert History(shared).scopes() == ("default", "other")
 
 
-def test_all_scopes_are_meant_only_by_who_says_so(shared):
+def test_all_scopes_must_be_requested(shared):
     history, out = History(shared, scope="team"), io.BytesIO()
     assert history.export_to(out, all_scopes=True).conversations == 6
     assert history.check(all_scopes=True).checked == 6
@@ -155,7 +155,7 @@ def test_all_scopes_are_meant_only_by_who_says_so(shared):
 
 
 @pytest.mark.parametrize("method", ["export_to", "copy_to", "check", "import_from"])
-def test_one_scope_and_all_contradict_each_other(shared, method):
+def test_a_scope_and_all_scopes_exclude_each_other(shared, method):
     arguments = {"export_to": [io.BytesIO()], "copy_to": [shared], "import_from": [io.BytesIO()]}.get(method, [])
     with pytest.raises(InvalidInput, match="all_scopes: cannot be given together"):
         getattr(History(shared), method)(*arguments, scope="team", all_scopes=True)
@@ -166,7 +166,7 @@ def test_one_scope_and_all_contradict_each_other(shared, method):
             getattr(History(shared), method)(*arguments, ids="a")
 
 
-def test_what_is_imported_is_seen_by_who_imports_it(shared):
+def test_an_imported_conversation_is_in_the_scope_of_the_history(shared):
     history = History(shared, scope="new")
     history.import_from(io.BytesIO(b'[{"role": "user", "content": "hello"}]'), id="list")
     assert texts(history.conversation("list").messages()) == ["hello"]
@@ -178,7 +178,7 @@ def test_what_is_imported_is_seen_by_who_imports_it(shared):
     assert texts(History(shared, scope="team").conversation("a").messages()) == ["team/a", "x"]
 
 
-def test_conversations_of_one_name_do_not_replace_each_other_in_one_scope(shared):
+def test_conversations_with_one_name_do_not_replace_each_other_in_one_scope(shared):
     out = io.BytesIO()
     History(shared).export_to(out, all_scopes=True)
     with open_store("memory:") as empty:
@@ -188,7 +188,7 @@ def test_conversations_of_one_name_do_not_replace_each_other_in_one_scope(shared
         assert len({texts(History(empty, scope="one").conversation(id).messages())[0][:3] for id in "ab"}) == 1
 
 
-def test_none_is_no_scope(shared):
+def test_none_is_refused_as_a_scope(shared):
     history = History(shared)
     calls = [
         lambda: history.conversation("a", scope=None),
@@ -216,7 +216,7 @@ def test_a_fork_stays_in_the_scope_of_its_conversation(shared):
     assert History(shared, scope="team").conversation("a").fork("f", scope="default").scope == "default"
 
 
-def test_the_same_holds_for_asyncio_and_for_the_configuration(shared, tmp_path, monkeypatch):
+def test_scopes_in_asyncio_and_in_the_configuration(shared, tmp_path, monkeypatch):
     async def main():
         async with AsyncHistory(shared, scope="team") as history:
             out = io.BytesIO()
@@ -228,7 +228,7 @@ def test_the_same_holds_for_asyncio_and_for_the_configuration(shared, tmp_path, 
             assert [row.scope for row in (await history.list()).items] == ["team"] * 3
             return out.getvalue()
 
-    assert sorted(exported(asyncio.run(main()))) == TEAM
+    assert sorted(list_exported(asyncio.run(main()))) == TEAM
     monkeypatch.chdir(tmp_path)
     (tmp_path / "chathistory.toml").write_text('store = "file:./h"\nscope = "team"\n')
     with open_history() as history:
@@ -236,7 +236,7 @@ def test_the_same_holds_for_asyncio_and_for_the_configuration(shared, tmp_path, 
         history.conversation("theirs", scope="other").append(user("hello"))
         out = io.BytesIO()
         history.export_to(out)
-        assert exported(out.getvalue()) == [("team", "mine")]
+        assert list_exported(out.getvalue()) == [("team", "mine")]
 
 
 # What a history is opened with.
@@ -272,7 +272,7 @@ def test_a_history_for_asyncio_closes_what_it_opened(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [None, 5, object(), {}, History, b"memory:"])
-def test_what_is_no_store_is_refused_at_once(wrong):
+def test_a_value_that_is_not_a_store_is_refused_at_once(wrong):
     for make in (History, AsyncHistory, lambda it: ChatEngine(FakeMessagesAPI().client(), it, model="m")):
         with pytest.raises(InvalidInput, match="store: must be a HistoryStore"):
             make(wrong)
@@ -283,7 +283,7 @@ def test_what_is_no_store_is_refused_at_once(wrong):
 # Renaming.
 
 
-def test_a_conversation_gets_another_id(store):
+def test_a_conversation_is_renamed(store):
     history = History(store)
     chat = history.conversation("a")
     chat.append([user("1"), said("2")])
@@ -300,7 +300,7 @@ def test_a_conversation_gets_another_id(store):
     assert history.exists("b")
 
 
-def test_a_name_that_is_taken_or_absent_is_refused(store):
+def test_a_rename_to_an_existing_or_of_a_missing_conversation_is_refused(store):
     history = History(store)
     history.conversation("a").append(user("1"))
     history.conversation("b").append(user("2"))
@@ -313,11 +313,11 @@ def test_a_name_that_is_taken_or_absent_is_refused(store):
 
 
 class Killed(BaseException):
-    """The process ended here."""
+    """The process ends here."""
 
 
 class DyingStore(MemoryStore):
-    """Ends the process before or after the call with the number `end`, counting both sides; 0: never."""
+    """Ends the process before or after a call: at the point with the number `end`, two for each call; 0 for never."""
 
     end = steps = 0
 
@@ -345,7 +345,7 @@ class DyingStore(MemoryStore):
             raise Killed
 
 
-def test_a_rename_that_ends_anywhere_loses_nothing_and_is_completed_by_the_next():
+def test_a_rename_interrupted_anywhere_loses_nothing_and_the_next_one_completes_it():
     for end in itertools.count(1):
         with DyingStore() as store:
             history = History(store)
@@ -368,21 +368,21 @@ def test_a_rename_that_ends_anywhere_loses_nothing_and_is_completed_by_the_next(
             assert texts(history.conversation("b").messages()) == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("went_on", ["a", "b"])
-def test_who_went_on_with_one_of_two_names_after_a_kill_loses_nothing(store, monkeypatch, went_on):
+@pytest.mark.parametrize("continued", ["a", "b"])
+def test_a_conversation_continued_under_one_of_two_names_after_a_kill_loses_nothing(store, monkeypatch, continued):
     history = History(store)
     history.conversation("a").append([user("1"), said("2")])
     with monkeypatch.context() as patch:
         patch.setattr(store, "delete", lambda *_, **__: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             history.rename("a", "b")
-    history.conversation(went_on).append(user("3"))
+    history.conversation(continued).append(user("3"))
     history.rename("a", "b")
     assert [row.id for row in history.list().items] == ["b"]
     assert texts(history.conversation("b").messages()) == ["1", "2", "3"]
 
 
-def test_two_that_both_went_on_after_a_kill_are_two_conversations(store, monkeypatch):
+def test_conversations_continued_under_both_names_after_a_kill_stay_two(store, monkeypatch):
     history = History(store)
     history.conversation("a").append(user("1"))
     with monkeypatch.context() as patch:
@@ -407,7 +407,7 @@ def test_a_conversation_with_an_open_turn_keeps_its_id(store):
     assert engine.history.exists("b")
 
 
-def test_what_is_written_while_it_is_renamed_comes_along(store, monkeypatch):
+def test_messages_written_during_a_rename_are_kept(store, monkeypatch):
     history = History(store)
     history.conversation("a").append(user("1"))
     real, left = store.delete, [1]
@@ -429,7 +429,7 @@ def test_a_tuple_of_messages_is_one_batch(store):
     assert head.end == 2
 
 
-def test_a_store_without_its_class_is_a_store(store):
+def test_a_store_that_is_not_a_subclass_is_accepted(store):
     class Proxy:
         def __init__(self, inner):
             self._inner = inner

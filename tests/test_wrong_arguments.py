@@ -1,4 +1,4 @@
-"""Stores of the wrong kind are refused where they are handed in; forks and pickles say what to do instead."""
+"""Wrong stores and clients are refused at once; errors after a fork or a pickle say what to do instead."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AWS = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_
 
 
 class Proxy:
-    """A tracing proxy: it has what the object within has."""
+    """A tracing proxy, with all attributes of the inner object."""
 
     def __init__(self, inner):
         self._inner = inner
@@ -38,7 +38,7 @@ class Proxy:
 
 
 class AsyncStore(MemoryStore):
-    async def append(self, *_, **__):  # a backend that somebody wrote for asyncio
+    async def append(self, *_, **__):  # a backend that was written for asyncio
         raise NotImplementedError
 
 
@@ -51,28 +51,28 @@ class Incomplete:
             setattr(self, name, getattr(store, name))
 
 
-def foreign(module, name, **functions):
-    """Return an object of a library that is not installed here, with functions of that library's kind."""
+def make_foreign_object(module, name, **functions):
+    """Return an object of a library that is not installed here, with the given functions."""
     kind = type(name, (), {"__module__": module} | functions)
     return kind()
 
 
-async def coroutine(*_, **__):
+async def coroutine_function(*_, **__):
     raise NotImplementedError
 
 
-def plain(*_, **__):
+def plain_function(*_, **__):
     raise NotImplementedError
 
 
-def sdk(name, **options):
+def make_s3_object(name, **options):
     return getattr(boto3, name)("s3", **AWS, **options)
 
 
 mongo = pymongo.MongoClient(connect=False)
 asynchronous_mongo = pymongo.AsyncMongoClient(connect=False)
 
-NO_STORES = {
+NOT_STORES = {
     "a path": lambda: Path("history"),
     "None": lambda: None,
     "a dict": dict,
@@ -83,13 +83,13 @@ NO_STORES = {
     "a mongo client": lambda: mongo,
     "a mongo database": lambda: mongo["x"],
     "a mongo collection": lambda: mongo["x"]["y"],
-    "an s3 client": lambda: sdk("client"),
+    "an s3 client": lambda: make_s3_object("client"),
 }
 
 
-@pytest.mark.parametrize("name", NO_STORES)
-def test_what_is_no_store_is_refused_with_its_class(name):
-    store = NO_STORES[name]()
+@pytest.mark.parametrize("name", NOT_STORES)
+def test_an_object_that_is_not_a_store_is_refused_with_its_class(name):
+    store = NOT_STORES[name]()
     for take in (
         History,
         AsyncHistory,
@@ -105,17 +105,17 @@ def test_what_is_no_store_is_refused_with_its_class(name):
         assert "secret" not in str(caught.value)
 
 
-def test_a_store_that_lacks_methods_is_told_which():
+def test_the_error_names_missing_methods_of_a_store():
     with pytest.raises(errors.InvalidInput, match=r"it has no damaged_keys, scan_keys, is_index_complete, .*BaseStore"):
         History(Incomplete())
 
 
-def test_a_store_needs_all_methods_of_the_contract():
+def test_all_methods_of_the_contract_are_checked():
     methods = {name for name in dir(HistoryStore) if inspect.isfunction(getattr(HistoryStore, name))}
     assert {name for name in methods if not name.startswith("_")} == set(checks._STORE_METHODS)
 
 
-def test_a_proxy_of_a_store_is_a_store():
+def test_a_proxy_of_a_store_is_accepted():
     chat = History(Proxy(MemoryStore())).conversation("a")
     chat.append({"role": "user", "content": "hello"})
     assert len(chat.messages()) == 1
@@ -133,11 +133,15 @@ WRONG_CLIENTS = {
         "sentinels": (lambda: redis.sentinel.Sentinel([("localhost", 1)]), "master_for"),
         "a pool": (redis.ConnectionPool, ""),
         "another library": (
-            lambda: foreign("valkey.client", "Valkey", execute_command=plain, pipeline=plain),
+            lambda: make_foreign_object(
+                "valkey.client", "Valkey", execute_command=plain_function, pipeline=plain_function
+            ),
             "Valkey servers as well",
         ),
         "another library for asyncio": (
-            lambda: foreign("coredis.client", "Redis", execute_command=coroutine, pipeline=coroutine),
+            lambda: make_foreign_object(
+                "coredis.client", "Redis", execute_command=coroutine_function, pipeline=coroutine_function
+            ),
             "for asyncio",
         ),
         "the class": (lambda: redis.Redis, "not an instance"),
@@ -147,7 +151,10 @@ WRONG_CLIENTS = {
     MongoStore: {
         "for asyncio": (lambda: asynchronous_mongo, "for asyncio"),
         "a proxy for asyncio": (lambda: Proxy(asynchronous_mongo), "for asyncio"),
-        "motor": (lambda: foreign("motor.motor_asyncio", "AsyncIOMotorClient", get_database=plain), "for asyncio"),
+        "motor": (
+            lambda: make_foreign_object("motor.motor_asyncio", "AsyncIOMotorClient", get_database=plain_function),
+            "for asyncio",
+        ),
         "a database": (lambda: mongo["x"], "hand in the client"),
         "a proxy of a database": (lambda: Proxy(mongo["x"]), "hand in the client"),
         "a collection": (lambda: mongo["x"]["y"], "hand in the client"),
@@ -157,21 +164,24 @@ WRONG_CLIENTS = {
         "None": (lambda: None, ""),
     },
     lambda client: S3Store(client, bucket="history"): {
-        "a resource": (lambda: sdk("resource"), ".meta.client"),
-        "a bucket": (lambda: sdk("resource").Bucket("x"), ".meta.client"),
+        "a resource": (lambda: make_s3_object("resource"), ".meta.client"),
+        "a bucket": (lambda: make_s3_object("resource").Bucket("x"), ".meta.client"),
         "a session": (lambda: boto3.Session(**AWS), ""),
         "another service": (lambda: boto3.client("dynamodb", **AWS), ""),
-        "aioboto3": (lambda: foreign("aiobotocore.session", "ClientCreatorContext"), "for asyncio"),
+        "aioboto3": (lambda: make_foreign_object("aiobotocore.session", "ClientCreatorContext"), "for asyncio"),
         "aiobotocore": (
-            lambda: foreign("aiobotocore.client", "S3", get_object=plain, _make_api_call=coroutine),
+            lambda: make_foreign_object(
+                "aiobotocore.client", "S3", get_object=plain_function, _make_api_call=coroutine_function
+            ),
             "for asyncio",
         ),
         "a wrapper for asyncio": (
-            lambda: foreign(
+            lambda: make_foreign_object(
                 "mine",
                 "Bucket",
                 **dict.fromkeys(
-                    ("get_object", "put_object", "delete_object", "delete_objects", "list_objects_v2"), coroutine
+                    ("get_object", "put_object", "delete_object", "delete_objects", "list_objects_v2"),
+                    coroutine_function,
                 ),
             ),
             "for asyncio",
@@ -200,31 +210,34 @@ def test_a_wrong_client_is_refused_with_its_module_and_class(store, name):
     with pytest.raises(errors.ConfigError) as caught:
         store(client)
     kind = client if isinstance(client, type) else type(client)
-    told = str(caught.value)
-    assert kind.__qualname__ in told or "not a URL" in told
-    assert words in told
-    assert "secret" not in told
+    message = str(caught.value)
+    assert kind.__qualname__ in message or "not a URL" in message
+    assert words in message
+    assert "secret" not in message
 
 
 RIGHT_CLIENTS = {
     RedisStore: [redis.Redis, lambda: Proxy(redis.Redis()), type("Mine", (redis.Redis,), {})],
     MongoStore: [lambda: mongo, lambda: Proxy(mongo)],
-    lambda client: S3Store(client, bucket="history"): [lambda: sdk("client"), lambda: Proxy(sdk("client"))],
+    lambda client: S3Store(client, bucket="history"): [
+        lambda: make_s3_object("client"),
+        lambda: Proxy(make_s3_object("client")),
+    ],
     FileStore: [lambda: Path("history"), lambda: "history"],
     MemoryStore: [str, lambda: "named"],
 }
 
 
 @pytest.mark.parametrize(("store", "make"), [(store, make) for store, made in RIGHT_CLIENTS.items() for make in made])
-def test_a_right_client_or_a_proxy_of_it_is_taken(store, make):
+def test_a_right_client_or_a_proxy_of_it_is_accepted(store, make):
     with store(make()) as opened:
         assert opened.traits == type(opened).traits
 
 
 @pytest.mark.parametrize(
-    "made", [lambda: MongoStore(mongo, database=mongo["x"]), lambda: S3Store(sdk("client"), bucket=3)]
+    "made", [lambda: MongoStore(mongo, database=mongo["x"]), lambda: S3Store(make_s3_object("client"), bucket=3)]
 )
-def test_a_name_that_is_no_text_is_refused(made):
+def test_a_name_that_is_not_text_is_refused(made):
     with pytest.raises(errors.ConfigError, match="must be"):
         made()
 
@@ -232,18 +245,18 @@ def test_a_name_that_is_no_text_is_refused(made):
 # Forks.
 
 
-def parent_and_child(store):
-    """Return what a child and then this process find when they use `store`."""
+def use_in_child(store):
+    """Return the number of messages that a forked child reads with `store`, or the error that it gets."""
 
     def work():
         try:
             chat = History(store).conversation("child")
             chat.append({"role": "user", "content": "hello"})
-            return {"said": str(len(chat.messages()))}
+            return {"result": str(len(chat.messages()))}
         except errors.StoreClosed as error:
-            return {"said": str(error)}
+            return {"result": str(error)}
 
-    return run_in_child(work)["said"]
+    return run_in_child(work)["result"]
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -254,28 +267,28 @@ def store(request, tmp_path):
 
 def test_a_store_opened_before_a_fork_and_not_used_serves_both(store):
     history = History(store)
-    history.conversation("a")  # no use: no input or output
-    assert parent_and_child(store) == "1"
+    history.conversation("a")  # does no input or output, so the store is not used yet
+    assert use_in_child(store) == "1"
     history.conversation("a").append({"role": "user", "content": "hello"})
     assert len(history.conversation("a").messages()) == 1
 
 
 def test_a_store_used_before_a_fork_says_how_to_open_one_in_the_child(store):
     History(store).conversation("a").append({"role": "user", "content": "hello"})
-    told = parent_and_child(store)
-    assert "in the child, open another one" in told
-    assert "post_fork" in told
-    assert "worker_process_init" in told
+    message = use_in_child(store)
+    assert "in the child, open another one" in message
+    assert "post_fork" in message
+    assert "worker_process_init" in message
 
 
 def test_two_children_of_one_master_share_a_store_that_was_not_used(tmp_path):
-    """As gunicorn does with --preload: the master opens, the workers use."""
+    """Like gunicorn with --preload: the master opens the store, the workers use it."""
     store = open_store(f"file:{tmp_path}/store")
-    assert [parent_and_child(store), parent_and_child(store)] == ["1", "2"]
+    assert [use_in_child(store), use_in_child(store)] == ["1", "2"]
     store.close()
 
 
-def test_an_asynchronous_history_used_before_a_fork_says_so_and_does_not_hang(tmp_path):
+def test_an_async_history_used_before_a_fork_raises_an_error_and_does_not_hang(tmp_path):
     history = AsyncHistory(open_store(f"file:{tmp_path}/store"))
     asyncio.run(history.list())
 
@@ -283,25 +296,25 @@ def test_an_asynchronous_history_used_before_a_fork_says_so_and_does_not_hang(tm
         try:
             asyncio.run(history.list())
         except errors.StoreClosed as error:
-            return {"told": str(error)}
-        return {"told": "nothing"}
+            return {"error": str(error)}
+        return {"error": "none"}
 
-    assert "this AsyncHistory was used before a fork()" in run_in_child(work)["told"]
+    assert "this AsyncHistory was used before a fork()" in run_in_child(work)["error"]
 
 
-def test_a_fork_while_another_thread_holds_the_lock_of_all_lanes_blocks_no_child(tmp_path):
+def test_a_fork_while_another_thread_holds_the_lock_of_local_states_blocks_no_child(tmp_path):
     from chathistory.log import conversation_log
 
     store = open_store(f"file:{tmp_path}/store")
     with conversation_log._local_states_lock:
-        assert parent_and_child(store) == "1"
+        assert use_in_child(store) == "1"
 
 
 # Pickling.
 
 
 @pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_what_belongs_to_a_process_says_what_to_do_when_it_is_pickled(store, how):
+def test_the_error_of_pickling_says_what_to_do_instead(store, how):
     history = History(store)
     facade = AsyncHistory(store)
     for value in (store, history, history.conversation("a"), facade, facade.conversation("a")):
@@ -315,12 +328,12 @@ def test_what_belongs_to_a_process_says_what_to_do_when_it_is_pickled(store, how
     [
         lambda: RedisStore(redis.Redis()),
         lambda: MongoStore(mongo),
-        lambda: S3Store(sdk("client"), bucket="history"),
+        lambda: S3Store(make_s3_object("client"), bucket="history"),
         lambda: open_store("redis://user:secret@localhost/0"),
         lambda: open_store("s3://history/x"),
     ],
 )
-def test_stores_of_all_backends_say_so_and_quote_no_secret(made, monkeypatch):
+def test_the_error_of_pickling_a_store_quotes_no_secret(made, monkeypatch):
     monkeypatch.setitem(os.environ, "AWS_DEFAULT_REGION", "us-east-1")
     with pytest.raises(TypeError, match=r"call chathistory\.open_store") as caught:
         pickle.dumps(made())
