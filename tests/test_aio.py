@@ -1,4 +1,4 @@
-"""The facade for asyncio: the same answers, many at once, and a loop that never waits."""
+"""AsyncHistory: the same results, many calls at once, and an event loop that is never blocked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CALL = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name":
 
 
 class SlowStore(MemoryStore):
-    """Holds each append until it is let go, and says when one has begun."""
+    """Blocks each append until it is released, and says when one has started."""
 
     def __init__(self):
         super().__init__()
@@ -35,9 +35,9 @@ async def collected(entries):
     return [entry async for entry in entries]
 
 
-def test_each_method_gives_what_the_synchronous_one_gives():
+def test_each_method_returns_what_the_synchronous_one_returns():
     async def main(store):
-        chat, plain = shelf.conversation("c"), History(store).conversation("c")
+        chat, plain = history.conversation("c"), History(store).conversation("c")
         assert (chat.id, chat.scope, repr(chat)) == ("c", "default", f"Async{plain!r}")
         assert await chat.state() is await chat.info() is None
         assert await chat.messages() == []
@@ -66,45 +66,49 @@ def test_each_method_gives_what_the_synchronous_one_gives():
         *_, repair = await chat.repair(dry_run=False)
         assert repair.position == -1
         assert await chat.repair() == plain.repair()
-        page = await shelf.list(limit=1)
+        page = await history.list(limit=1)
         assert page == History(store).list(limit=1)
         assert [row.id for row in page.items] == ["c"]
-        assert (await shelf.delete("c")).messages == 3
-        assert await shelf.delete("c") is None
+        assert (await history.delete("c")).messages == 3
+        assert await history.delete("c") is None
         with pytest.raises(InvalidInput):
             await chat.append([])
         with pytest.raises(InvalidInput):
-            await shelf.list(limit=0)
+            await history.list(limit=0)
         with pytest.raises(InvalidInput):
-            shelf.conversation("")
-        await shelf.close()
+            history.conversation("")
+        await history.close()
 
     with open_store("memory:") as store:
-        shelf = AsyncHistory(store)
+        history = AsyncHistory(store)
         asyncio.run(main(store))
         store.check()  # it is the caller's, and open
 
 
-def test_the_shelf_is_moved_and_cleared():
+def test_conversations_are_copied_exported_pruned_and_erased():
     async def main(store):
-        async with AsyncHistory(store) as shelf, AsyncHistory(open_store("memory:")) as other:
-            await asyncio.gather(*(shelf.conversation(f"c{n}").append([user(str(n)), said("x")]) for n in range(9)))
-            fork = await shelf.conversation("c1").fork("f", at=1, scope="forks")
+        async with AsyncHistory(store) as history, AsyncHistory(open_store("memory:")) as other:
+            await asyncio.gather(*(history.conversation(f"c{n}").append([user(str(n)), said("x")]) for n in range(9)))
+            fork = await history.conversation("c1").fork("f", at=1, scope="forks")
             assert (fork.id, fork.scope, await fork.messages()) == ("f", "forks", [user("1")])
             assert (await (await fork.fork("g")).info()).origin.id == "f"
-            assert [entry.position for entry in await shelf.conversation("c1").last_entries(1, before=1)] == [0]
+            assert [entry.position for entry in await history.conversation("c1").last_entries(1, before=1)] == [0]
             for target in (other, other.sync, other.store):
-                report = await shelf.copy_to(target, threads=2)
+                report = await history.copy_to(target, threads=2)
                 assert report.complete
-            out, told = io.BytesIO(), []
-            assert (await shelf.export_to(out, scope="default", progress=told.append)).conversations == len(told) == 9
-            assert (await shelf.prune(count=4)).dry_run
-            assert len((await shelf.prune(count=4, dry_run=False)).removed) == 5
-            assert [row.id for row in (await shelf.list(title="7")).items] == ["c7"]
-            assert (await shelf.erase("forks")).messages == 2
+            out, results = io.BytesIO(), []
+            assert (
+                (await history.export_to(out, scope="default", progress=results.append)).conversations
+                == len(results)
+                == 9
+            )
+            assert (await history.prune(count=4)).dry_run
+            assert len((await history.prune(count=4, dry_run=False)).removed) == 5
+            assert [row.id for row in (await history.list(title="7")).items] == ["c7"]
+            assert (await history.erase("forks")).messages == 2
             out.seek(0)
-            assert (await shelf.import_from(out)).copied == 5
-            assert await shelf.conversation("c0").messages() == await other.conversation("c0").messages()
+            assert (await history.import_from(out)).copied == 5
+            assert await history.conversation("c0").messages() == await other.conversation("c0").messages()
             other.store.close()
 
     with open_store("memory:") as store:
@@ -113,11 +117,11 @@ def test_the_shelf_is_moved_and_cleared():
 
 def test_many_conversations_at_once():
     async def main():
-        async with AsyncHistory(History(store)) as shelf:
-            await asyncio.gather(*(shelf.conversation(str(n)).append([user(str(n)), said("x")]) for n in range(200)))
+        async with AsyncHistory(History(store)) as history:
+            await asyncio.gather(*(history.conversation(str(n)).append([user(str(n)), said("x")]) for n in range(200)))
             rows, after = [], None
             while True:
-                page = await shelf.list(limit=60, after=after)
+                page = await history.list(limit=60, after=after)
                 rows += page.items
                 if (after := page.next) is None:
                     return rows
@@ -130,9 +134,9 @@ def test_many_conversations_at_once():
 
 def test_many_appends_to_one_conversation_at_once():
     async def main():
-        async with AsyncHistory(store) as shelf:
-            await asyncio.gather(*(shelf.conversation("c").append([user(str(n)), said(str(n))]) for n in range(100)))
-            return await shelf.conversation("c").last_messages(1000)
+        async with AsyncHistory(store) as history:
+            await asyncio.gather(*(history.conversation("c").append([user(str(n)), said(str(n))]) for n in range(100)))
+            return await history.conversation("c").last_messages(1000)
 
     with open_store("memory:") as store:
         found = texts(asyncio.run(main()))
@@ -141,10 +145,10 @@ def test_many_appends_to_one_conversation_at_once():
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
-def test_records_come_portion_by_portion(count):
+def test_entries_are_read_portion_by_portion(count):
     async def main():
-        async with AsyncHistory(store) as shelf:
-            return [entry.position async for entry in shelf.conversation("c").entries()]
+        async with AsyncHistory(store) as history:
+            return [entry.position async for entry in history.conversation("c").entries()]
 
     with open_store("memory:") as store:
         if count:
@@ -152,10 +156,10 @@ def test_records_come_portion_by_portion(count):
         assert asyncio.run(main()) == list(range(count))
 
 
-def test_a_cancelled_append_lands_and_the_next_call_waits_for_it():
+def test_a_cancelled_append_completes_and_the_next_call_waits_for_it():
     async def main():
-        async with AsyncHistory(store) as shelf:
-            chat = shelf.conversation("c")
+        async with AsyncHistory(store) as history:
+            chat = history.conversation("c")
             first = asyncio.create_task(chat.append([user("a"), said("b")]))
             assert await asyncio.to_thread(store.begun.wait, 10)
             first.cancel()
@@ -172,19 +176,19 @@ def test_a_cancelled_append_lands_and_the_next_call_waits_for_it():
         assert asyncio.run(main()) == ["a", "b", "c"]
 
 
-def test_an_append_that_is_cancelled_before_it_began_is_not_stored():
+def test_an_append_that_is_cancelled_before_it_starts_is_not_stored():
     async def main():
-        async with AsyncHistory(store, threads=1) as shelf:
-            first = asyncio.create_task(shelf.conversation("a").append(user("a")))
+        async with AsyncHistory(store, threads=1) as history:
+            first = asyncio.create_task(history.conversation("a").append(user("a")))
             assert await asyncio.to_thread(store.begun.wait, 10)
-            queued = asyncio.create_task(shelf.conversation("b").append(user("b")))
+            queued = asyncio.create_task(history.conversation("b").append(user("b")))
             await asyncio.sleep(0.05)
             queued.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await queued
             store.go.set()
             await first
-            return await shelf.conversation("b").messages()
+            return await history.conversation("b").messages()
 
     with SlowStore() as store:
         assert asyncio.run(main()) == []
@@ -193,8 +197,8 @@ def test_an_append_that_is_cancelled_before_it_began_is_not_stored():
 
 def test_the_event_loop_is_not_blocked():
     async def main():
-        async with AsyncHistory(store, threads=2) as shelf:
-            tasks = [asyncio.create_task(shelf.conversation(str(n)).append(user("x"))) for n in range(20)]
+        async with AsyncHistory(store, threads=2) as history:
+            tasks = [asyncio.create_task(history.conversation(str(n)).append(user("x"))) for n in range(20)]
             longest, last = 0.0, time.perf_counter()
             for _ in range(30):
                 await asyncio.sleep(0.01)
@@ -208,13 +212,13 @@ def test_the_event_loop_is_not_blocked():
         assert asyncio.run(main()) < 1.0
 
 
-def test_close_waits_for_what_is_under_way():
+def test_close_waits_for_running_calls():
     async def main():
-        shelf = AsyncHistory(store)
-        task = asyncio.create_task(shelf.conversation("c").append(user("x")))
+        history = AsyncHistory(store)
+        task = asyncio.create_task(history.conversation("c").append(user("x")))
         assert await asyncio.to_thread(store.begun.wait, 10)
         threading.Timer(0.05, store.go.set).start()
-        await shelf.close()
+        await history.close()
         assert len(store.read(chat_on(store).log.key).records) == 1
         await task
 
@@ -222,13 +226,13 @@ def test_close_waits_for_what_is_under_way():
         asyncio.run(main())
 
 
-def test_a_closed_shelf_says_so_in_our_words():
+def test_calls_after_close_raise_store_closed():
     async def main():
-        shelf = AsyncHistory(store)
-        await shelf.close()
-        await shelf.close()
+        history = AsyncHistory(store)
+        await history.close()
+        await history.close()
         with pytest.raises(StoreClosed):
-            await shelf.conversation("c").append(user("x"))
+            await history.conversation("c").append(user("x"))
 
     with open_store("memory:") as store:
         asyncio.run(main())

@@ -1,4 +1,4 @@
-"""A conversation: reading its end and any part, and what is damaged."""
+"""A conversation: reading its end, any part, and damaged records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chathistory.errors import ConversationNotFound, CorruptRecord, InvalidInput
 
 
 class CountingStore(MemoryStore):
-    """Counts its reads and the records that they gave."""
+    """Counts its reads and the records that they return."""
 
     reads = records = 0
 
@@ -26,7 +26,7 @@ class CountingStore(MemoryStore):
         return part
 
 
-def test_an_absent_conversation_is_empty_and_nothing_is_made_by_looking(store, chat):
+def test_an_absent_conversation_is_empty_and_reading_does_not_create_it(store, chat):
     assert (chat.messages(), chat.last_messages(3), chat.last_entries(3), list(chat.entries())) == ([], [], [], [])
     assert (chat.state(), chat.info(), names_of(chat), chat.usage()) == (None, None, (None, (), {}), Usage())
     assert (chat.state(), chat.repair(dry_run=False), chat.forget(before=3)) == (None, (), None)
@@ -40,14 +40,14 @@ def test_an_absent_conversation_is_empty_and_nothing_is_made_by_looking(store, c
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 9, 33, 60, 61, 1000])
-def test_tail_gives_the_newest_messages_in_order(chat, count):
+def test_last_messages_returns_the_newest_messages_in_order(chat, count):
     numbered(chat, 60)
     expected = [str(number) for number in range(60)][max(0, 60 - count) :]
     assert texts(chat.last_messages(count)) == expected
     assert [entry.position for entry in chat.last_entries(count)] == [int(text) for text in expected]
 
 
-def test_tail_counts_messages_and_not_what_stands_between(chat):
+def test_last_messages_counts_only_messages(chat):
     numbered(chat, 10)
     for number in range(30):
         chat.annotate(title=str(number))
@@ -55,7 +55,7 @@ def test_tail_counts_messages_and_not_what_stands_between(chat):
     assert texts(chat.last_messages(3)) == ["8", "9", "10"]
 
 
-def test_the_cost_of_a_tail_does_not_grow_with_what_stands_before():
+def test_the_cost_of_last_messages_does_not_grow_with_the_conversation():
     counts = []
     for length in (20, 2000):
         with CountingStore() as store:
@@ -69,7 +69,7 @@ def test_the_cost_of_a_tail_does_not_grow_with_what_stands_before():
     assert counts[0][1] <= 20
 
 
-def test_looking_for_messages_far_back_takes_ever_larger_steps():
+def test_reading_far_back_takes_ever_larger_steps():
     with CountingStore() as store:
         chat = chat_on(store)
         chat.append([user("a"), said("b")])
@@ -79,13 +79,13 @@ def test_looking_for_messages_far_back_takes_ever_larger_steps():
         assert store.reads <= 12
 
 
-def test_a_negative_count_is_refused_or_nothing(chat):
+def test_a_negative_count_is_refused(chat):
     numbered(chat, 3)
     with contextlib.suppress(InvalidInput):
         assert chat.last_messages(-1) == []
 
 
-def test_tail_goes_through_many_rewinds(chat):
+def test_last_messages_works_after_many_rewinds(chat):
     numbered(chat, 20)
     for number in range(15):
         chat.append([user(f"u{number}"), said(f"a{number}")])
@@ -101,7 +101,7 @@ def test_tail_goes_through_many_rewinds(chat):
 @pytest.mark.parametrize(
     ("start", "stop"), [(0, None), (3, 9), (-4, None), (-4, -1), (5, 5), (9, 3), (90, 99), (-99, 4), (0, 99), (0, 1)]
 )
-def test_records_are_those_of_the_range(chat, start, stop):
+def test_entries_returns_the_entries_of_the_range(chat, start, stop):
     numbered(chat, 10)
     found = [entry.position for entry in chat.entries(start, stop)]
     low = max(start if start >= 0 else 10 + start, 0)
@@ -111,7 +111,7 @@ def test_records_are_those_of_the_range(chat, start, stop):
         assert found in ([], list(range(10))[low:stop])
 
 
-def test_records_after_a_forget_begin_where_it_ended(chat):
+def test_entries_after_a_forget_start_at_its_position(chat):
     numbered(chat, 10)
     chat.forget(before=7)
     assert [entry.position for entry in chat.entries()] == [7, 8, 9, 10]
@@ -132,7 +132,7 @@ def test_a_damaged_record_is_named_and_never_skipped(store):
 @pytest.mark.parametrize(
     "info", ["", "nonsense", "[]", "{}", "5", '{"v":2}', '{"v":2,"creation_id":"x","created":0,"hats":1}']
 )
-def test_a_damaged_head_is_damage(store, chat, info):
+def test_a_damaged_head_is_reported_as_damage(store, chat, info):
     chat.append(user("x"))
     found = store._data.scopes["default"]["c"]
     found.head = replace(found.head, revision=replace(found.head.revision, payload=info))

@@ -1,4 +1,4 @@
-"""The shelf: pages, cursors, deletion, names."""
+"""A history: pages, cursors, deletion, ids."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from faulty_stores import chat_on, numbered, reply, shared_names, texts, user
 from chathistory import History, StoreURL, open_store
 from chathistory.errors import ConfigError, InvalidInput, StoreClosed
 
-# The shelf.
+# Listing.
 
 
-def test_the_shelf_lists_by_newest_activity(store):
-    shelf = History(store)
+def test_conversations_are_listed_by_newest_activity(store):
+    history = History(store)
     for name in ("a", "b", "c", "d", "e"):
-        shelf.conversation(name).append(user(f"hello {name}"))
-    shelf.conversation("b").append(reply(1, input_tokens=3))
-    shelf.conversation("b").annotate(title="B", tags=["x"], metadata={"k": 1})
-    page = shelf.list(limit=2)
+        history.conversation(name).append(user(f"hello {name}"))
+    history.conversation("b").append(reply(1, input_tokens=3))
+    history.conversation("b").annotate(title="B", tags=["x"], metadata={"k": 1})
+    page = history.list(limit=2)
     row = page.items[0]
     assert [item.id for item in page.items] == ["b", "e"]
     assert (row.title, row.preview, row.tags, row.metadata) == ("B", "hello b", ("x",), {"k": 1})
@@ -29,41 +29,41 @@ def test_the_shelf_lists_by_newest_activity(store):
     assert "hello" not in repr(row)
     walked = [item.id for item in page.items]
     while page.next:
-        page = shelf.list(limit=2, after=page.next)
+        page = history.list(limit=2, after=page.next)
         walked += [item.id for item in page.items]
     assert walked == ["b", "e", "d", "c", "a"]
-    assert shelf.list(scope="other").items == []
-    assert shelf.list(scope="other").next is None
+    assert history.list(scope="other").items == []
+    assert history.list(scope="other").next is None
 
 
 @pytest.mark.parametrize(
     "arguments", [{"limit": 0}, {"limit": -1}, {"after": "nonsense"}, {"after": "ü"}, {"after": ""}]
 )
-def test_a_page_that_cannot_be_is_refused(store, arguments):
+def test_an_invalid_page_is_refused(store, arguments):
     chat_on(store).append(user("x"))
     with pytest.raises(InvalidInput):
         History(store).list(**arguments)
 
 
-def test_a_cursor_that_is_nested_without_end_is_refused(store):
+def test_a_deeply_nested_cursor_is_refused(store):
     cursor = base64.urlsafe_b64encode(b"[" * 100_000).decode()
     with pytest.raises(InvalidInput):
         History(store).list(after=cursor)
 
 
-def test_delete_tells_what_went(store, chat):
+def test_delete_returns_what_was_deleted(store, chat):
     numbered(chat, 5)
     chat.rewind(to=3)
     chat.set_title("x")
-    shelf = History(store)
-    gone = shelf.delete("c")
-    assert (gone.id, gone.scope, gone.messages, gone.records) == ("c", "default", 3, 7)
-    assert shelf.delete("c") is None
-    assert shelf.conversation("c").messages() == chat.messages() == []
+    history = History(store)
+    deleted = history.delete("c")
+    assert (deleted.id, deleted.scope, deleted.messages, deleted.records) == ("c", "default", 3, 7)
+    assert history.delete("c") is None
+    assert history.conversation("c").messages() == chat.messages() == []
     assert list(store.keys()) == []
 
 
-def test_a_deleted_conversation_is_begun_anew_by_those_who_know(store, chat):
+def test_a_deleted_conversation_can_be_created_again(store, chat):
     numbered(chat, 5)
     chat.set_title("old")
     History(store).delete("c")
@@ -72,14 +72,14 @@ def test_a_deleted_conversation_is_begun_anew_by_those_who_know(store, chat):
 
 
 @pytest.mark.parametrize("name", ["", "a" * 256, "a\nb", "a\x00", "\ud800", 5, None])
-def test_a_bad_name_is_refused(store, name):
+def test_an_invalid_id_is_refused(store, name):
     for arguments in ({"id": name}, {"id": "x", "scope": name}):
         with pytest.raises(InvalidInput):
             History(store).conversation(**arguments)
 
 
-def test_scopes_and_names_are_told_apart(store):
-    shelf = History(store)
+def test_scopes_and_ids_do_not_mix(store):
+    history = History(store)
     places = [
         ("a", "b"),
         ("b", "a"),
@@ -91,13 +91,13 @@ def test_scopes_and_names_are_told_apart(store):
         (".", "b"),
     ]
     for id, scope in places:
-        shelf.conversation(id, scope=scope).append(user(f"{id}/{scope}"))
+        history.conversation(id, scope=scope).append(user(f"{id}/{scope}"))
     for id, scope in places:
-        assert texts(shelf.conversation(id, scope=scope).messages()) == [f"{id}/{scope}"]
-    assert sorted(row.id for row in shelf.list(scope="b").items) == sorted(id for id, scope in places if scope == "b")
+        assert texts(history.conversation(id, scope=scope).messages()) == [f"{id}/{scope}"]
+    assert sorted(row.id for row in history.list(scope="b").items) == sorted(id for id, scope in places if scope == "b")
 
 
-def test_options_given_beside_a_parsed_url_are_not_lost():
+def test_options_given_with_a_parsed_url_are_used():
     try:
         store = open_store(StoreURL.parse("memory:"), ttl=5)
     except ConfigError:
@@ -105,21 +105,21 @@ def test_options_given_beside_a_parsed_url_are_not_lost():
     assert store.ttl == 5
 
 
-def test_closing_the_shelf_closes_the_store_that_it_opened():
-    shelf = History("memory:")
-    chat = shelf.conversation("c")
-    shelf.close()
-    shelf.close()
-    for step in (chat.messages, chat.state, lambda: chat.append(user("x")), shelf.list, lambda: shelf.delete("c")):
+def test_closing_the_history_closes_the_store_that_it_opened():
+    history = History("memory:")
+    chat = history.conversation("c")
+    history.close()
+    history.close()
+    for step in (chat.messages, chat.state, lambda: chat.append(user("x")), history.list, lambda: history.delete("c")):
         with pytest.raises(StoreClosed):
             step()
 
 
-def test_two_shelves_of_one_name_share():
+def test_two_stores_of_one_name_share_their_data():
     with (
-        shared_names("test-core-shelf"),
-        open_store("memory:test-core-shelf") as one,
-        open_store("memory:test-core-shelf") as two,
+        shared_names("test-history"),
+        open_store("memory:test-history") as one,
+        open_store("memory:test-history") as two,
     ):
         chat_on(one).append(user("x"))
         assert texts(chat_on(two).messages()) == ["x"]

@@ -1,4 +1,4 @@
-"""Naming, counting and mending."""
+"""Title, tags and metadata; usage and preview; repairs of what the view changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from made_entries import make_entry
 
 from chathistory.errors import InvalidInput
 
-# Naming.
+# Annotations.
 
 
 def test_title_tags_and_metadata(store, chat):
@@ -31,7 +31,7 @@ def test_title_tags_and_metadata(store, chat):
         assert names_of(seen) == (None, (), {})
 
 
-def test_what_is_not_given_stays(chat):
+def test_fields_that_are_not_given_stay(chat):
     chat.annotate(title="t", tags=["a"])
     chat.annotate(metadata={"x": 1})
     assert names_of(chat) == ("t", ("a",), {"x": 1})
@@ -61,7 +61,7 @@ def test_what_is_not_given_stays(chat):
         ({"title": "SECRET" * 200_000}, "title"),
     ],
 )
-def test_what_is_no_annotation_is_refused(store, chat, changes, field):
+def test_an_invalid_annotation_is_refused(store, chat, changes, field):
     with pytest.raises(InvalidInput, match=field) as refused:
         chat.annotate(**changes)
     assert "SECRET" not in str(refused.value).replace("metadata.SECRET", "")
@@ -72,7 +72,7 @@ def test_what_is_no_annotation_is_refused(store, chat, changes, field):
     assert len(list(chat.entries())) == 1
 
 
-def test_metadata_that_was_taken_never_stands_in_the_way_of_a_message(chat):
+def test_accepted_metadata_never_keeps_a_message_from_being_stored(chat):
     size = 64 * 1024
     while True:
         try:
@@ -85,7 +85,7 @@ def test_metadata_that_was_taken_never_stands_in_the_way_of_a_message(chat):
     assert len(chat.messages()) == 0
 
 
-# Counting.
+# Usage and preview.
 
 
 def test_usage_is_summed_over_all_replies(chat):
@@ -101,10 +101,10 @@ def test_usage_is_summed_over_all_replies(chat):
     assert "cache_creation" not in chat.state().totals.usage
 
 
-@pytest.mark.parametrize("broken", [{"usage": 5}, {"usage": [1]}, {"model": 5}, {"stop_reason": ["x"]}])
-def test_an_odd_response_is_refused_or_stored(chat, broken):
+@pytest.mark.parametrize("wrong_field", [{"usage": 5}, {"usage": [1]}, {"model": 5}, {"stop_reason": ["x"]}])
+def test_an_odd_response_is_refused_or_stored(chat, wrong_field):
     try:
-        chat.append(reply(1) | broken)
+        chat.append(reply(1) | wrong_field)
     except InvalidInput:
         return
     assert chat.state().totals.model in ("claude-1", None)
@@ -119,24 +119,24 @@ def test_the_preview_is_the_beginning_of_the_first_user_text(chat):
     assert "cccc" not in repr(chat.state())
 
 
-# Mending.
+# Repairs.
 
 
-def test_repair_tells_what_the_view_mends_and_writes_only_when_asked(chat):
+def test_a_repair_reports_what_the_view_changes_and_is_a_dry_run_by_default(chat):
     chat.append([user("a"), CALL])
     before = len(list(chat.entries()))
-    [told] = chat.repair()
-    assert told.position == -1
+    [finding] = chat.repair()
+    assert finding.position == -1
     assert len(list(chat.entries())) == before
     sent = chat.messages()
-    assert chat.repair(dry_run=False) == (told,)
+    assert chat.repair(dry_run=False) == (finding,)
     assert chat.messages() == sent
     assert chat.last_messages(1) == [sent[-1]]
     assert chat.repair(dry_run=False) == ()
     assert len(list(chat.entries())) == before + 1
 
 
-def test_repair_writes_what_stands_in_the_middle_as_it_is_sent(chat):
+def test_a_repair_in_the_middle_stores_messages_as_they_are_sent(chat):
     chat.append([user("a"), CALL, user("b"), said("c")])
     before, sent = list(chat.entries()), chat.messages()
     assert len(chat.repair(dry_run=False)) == 1

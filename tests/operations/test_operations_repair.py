@@ -1,4 +1,4 @@
-"""Records that cannot be read: told with their position, never skipped in silence, and led around when asked."""
+"""Repairs of records that cannot be read: reported by position, never skipped silently, left out on request."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from chathistory.trimming import LastTurns
 
 
 @pytest.fixture
-def hurt(store, chat):
-    """A function that damages records of the conversation, or makes a later version of them."""
+def damage_records(store, chat):
+    """Return a function that damages records of the conversation, or replaces them by records of a later version."""
 
-    def hurt(*positions: int, version: int | None = None) -> None:
-        held = store._data.scopes[chat.scope][chat.id].bodies
+    def damage_records(*positions: int, version: int | None = None) -> None:
+        bodies_of = store._data.scopes[chat.scope][chat.id].bodies
         for position in positions:
-            line = held[position]
-            held[position] = (
+            line = bodies_of[position]
+            bodies_of[position] = (
                 encode(make_entry("message", message=user("x"), version=version)) if version else f"{line} "
             )
 
-    return hurt
+    return damage_records
 
 
-def test_damage_is_an_error_until_it_is_mended(chat, hurt):
+def test_damage_is_an_error_until_it_is_repaired(chat, damage_records):
     numbered(chat, 6)
-    hurt(2)
+    damage_records(2)
     for look in (chat.messages, lambda: chat.last_messages(9), lambda: list(chat.entries())):
         with pytest.raises(CorruptRecord) as caught:
             look()
@@ -59,13 +59,13 @@ def test_damage_is_an_error_until_it_is_mended(chat, hurt):
         list(chat.entries())  # the log still says what was lost
 
 
-def test_what_replies_cost_can_be_asked_once_damage_is_mended(chat, hurt):
+def test_usage_can_be_summed_once_damage_is_repaired(chat, damage_records):
     costs = [{"response": {"model": "m", "usage": {"output_tokens": tokens}}} for tokens in (1, 10, 100)]
     for number, cost in enumerate(costs):
         chat.append(user(str(number)))
         chat._log.append([make_entry("message", message=said("x"), data=cost)])
     assert chat.usage().total.output == 111
-    hurt(3)
+    damage_records(3)
     with pytest.raises(CorruptRecord) as caught:
         chat.usage()
     assert caught.value.position == 3
@@ -74,16 +74,16 @@ def test_what_replies_cost_can_be_asked_once_damage_is_mended(chat, hurt):
     assert spent.left_out == (3,)
     assert spent.total.output == 111, "the head has the sums"
     assert spent.models["m"].output == sum(turn.tokens.output for turn in spent.turns) == 101
-    hurt(5)
+    damage_records(5)
     with pytest.raises(CorruptRecord) as caught:
         chat.usage()  # it was repaired before this damage
     assert caught.value.position == 5
 
 
 @pytest.mark.parametrize("positions", [(0,), (5,), (0, 1, 2), (1, 3, 5), (0, 1, 2, 3, 4, 5)])
-def test_any_records_may_be_damaged(chat, hurt, positions):
+def test_any_damaged_records_can_be_repaired(chat, damage_records, positions):
     numbered(chat, 6)
-    hurt(*positions)
+    damage_records(*positions)
     chat.repair(dry_run=False)
     left = [str(number) for number in range(6) if number not in positions]
     while left and int(left[0]) % 2:
@@ -93,26 +93,26 @@ def test_any_records_may_be_damaged(chat, hurt, positions):
     assert chat.repair() == ()
 
 
-def test_half_of_a_tool_round_is_completed(chat, hurt):
+def test_a_tool_call_with_a_lost_result_is_completed(chat, damage_records):
     chat.append([user("a"), CALL, RESULT, said("b")])
-    hurt(2)
+    damage_records(2)
     assert len(chat.repair(dry_run=False)) == 2
     assert [block["type"] for block in chat.messages()[-1]["content"]] == ["tool_result"]
     assert list_problems(chat.messages()) == []
 
 
-def test_thinking_behind_damage_is_not_sent(chat, hurt):
+def test_thinking_after_damage_is_not_sent(chat, damage_records):
     thought = {"role": "assistant", "content": [THOUGHT, {"type": "text", "text": "so"}]}
     chat.append([user("a"), said("b"), user("c"), thought])
-    hurt(1)
+    damage_records(1)
     chat.repair(dry_run=False)
     assert chat.messages()[-1] == said("so")
     assert chat.view().report.thinking_stripped == 1
 
 
-def test_a_record_of_a_later_version_is_led_around_only_when_asked(chat, hurt):
+def test_a_record_of_a_later_version_is_left_out_only_by_a_repair(chat, damage_records):
     numbered(chat, 4)
-    hurt(1, version=3)
+    damage_records(1, version=3)
     with pytest.raises(UnsupportedRecord):
         chat.messages()
     [found] = chat.repair()
@@ -122,30 +122,30 @@ def test_a_record_of_a_later_version_is_led_around_only_when_asked(chat, hurt):
     assert len(list(chat.entries())) == 5
 
 
-def test_a_lost_rewind_brings_back_what_it_left_out(chat, hurt):
+def test_a_lost_rewind_brings_back_the_messages_that_it_took_back(chat, damage_records):
     numbered(chat, 4)
     chat.rewind(to=2)
-    hurt(4)
+    damage_records(4)
     [found] = chat.repair(dry_run=False)
     assert found.position == 4
     assert texts(chat.messages()) == ["0", "1", "2", "3"]
 
 
-def test_a_lost_cut_is_a_cut_all_the_same(chat, hurt):
+def test_a_cut_stays_in_force_when_its_record_is_lost(chat, damage_records):
     numbered(chat, 8)
     chat.trim(LastTurns(2, 2))
     chat.append([user("on"), said("so")])
-    hurt(8)
+    damage_records(8)
     assert [repair.position for repair in chat.repair(dry_run=False)] == [8]
     assert texts(chat.messages()) == ["4", "5", "6", "7", "on", "so"]
     assert chat.state().totals.messages == 10
 
 
 @pytest.fixture
-def misnamed(store):
-    """A function that stores a conversation whose head names a record as what it is not."""
+def store_mismatch(store):
+    """Return a function that stores a conversation with a head that names a record of another kind."""
 
-    def misnamed(name="bad", version=FORMAT, messages=6, **fields):
+    def store_mismatch(name="bad", version=FORMAT, messages=6, **fields):
         lines = [
             encode(make_entry("message", message=said(str(n)) if n % 2 else user(str(n)))) for n in range(messages)
         ]
@@ -154,7 +154,7 @@ def misnamed(store):
         store.append(Key("default", name), lines, after=None, revision=Revision("v", 5, None, json.dumps(info)))
         return chat_on(store, name)
 
-    return misnamed
+    return store_mismatch
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def misnamed(store):
         ({"cut_position": 0, "view_start": 1, "messages": 2}, ("view", "trim", "rewind", "forget")),
     ],
 )
-def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misnamed, fields, calls):
+def test_a_head_that_names_another_record_is_an_error_until_it_is_repaired(store_mismatch, fields, calls):
     messages = fields.get("messages", 6)
     given = {
         "view": lambda chat: chat.view(),
@@ -180,7 +180,7 @@ def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misname
         "forget": lambda chat: chat.forget(before=messages),
         "setup": lambda chat: chat.setup(),
     }
-    chat = misnamed(**fields)
+    chat = store_mismatch(**fields)
     lines = bodies(chat.log.store, chat)
     for name in calls:
         with pytest.raises(CorruptRecord, match=r"the head names it as|it does not hold the active path"):
@@ -197,8 +197,8 @@ def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misname
 
 
 @pytest.mark.parametrize("field", ["cut_position", "setup_position", "path_position"])
-def test_a_head_that_names_a_record_of_a_later_version_is_told(misnamed, field):
-    chat = misnamed(version=9, **{field: 6})
+def test_a_head_that_names_a_record_of_a_later_version_is_an_error_until_it_is_repaired(store_mismatch, field):
+    chat = store_mismatch(version=9, **{field: 6})
     with pytest.raises(UnsupportedRecord):
         chat.setup() if field == "setup_position" else chat.view()
     assert chat.repair(dry_run=False)
@@ -207,8 +207,8 @@ def test_a_head_that_names_a_record_of_a_later_version_is_told(misnamed, field):
 
 
 @pytest.mark.parametrize("field", ["cut_position", "setup_position", "path_position"])
-def test_a_head_that_names_a_record_which_is_forgotten_is_mended(store, misnamed, field):
-    chat = misnamed(**{field: 0})
+def test_a_head_that_names_a_forgotten_record_is_repaired(store, store_mismatch, field):
+    chat = store_mismatch(**{field: 0})
     store.forget(chat.log.key, before=2)
     with pytest.raises(CorruptRecord, match="but it was forgotten"):
         chat.setup() if field == "setup_position" else chat.rewind(to=4)
@@ -217,9 +217,9 @@ def test_a_head_that_names_a_record_which_is_forgotten_is_mended(store, misnamed
     assert chat.repair() == ()
 
 
-def test_a_walk_goes_on_behind_a_head_that_names_another_record(store, misnamed):
+def test_check_continues_after_a_head_that_names_another_record(store, store_mismatch):
     numbered(chat_on(store, "a"), 6)
-    misnamed("b", cut_position=0, view_start=1)
+    store_mismatch("b", cut_position=0, view_start=1)
     numbered(chat_on(store, "c"), 6)
     history = History(store)
     assert [each.key.id for each in history.check().found] == ["b"]
@@ -227,12 +227,12 @@ def test_a_walk_goes_on_behind_a_head_that_names_another_record(store, misnamed)
     assert history.prune(ttl=timedelta(days=1)).kept == 2
 
 
-def test_damage_before_what_is_sent_is_led_around_for_those_who_read_it(chat, hurt):
+def test_damage_before_the_view_is_repaired_for_readers_of_the_log(chat, damage_records):
     thought = {"role": "assistant", "content": [THOUGHT, {"type": "text", "text": "so"}]}
     chat.append([user("0"), said("1"), user("2"), said("3"), user("4"), said("5"), user("6"), thought])
     chat.trim(LastTurns(2, 2))
     chat.append([user("8"), thought])
-    hurt(1)
+    damage_records(1)
     sent = chat.messages()
     with pytest.raises(CorruptRecord):
         chat.last_messages(20)
@@ -246,30 +246,30 @@ def test_damage_before_what_is_sent_is_led_around_for_those_who_read_it(chat, hu
     assert elsewhere.messages()[-1] == user("on")
 
 
-def test_what_was_paid_is_counted_once(chat, hurt):
+def test_usage_is_counted_once_after_a_repair(chat, damage_records):
     chat.append([user("a"), reply(1, output_tokens=3), user("c"), reply(2, output_tokens=4)])
     before = chat.usage()
-    hurt(0)
+    damage_records(0)
     chat.repair(dry_run=False)
     spent = chat.state().totals.usage
     assert sum(turn.tokens.output for turn in before.turns) == before.total.output == spent["output_tokens"]
 
 
-def test_nothing_is_mended_while_a_turn_is_open(chat, hurt):
+def test_nothing_is_repaired_while_a_turn_is_open(chat, damage_records):
     numbered(chat, 4)
     opened = make_entry("message", message=user("?"), turn="t", data={"lease_until": now() + 10**9})
     chat.log.append([opened])
-    hurt(1)
+    damage_records(1)
     with pytest.raises(TurnInProgress):
         chat.repair(dry_run=False)
     assert len(chat.repair()) == 1
 
 
-# Wherever it stands.
+# Damage at any place.
 
 
 def long_conversation(chat):
-    """Store one of 700 records with everything that a log can have; return the positions of what is special in it."""
+    """Store 700 records with everything that a log can have; return the positions of the special ones."""
     chat.log.append([make_entry("setup", data=SETUP)])
     special = {"setup": 0}
     for number in range(120):
@@ -296,16 +296,16 @@ def long_conversation(chat):
 SETUP = {"model": "m", "system": "s", "tools": None, "fingerprints": {"model": "1", "system": "2", "tools": "3"}}
 
 
-def reopened(store, chat):
-    """Return the conversation as another process finds it."""
+def reopen(store, chat):
+    """Return the conversation as another process reads it."""
     other = type(store)()
     other._data = store._data
     return History(other).conversation(chat.id)
 
 
-def check_mended(store, chat, lost):
+def check_repaired(store, chat, lost):
     """A new reader reads all that is left, a second repair finds nothing, and the conversation goes on."""
-    fresh = reopened(store, chat)
+    fresh = reopen(store, chat)
     assert fresh.repair() == ()
     messages = fresh.messages()
     assert list_problems(messages) == []
@@ -314,7 +314,7 @@ def check_mended(store, chat, lost):
     assert not lost.intersection(entry.position for entry in newest)
     assert fresh.setup() is None or fresh.setup()["model"] == "m"
     fresh.append(user("on"))
-    assert texts(reopened(store, chat).messages())[-1] == "on"
+    assert texts(reopen(store, chat).messages())[-1] == "on"
     page, walked = fresh.last_entries(50), []
     while page:
         walked = [*page, *walked]
@@ -343,50 +343,50 @@ def check_mended(store, chat, lost):
     ],
     ids=lambda places: str(places)[:50],
 )
-def test_damage_is_led_around_wherever_it_stands(store, chat, hurt, places):
+def test_damage_is_repaired_at_any_place(store, chat, damage_records, places):
     special = long_conversation(chat)
     start, end = chat.log.last_head.start, chat.log.last_head.end
     lost = {special[place] if isinstance(place, str) else place % end for place in places}
-    held = store._data.scopes[chat.scope][chat.id].bodies
+    bodies_of = store._data.scopes[chat.scope][chat.id].bodies
     for position in lost:
-        held[position - start] += " "
-    fresh = reopened(store, chat)
+        bodies_of[position - start] += " "
+    fresh = reopen(store, chat)
     found = fresh.repair(dry_run=False)
     damaged = {each.position for each in found if "the record is damaged" in each.what}
     assert damaged <= lost, "what is on no path is nobody's trouble"
-    check_mended(store, chat, lost)
-    assert reopened(store, chat).info().title == "T"
+    check_repaired(store, chat, lost)
+    assert reopen(store, chat).info().title == "T"
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_any_damage_is_led_around(store, chat, seed):
-    """Also once more, when what leads around it is damaged itself."""
+def test_any_damage_is_repaired(store, chat, seed):
+    """This includes damage of the repair itself."""
     choose = random.Random(seed)
     special = long_conversation(chat)
     lost = set()
     for _ in range(2):
         head = chat.log.refresh()
-        held = store._data.scopes[chat.scope][chat.id].bodies
+        bodies_of = store._data.scopes[chat.scope][chat.id].bodies
         new = set(choose.sample(range(head.start, head.end), choose.choice([1, 2, 30])))
         new |= {position for position in special.values() if choose.random() < 0.3}
         new |= {position for position in range(head.end - 3, head.end) if choose.random() < 0.3}
         for position in new:
-            held[position - head.start] += " "
+            bodies_of[position - head.start] += " "
         lost |= new
-        reopened(store, chat).repair(dry_run=False)
-        check_mended(store, chat, lost)
+        reopen(store, chat).repair(dry_run=False)
+        check_repaired(store, chat, lost)
         chat.log.refresh()
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_stretches_tell_the_same_as_the_whole(seed, monkeypatch):
-    """What is read piece by piece is mended as what is read at once."""
+def test_repair_in_chunks_gives_the_same_as_in_one(seed, monkeypatch):
+    """A conversation that is read in chunks is repaired in the same way as one that is read at once."""
     outcomes = []
     for size in (0, 300, 10**9):
         monkeypatch.setattr(repair, "_CHUNK_SIZE", size)
         with MemoryStore() as store:
             chat = chat_on(store)
-            messy(chat, random.Random(seed))
+            store_untidy_messages(chat, random.Random(seed))
             found = chat.repair(dry_run=False)
             outcomes.append(
                 (
@@ -402,8 +402,8 @@ def test_stretches_tell_the_same_as_the_whole(seed, monkeypatch):
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
-def messy(chat, choose):
-    """Store what crashes and other programs leave: calls without results, results without calls, nothing at all."""
+def store_untidy_messages(chat, choose):
+    """Store messages as crashes and other programs leave them: calls without results, results without calls."""
     for number in range(choose.randint(1, 25)):
         call = {"type": "tool_use", "id": choose.choice([f"t{number}", "t"]), "name": "f", "input": {}}
         result = {"type": "tool_result", "tool_use_id": call["id"], "content": "ok"}
@@ -427,8 +427,8 @@ def messy(chat, choose):
             chat.trim(LastTurns(2, 2))
 
 
-class Weighing(MemoryStore):
-    """Keeps lines packed, and gives no more at once than a store should."""
+class PackedStore(MemoryStore):
+    """Stores compressed lines, and returns no more at once than a store should."""
 
     def read(self, key, *, start=0, stop=None):
         part = super().read(key, start=start, stop=stop)
@@ -436,18 +436,18 @@ class Weighing(MemoryStore):
 
 
 @pytest.mark.parametrize(("count", "size"), [(60, 1_000_000), (6000, 10_000)])
-def test_a_conversation_of_sixty_megabytes_is_not_held(count, size):
-    with Weighing() as store:
+def test_repair_does_not_load_sixty_megabytes_into_memory(count, size):
+    with PackedStore() as store:
         chat = chat_on(store)
         for start in range(0, count, 1000):
             words = "x" * size
             chat.append([(said if n % 2 else user)(f"{n} {words}") for n in range(start, min(start + 1000, count))])
-        held = store._data.scopes[chat.scope][chat.id].bodies
-        held[1] += " "
-        held[count // 2] += " "
+        bodies_of = store._data.scopes[chat.scope][chat.id].bodies
+        bodies_of[1] += " "
+        bodies_of[count // 2] += " "
         tracemalloc.start()
         try:
-            found = reopened(store, chat).repair(dry_run=False)
+            found = reopen(store, chat).repair(dry_run=False)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -456,10 +456,10 @@ def test_a_conversation_of_sixty_megabytes_is_not_held(count, size):
 
 
 @pytest.mark.parametrize("place", [0, 3, 9])
-def test_a_repaired_conversation_is_forked_and_forgotten(store, chat, hurt, place):
+def test_a_repaired_conversation_can_be_forked_and_forgotten(store, chat, damage_records, place):
     numbered(chat, 10)
-    hurt(place)
-    fresh = reopened(store, chat)
+    damage_records(place)
+    fresh = reopen(store, chat)
     for step in (lambda: fresh.fork("early"), lambda: fresh.forget(before=10)):
         with pytest.raises(CorruptRecord) as caught:
             step()
@@ -473,55 +473,55 @@ def test_a_repaired_conversation_is_forked_and_forgotten(store, chat, hurt, plac
     if place == 3:
         assert texts(fresh.fork("at", at=6).messages()) == ["0", "1", "2", "4", "5"]
     fresh.forget(before=10)
-    assert reopened(store, chat).repair() == ()
-    assert next(iter(reopened(store, chat).entries())).position == 10
+    assert reopen(store, chat).repair() == ()
+    assert next(iter(reopen(store, chat).entries())).position == 10
 
 
-class HoledStore(MemoryStore):
-    """Keeps nothing at the positions of `hole`, and says how far that goes if `tells`; counts the reads."""
+class GapStore(MemoryStore):
+    """Has no records at the positions of `gap`, and says how long it is if `reports_gap`; counts the reads."""
 
-    hole = range(0)
-    tells = True
+    gap = range(0)
+    reports_gap = True
     reads = 0
 
     def read(self, key, *, start=0, stop=None):
         self.reads += 1
         part = super().read(key, start=0, stop=0)
-        if part is None or not self.hole:
+        if part is None or not self.gap:
             return super().read(key, start=start, stop=stop)
-        shift = len(self.hole)
+        shift = len(self.gap)
         head = replace(part.head, end=part.head.end + shift)
         low = max(start if start >= 0 else head.end + start, head.start)
         high = head.end if stop is None else min(stop, head.end)
         if low >= high:
             return ReadResult(head, [])
-        if low in self.hole:
-            raise CorruptRecord(key, low, "it is missing", stop=self.hole.stop if self.tells else None)
-        if low < self.hole.start:
-            return ReadResult(head, super().read(key, start=low, stop=min(high, self.hole.start)).records)
+        if low in self.gap:
+            raise CorruptRecord(key, low, "it is missing", stop=self.gap.stop if self.reports_gap else None)
+        if low < self.gap.start:
+            return ReadResult(head, super().read(key, start=low, stop=min(high, self.gap.start)).records)
         records = super().read(key, start=low - shift, stop=high - shift).records
         return ReadResult(head, [Record(each.position + shift, each.body) for each in records])
 
 
 @pytest.mark.parametrize("length", [1, 100_000])
-def test_records_that_are_missing_in_a_row_are_found_with_a_few_reads(length):
-    store = HoledStore()
+def test_missing_records_in_a_row_are_found_with_a_few_reads(length):
+    store = GapStore()
     numbered(History(store).conversation("x"), 20)
-    store.hole = range(7, 7 + length)
+    store.gap = range(7, 7 + length)
     store.reads = 0
     found = History(store).conversation("x").repair()
-    assert [each.position for each in found] == list(store.hole)
+    assert [each.position for each in found] == list(store.gap)
     assert store.reads < 12
 
 
-@pytest.mark.parametrize("tells", [True, False])
-def test_a_head_that_names_too_many_positions_is_told_as_damaged(tells, monkeypatch):
+@pytest.mark.parametrize("reports_gap", [True, False])
+def test_a_head_with_too_many_positions_is_reported_as_damaged(reports_gap, monkeypatch):
     monkeypatch.setattr("chathistory.log.read_damaged.LONGEST_GAP", 1000)
-    store = HoledStore()
+    store = GapStore()
     numbered(History(store).conversation("x"), 20)
-    store.hole, store.tells = range(7, 7 + 10**12), tells
+    store.gap, store.reports_gap = range(7, 7 + 10**12), reports_gap
     chat = History(store).conversation("x")
     with pytest.raises(CorruptRecord, match="more than 1000 positions in a row") as caught:
         chat.repair()
     assert caught.value.position is None
-    assert store.reads < (20 if tells else 1100)
+    assert store.reads < (20 if reports_gap else 1100)

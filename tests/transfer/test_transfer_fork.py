@@ -1,4 +1,4 @@
-"""Forks: the same prefix to the character, with its own life, where it came from, and never half of one."""
+"""Forks: an exact prefix, independent of its origin, which it names, and created completely or not at all."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from chathistory.log.state import read_state
 from chathistory.view import build_view
 
 
-def as_it_was(chat, at):
-    """Return what was sent of a conversation that held what stands below a position, and was never rewound."""
+def view_without_later_records(chat, at):
+    """Return the messages that a conversation sends that has only the records below a position."""
     return build_view(list(chat.entries(0, at))).messages
 
 
-def test_a_fork_at_any_position_has_what_was_there(store, chat):
+def test_a_fork_at_any_position_sends_what_was_sent_there(store, chat):
     chat.append([user("hi"), CALL, RESULT, said("done"), user("more"), said("ok")])
     for at in range(1, 7):
         fork = chat.fork(f"at {at}", at=at)
-        assert fork.messages() == as_it_was(chat, at)
+        assert fork.messages() == view_without_later_records(chat, at)
         assert bodies(store, fork)[:at] == bodies(store, chat)[:at]
         assert fork.state().totals.messages == at
 
 
-def test_each_lives_its_own_life(store, chat):
+def test_a_fork_and_its_origin_are_independent(store, chat):
     numbered(chat, 4)
     before = bodies(store, chat)
     fork = chat.fork("f", at=2)
@@ -61,7 +61,7 @@ def test_each_lives_its_own_life(store, chat):
     assert texts(chat.messages()) == ["0", "1", "2", "3", "on"]
 
 
-def test_a_fork_goes_into_another_scope_and_says_where_it_came_from(store, chat):
+def test_a_fork_into_another_scope_has_its_origin(store, chat):
     numbered(chat, 3)
     chat.annotate(title="Tea", tags=["a"], metadata={"k": 1})
     chat.append(reply(3, input_tokens=5))
@@ -76,14 +76,14 @@ def test_a_fork_goes_into_another_scope_and_says_where_it_came_from(store, chat)
     assert fork.fork("g").state().identity.origin == Origin("other", "f", 3)
 
 
-def test_without_a_position_all_of_it_is_forked(store, chat):
+def test_without_a_position_everything_is_forked(store, chat):
     numbered(chat, 5)
     fork = chat.fork("f")
     assert fork.messages() == chat.messages()
     assert kinds_of(fork) == ["message"] * 5 + ["forked"]
 
 
-def test_what_was_taken_back_can_be_had_again_by_a_fork(chat):
+def test_a_fork_can_bring_back_messages_that_a_rewind_took_back(chat):
     numbered(chat, 4)
     chat.rewind(to=1)
     chat.append(said("better"))
@@ -96,7 +96,7 @@ def test_what_was_taken_back_can_be_had_again_by_a_fork(chat):
     assert fork.state().totals.messages == 3
 
 
-def test_a_fork_is_not_in_the_turn_of_its_origin(chat):
+def test_a_fork_does_not_have_the_open_turn_of_its_origin(chat):
     entry = make_entry("message", message=user("?"), data={"lease_until": 2**60}, turn="t")
     chat.log.append([entry])
     assert chat.state().engine.open_turn is not None
@@ -115,7 +115,7 @@ def test_the_setup_at_that_point_is_kept(chat):
     assert late.messages() == chat.messages()
 
 
-def test_after_a_forget_a_fork_begins_where_its_origin_does(store, chat):
+def test_after_a_forget_a_fork_starts_at_the_same_position(store, chat):
     chat.append([user("hi"), CALL, RESULT, said("done"), user("more"), CALL, RESULT, said("ok")])
     chat.forget(before=4)
     assert chat.state().view.thinking_valid_from == 8
@@ -130,7 +130,7 @@ def test_after_a_forget_a_fork_begins_where_its_origin_does(store, chat):
 
 
 @pytest.mark.parametrize("at", [-1, 0, 2, 6, 10**6])
-def test_a_position_that_is_none_is_refused(store, chat, at):
+def test_a_position_outside_the_conversation_is_refused(store, chat, at):
     numbered(chat, 4)
     chat.forget(before=2)
     with pytest.raises(InvalidInput, match=f"cannot fork at position {at}: choose one from 3 to 5"):
@@ -138,13 +138,13 @@ def test_a_position_that_is_none_is_refused(store, chat, at):
     assert list(store.keys()) == [chat.log.key]
 
 
-def test_what_is_absent_cannot_be_forked(chat):
+def test_an_absent_conversation_cannot_be_forked(chat):
     for at in (None, 3):
         with pytest.raises(ConversationNotFound, match="there is no conversation 'c' in scope 'default'"):
             chat.fork("f", at=at)
 
 
-def test_a_fork_needs_a_name_that_is_free(store, chat):
+def test_a_fork_needs_a_free_id(store, chat):
     numbered(chat, 2)
     chat_on(store, "f").append(user("mine"))
     for name in ("f", "c"):
@@ -155,7 +155,7 @@ def test_a_fork_needs_a_name_that_is_free(store, chat):
     assert texts(chat_on(store, "f").messages()) == ["mine"]
 
 
-def test_a_fork_takes_the_place_of_what_expired(store, chat):
+def test_a_fork_replaces_an_expired_conversation(store, chat):
     numbered(chat, 2)
     store.ttl = -1
     chat_on(store, "f").append(user("old"))
@@ -163,7 +163,7 @@ def test_a_fork_takes_the_place_of_what_expired(store, chat):
     assert texts(chat.fork("f").messages()) == ["0", "1"]
 
 
-def test_a_fork_lives_as_long_as_the_store_says(store, chat):
+def test_a_fork_gets_the_time_to_live_of_the_store(store, chat):
     numbered(chat, 2)
     store.ttl = 3600
     chat.fork("f")
@@ -187,16 +187,16 @@ def _same_data(store):
     return other
 
 
-# More than a portion.
+# Forks of several portions.
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small_portions(monkeypatch):
     monkeypatch.setattr(bulk_create, "BATCH_BYTES", 1000)
 
 
-class Watched(FaultyStore):
-    """Looks at the shelf of another process after each append."""
+class WatchedStore(FaultyStore):
+    """Looks at the listing of another process after each append."""
 
     def append(self, *args, **kwargs):
         head = super().append(*args, **kwargs)
@@ -206,8 +206,8 @@ class Watched(FaultyStore):
         return head
 
 
-def test_a_large_fork_is_seen_whole_or_not_at_all(small):
-    store = Watched()
+def test_a_large_fork_is_visible_only_when_it_is_complete(small_portions):
+    store = WatchedStore()
     store.seen, store.whole = [], None
     chat = chat_on(store)
     chat.append([user("x" * 300) for _ in range(20)])
@@ -219,7 +219,7 @@ def test_a_large_fork_is_seen_whole_or_not_at_all(small):
 
 
 @pytest.mark.parametrize("step", [2, 4])
-def test_a_fork_that_fails_leaves_nothing(small, step):
+def test_a_fork_that_fails_leaves_nothing(small_portions, step):
     store = FaultyStore()
     chat = chat_on(store)
     chat.append([user("x" * 300) for _ in range(20)])
@@ -232,7 +232,7 @@ def test_a_fork_that_fails_leaves_nothing(small, step):
     assert chat.fork("f").messages() == chat.messages()
 
 
-def test_a_fork_that_was_killed_is_absent_and_in_nobodys_way(small):
+def test_an_interrupted_fork_is_absent_and_can_be_repeated(small_portions):
     store = FaultyStore()
     chat = chat_on(store)
     chat.append([user("x" * 300) for _ in range(20)])
@@ -254,44 +254,44 @@ def _die(call):
     raise SystemExit
 
 
-def test_the_last_portion_is_settled_after_a_lost_answer(small):
+def test_the_last_portion_is_resolved_after_a_lost_answer(small_portions):
     store = FaultyStore()
     chat = chat_on(store)
     chat.append([user("x" * 300) for _ in range(20)])
     chat.forget(before=5)
     for step in range(9):
-        store.on_append = iter([None] * step + [_landed_and_lost])
+        store.on_append = iter([None] * step + [_store_and_lose_answer])
         assert chat.fork(f"f{step}").messages() == chat.messages()
 
 
-def _landed_and_lost(call):
+def _store_and_lose_answer(call):
     call()
     raise unavailable()
 
 
-def test_a_fork_is_settled_where_it_begins_if_somebody_has_gone_on_with_it(small):
+def test_a_fork_with_a_lost_answer_is_resolved_although_it_was_continued(small_portions):
     store = FaultyStore()
     chat = chat_on(store)
     chat.append([user("x" * 30) for _ in range(4)])
     chat.forget(before=2)
 
-    def landed_and_gone_on_with(call):
+    def store_and_continue(call):
         call()
         chat_on(_same_data(store), "f").append(user("on"))
         raise unavailable()
 
-    store.on_append = iter([landed_and_gone_on_with])
+    store.on_append = iter([store_and_continue])
     fork = chat.fork("f", at=4)
     assert fork.state().totals.messages == 3
     assert texts(fork.messages())[-1] == "on"
 
 
-def test_a_conversation_without_a_record_cannot_be_begun(store, chat):
+def test_a_conversation_without_a_record_cannot_be_created(store, chat):
     with pytest.raises(InvalidInput, match="at least one record"):
         bulk_create.bulk_create(chat.log, [], first=0, revision=lambda: None)
 
 
-# Going backward.
+# Paging backward.
 
 
 @pytest.mark.parametrize("rewound", [False, True])
@@ -312,7 +312,7 @@ def test_messages_page_backward(chat, rewound):
     assert chat.last_entries(3, before=10**6) == chat.last_entries(3)
 
 
-def test_a_page_of_the_past_is_not_all_there_is(store, chat):
+def test_reading_an_earlier_page_does_not_count_as_seen(store, chat):
     numbered(chat, 6)
     chat_on(_same_data(store)).append(user("theirs"))
     assert len(chat.last_entries(2, before=4)) == 2
@@ -320,6 +320,6 @@ def test_a_page_of_the_past_is_not_all_there_is(store, chat):
         chat.append(user("mine"))
 
 
-def test_a_position_below_zero_is_refused(chat):
+def test_a_negative_position_is_refused(chat):
     with pytest.raises(InvalidInput):
         chat.last_entries(2, before=-1)

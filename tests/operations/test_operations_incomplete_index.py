@@ -1,4 +1,4 @@
-"""Walks where an index has lost an entry, and where the account may not look through the storage."""
+"""Reports where an index has lost an entry, and where the account may not scan the storage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chathistory.errors import Conflict, CorruptRecord, StoreRejected
 LOST = Key("default", "lost")
 
 
-class Forgetful(MemoryStore):
+class IncompleteIndexStore(MemoryStore):
     """A store whose index has lost an entry, and may lose more."""
 
     traits = Traits(durable=False, shared=False, not_reached=("backups",))
@@ -42,20 +42,20 @@ class Forgetful(MemoryStore):
         return super().remove_leftovers(scope)
 
 
-class Bound(Forgetful):
+class NoScanStore(IncompleteIndexStore):
     may_scan = False
 
 
-def filled(kind):
+def make_filled_history(kind):
     store = kind()
     for name in ("a", "b", "lost"):
         numbered(chat_on(store, name), 2)
     return store, History(store)
 
 
-@pytest.mark.parametrize("kind", [Forgetful, Bound])
-def test_what_relies_on_an_index_says_so(kind):
-    _, history = filled(kind)
+@pytest.mark.parametrize("kind", [IncompleteIndexStore, NoScanStore])
+def test_results_from_an_index_are_not_called_complete(kind):
+    _, history = make_filled_history(kind)
     for report in (history.export_to(io.BytesIO()), history.copy_to(MemoryStore())):
         assert (report.all_found, report.complete, report.failed) == (False, False, {})
     plan = history.prune(count=0)
@@ -64,8 +64,8 @@ def test_what_relies_on_an_index_says_so(kind):
     assert (named.conversations, named.complete) == (2, True)
 
 
-def test_a_full_scan_finds_all():
-    _, history = filled(Forgetful)
+def test_a_full_scan_finds_all_conversations():
+    _, history = make_filled_history(IncompleteIndexStore)
     target = MemoryStore()
     assert history.export_to(io.BytesIO(), full_scan=True).conversations == 3
     copied = history.copy_to(target, full_scan=True)
@@ -74,8 +74,8 @@ def test_a_full_scan_finds_all():
     assert ({row.id for row in plan.removed}, plan.complete) == ({"a", "b"}, True)
 
 
-def test_a_scan_that_is_not_allowed_is_an_error_where_it_was_asked_for():
-    _, history = filled(Bound)
+def test_a_full_scan_without_permission_is_an_error():
+    _, history = make_filled_history(NoScanStore)
     for call in (
         lambda: history.export_to(io.BytesIO(), full_scan=True),
         lambda: history.copy_to(MemoryStore(), full_scan=True),
@@ -85,24 +85,24 @@ def test_a_scan_that_is_not_allowed_is_an_error_where_it_was_asked_for():
             call()
 
 
-def test_an_erasure_and_a_check_always_scan():
-    store, history = filled(Forgetful)
+def test_erase_and_check_always_scan():
+    store, history = make_filled_history(IncompleteIndexStore)
     assert (history.check().checked, history.check().complete) == (3, True)
     done = history.erase("default")
     assert (len(done.removed), done.left, done.complete, done.not_reached) == (3, (), True, ("backups",))
     assert list(store.scan_keys()) == []
 
 
-def test_what_may_not_be_scanned_is_not_called_complete():
-    store, history = filled(Bound)
+def test_without_permission_to_scan_nothing_is_called_complete():
+    store, history = make_filled_history(NoScanStore)
     assert (history.check().checked, history.check().complete) == (2, False)
     done = history.erase("default")
     assert (len(done.removed), done.complete) == (2, False)
     assert LOST in set(MemoryStore.keys(store))
 
 
-class WrongIndex(MemoryStore):
-    """A store whose listing is damaged: it names nothing, and is told without a key."""
+class DamagedIndexStore(MemoryStore):
+    """A store with a damaged listing, which names no conversation and is reported without a key."""
 
     wrong = Damaged(None, "index", CorruptRecord(None, None, "the listing is no list"))
 
@@ -119,49 +119,49 @@ class WrongIndex(MemoryStore):
         return iter([self.wrong])
 
 
-def test_what_relies_on_a_damaged_listing_says_so():
-    _, history = filled(WrongIndex)
+def test_results_from_a_damaged_listing_are_not_called_complete():
+    _, history = make_filled_history(DamagedIndexStore)
     for report in (history.export_to(io.BytesIO()), history.copy_to(MemoryStore())):
-        assert (report.all_found, report.complete, report.damaged) == (False, False, [WrongIndex.wrong])
+        assert (report.all_found, report.complete, report.damaged) == (False, False, [DamagedIndexStore.wrong])
     plan = history.prune(count=0)
-    assert (plan.kept, plan.complete, plan.damaged) == (0, False, (WrongIndex.wrong,))
+    assert (plan.kept, plan.complete, plan.damaged) == (0, False, (DamagedIndexStore.wrong,))
     assert history.export_to(io.BytesIO(), full_scan=True).all_found
     assert history.copy_to(MemoryStore(), full_scan=True).all_found
     assert history.prune(count=3, full_scan=True).complete
     assert history.export_to(io.BytesIO(), ids=["a"]).complete
 
 
-class Cluttered(MemoryStore):
-    """Has something beside its conversations, of which some cannot be removed."""
+class LeftoversStore(MemoryStore):
+    """A store with data that belongs to no conversation; some of it cannot be removed."""
 
     def __init__(self):
         super().__init__()
-        self.torn = ["torn 1", "torn 2"]
-        self.stuck: list[str] = []
+        self.leftovers = ["piece 1", "piece 2"]
+        self.locked: list[str] = []
 
     def damaged_keys(self, scope=None):
-        return (Damaged(None, where, CorruptRecord(None, None, "a torn append")) for where in self.torn)
+        return (Damaged(None, where, CorruptRecord(None, None, "an interrupted append")) for where in self.leftovers)
 
     def remove_leftovers(self, scope):
-        removed, self.torn = len(self.torn) - len(self.stuck), self.stuck
-        return Leftovers(removed, tuple(self.stuck), not self.stuck)
+        removed, self.leftovers = len(self.leftovers) - len(self.locked), self.locked
+        return Leftovers(removed, tuple(self.locked), not self.locked)
 
 
-@pytest.mark.parametrize("stuck", [[], ["torn 2"]])
-def test_leftovers_are_removed_and_what_is_left_is_named(stuck):
-    store = Cluttered()
-    store.stuck = stuck
+@pytest.mark.parametrize("locked", [[], ["piece 2"]])
+def test_leftovers_are_removed_and_the_rest_is_named(locked):
+    store = LeftoversStore()
+    store.locked = locked
     numbered(chat_on(store, "a"), 2)
     history = History(store)
-    assert [each.where for each in history.check().found] == ["torn 1", "torn 2"]
+    assert [each.where for each in history.check().found] == ["piece 1", "piece 2"]
     report = history.export_to(io.BytesIO())
-    assert ([each.where for each in report.damaged], report.complete) == (["torn 1", "torn 2"], False)
-    assert [each.where for each in history.copy_to(MemoryStore()).damaged] == ["torn 1", "torn 2"]
+    assert ([each.where for each in report.damaged], report.complete) == (["piece 1", "piece 2"], False)
+    assert [each.where for each in history.copy_to(MemoryStore()).damaged] == ["piece 1", "piece 2"]
     done = history.erase("default")
-    assert (done.leftovers, done.left, done.complete) == (2 - len(stuck), tuple(stuck), not stuck)
+    assert (done.leftovers, done.left, done.complete) == (2 - len(locked), tuple(locked), not locked)
 
 
-class Stubborn(MemoryStore):
+class LockedStore(MemoryStore):
     """Refuses to delete one conversation."""
 
     def delete(self, key, *, version=None):
@@ -170,8 +170,8 @@ class Stubborn(MemoryStore):
         return super().delete(key, version=version)
 
 
-def test_one_that_cannot_be_removed_does_not_keep_the_others():
-    store = Stubborn()
+def test_a_conversation_that_cannot_be_removed_does_not_keep_the_others():
+    store = LockedStore()
     for name in "abc":
         numbered(chat_on(store, name), 2)
     done = History(store).erase("default")
@@ -181,7 +181,7 @@ def test_one_that_cannot_be_removed_does_not_keep_the_others():
 # One conversation.
 
 
-def test_only_what_was_seen_is_deleted():
+def test_delete_with_an_expected_version():
     store = MemoryStore()
     chat = chat_on(store)
     numbered(chat, 2)

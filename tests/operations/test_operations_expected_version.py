@@ -1,4 +1,4 @@
-"""What takes messages away is guarded by what its own user has seen, and by a version that was carried elsewhere."""
+"""Removals of messages are guarded by what their object has returned, or by an expected version."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from chathistory.errors import Conflict, ConversationExists, ConversationNotFoun
 
 NAME = "test-core-guards"
 LOOKS = ["messages", "view", "state", "info", "last_messages", "last_entries", "entries"]
-TAKING = {
+REMOVALS = {
     "rewind": lambda chat, **more: chat.rewind(to=1, **more),
     "forget": lambda chat, **more: chat.forget(before=1, **more),
 }
 
 
 @pytest.fixture
-def two():
-    """Two stores of one name: as two processes have them."""
+def stores():
+    """Two stores that share their data, like the stores of two processes."""
     with shared_names(NAME), open_store(f"memory:{NAME}") as one, open_store(f"memory:{NAME}") as other:
         yield one, other
 
 
-def look(chat, how):
+def read_with(chat, how):
     if how in ("last_messages", "last_entries"):
         return getattr(chat, how)(5)
     if how == "entries":
@@ -36,7 +36,7 @@ def look(chat, how):
     return getattr(chat, how)()
 
 
-def beside(chat, kind):
+def append_side_entry(chat, kind):
     if kind == "annotation":
         chat.annotate(title="another")
     else:
@@ -45,14 +45,14 @@ def beside(chat, kind):
         chat.log.append([make_entry(kind, message, data, "T")])
 
 
-# Per handle.
+# Guards of one object.
 
 
 @pytest.mark.parametrize("where", ["another process", "another object"])
 @pytest.mark.parametrize("what", ["message", "rewind", "made again"])
-@pytest.mark.parametrize("taking", TAKING)
-def test_what_the_user_has_not_seen_is_not_taken_away(two, taking, what, where):
-    one, other = two
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_messages_that_the_object_has_not_returned_are_not_removed(stores, removal, what, where):
+    one, other = stores
     chat = chat_on(one)
     chat.append([user("a"), said("b")])
     others = chat_on(other if where == "another process" else one)
@@ -67,29 +67,29 @@ def test_what_the_user_has_not_seen_is_not_taken_away(two, taking, what, where):
     before = list(chat_on(other).entries())
     for _ in range(2):
         with pytest.raises(Conflict):
-            TAKING[taking](chat)
+            REMOVALS[removal](chat)
     assert list(chat_on(other).entries()) == before
     assert chat.messages()
-    TAKING[taking](chat)
+    REMOVALS[removal](chat)
 
 
 @pytest.mark.parametrize("how", LOOKS)
-@pytest.mark.parametrize("taking", TAKING)
-def test_every_look_of_the_same_object_counts(two, taking, how):
-    one, other = two
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_every_read_of_the_same_object_counts_as_seen(stores, removal, how):
+    one, other = stores
     chat = chat_on(one)
     chat.append([user("a"), said("b")])
     others = chat_on(other)
     others.state()
     others.append(user("c"))
-    assert look(chat, how)
+    assert read_with(chat, how)
     assert chat.version == others.version
-    TAKING[taking](chat)
+    REMOVALS[removal](chat)
 
 
-@pytest.mark.parametrize("taking", TAKING)
-def test_a_part_further_up_is_no_look_at_the_end(two, taking):
-    one, other = two
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_reading_an_earlier_part_does_not_count_as_seen(stores, removal):
+    one, other = stores
     chat = chat_on(one)
     chat.append([user("a"), said("b")])
     others = chat_on(other)
@@ -101,40 +101,40 @@ def test_a_part_further_up_is_no_look_at_the_end(two, taking):
     assert (names_of(chat), chat.setup()) == ((None, (), {}), None)
     assert chat.version == version
     with pytest.raises(Conflict):
-        TAKING[taking](chat)
+        REMOVALS[removal](chat)
 
 
-@pytest.mark.parametrize("taking", TAKING)
-def test_an_object_that_has_returned_nothing_looks_first_and_once(two, taking):
-    one, other = two
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_a_new_object_uses_the_present_state(stores, removal):
+    one, other = stores
     chat_on(one).append([user("a"), said("b")])
     others = chat_on(other)
     others.state()
     others.append(user("c"))
     chat = chat_on(one)
     assert chat.version is None
-    TAKING[taking](chat)
+    REMOVALS[removal](chat)
     assert chat.version == chat_on(one).log.last_head.revision.version
 
 
 @pytest.mark.parametrize(
     "kind", ["annotation", "lease_renewed", "turn_abandoned", "reply_interrupted", "reply_orphaned"]
 )
-@pytest.mark.parametrize("taking", TAKING)
+@pytest.mark.parametrize("removal", REMOVALS)
 @pytest.mark.parametrize("times", [1, 40])
-def test_what_stands_beside_is_no_conflict(two, taking, kind, times):
-    one, other = two
+def test_side_entries_of_others_are_no_conflict(stores, removal, kind, times):
+    one, other = stores
     chat = chat_on(one)
     chat.append([user("a"), said("b"), user("c")])
     for _ in range(times):
-        beside(chat_on(other), kind)
-    TAKING[taking](chat)
+        append_side_entry(chat_on(other), kind)
+    REMOVALS[removal](chat)
     assert kinds_of(chat_on(other)).count(kind) == times
 
 
-@pytest.mark.parametrize("taking", TAKING)
-def test_a_message_before_what_stands_beside_is_one(two, taking):
-    one, other = two
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_a_message_before_a_side_entry_is_a_conflict(stores, removal):
+    one, other = stores
     chat = chat_on(one)
     chat.append([user("a"), said("b")])
     others = chat_on(other)
@@ -142,11 +142,11 @@ def test_a_message_before_what_stands_beside_is_one(two, taking):
     others.append(user("c"))
     others.set_title("another")
     with pytest.raises(Conflict):
-        TAKING[taking](chat)
+        REMOVALS[removal](chat)
 
 
-def test_an_own_title_does_not_vouch_for_what_it_went_past(two):
-    one, other = two
+def test_setting_a_title_does_not_count_as_reading_earlier_messages(stores):
+    one, other = stores
     fresh, chat = chat_on(one), chat_on(one)
     chat.append([user("a"), said("b")])
     fresh.set_title("mine")
@@ -159,8 +159,8 @@ def test_an_own_title_does_not_vouch_for_what_it_went_past(two):
             each.rewind(to=1)
 
 
-def test_own_changes_count_as_returned(two):
-    one, _ = two
+def test_own_changes_count_as_seen(stores):
+    one, _ = stores
     chat = chat_on(one)
     chat.set_title("A title")
     chat.append([user("a"), said("b"), user("c"), said("d")])
@@ -172,9 +172,9 @@ def test_own_changes_count_as_returned(two):
     assert texts(chat.messages())[-1] == "e"
 
 
-@pytest.mark.parametrize("taking", TAKING)
-def test_a_message_that_lands_while_it_is_being_taken_away_is_a_conflict(taking):
-    """What is read for a rewind must not vouch for what came between its reads."""
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_a_message_that_is_stored_during_a_removal_is_a_conflict(removal):
+    """Messages that are stored between the reads of a rewind do not count as seen."""
     with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         chat, others = chat_on(store), chat_on(elsewhere)
         chat.append([user(str(number)) if number % 2 == 0 else said(str(number)) for number in range(40)])
@@ -195,7 +195,7 @@ def test_a_message_that_lands_while_it_is_being_taken_away_is_a_conflict(taking)
             before = list(others.entries())
             store.arm(step)
             try:
-                TAKING[taking](chat)
+                REMOVALS[removal](chat)
             except Conflict:
                 assert landed
             else:
@@ -208,8 +208,8 @@ def test_a_message_that_lands_while_it_is_being_taken_away_is_a_conflict(taking)
             chat.state()
 
 
-def test_threads_of_one_object_queue(two):
-    one, _ = two
+def test_threads_that_share_an_object_wait_for_each_other(stores):
+    one, _ = stores
     chat = chat_on(one)
     gate = threading.Barrier(8)
 
@@ -226,11 +226,11 @@ def test_threads_of_one_object_queue(two):
     assert chat.state().totals.messages == 160
 
 
-# A version that was carried.
+# Expected versions.
 
 
-def ways(chat, history):
-    """Each public way to a version of what is there now."""
+def get_versions(chat, history):
+    """Return the version of the present state from each public place that has it."""
     appended = chat.append([user("x"), said("y")])
     assert chat.messages()
     return {
@@ -242,13 +242,13 @@ def ways(chat, history):
 
 
 @pytest.mark.parametrize("way", ["of the conversation", "of the append", "of the row", "of its info"])
-@pytest.mark.parametrize("change", ["append", *TAKING])
-def test_a_version_given_back_in_another_process_guards(two, change, way):
-    one, other = two
+@pytest.mark.parametrize("change", ["append", *REMOVALS])
+def test_an_expected_version_works_in_another_process(stores, change, way):
+    one, other = stores
     chat = chat_on(one)
-    version = ways(chat, History(one))[way]
-    act = TAKING.get(change, lambda chat, **more: chat.append(user("z"), **more))
-    beside(chat_on(one), "annotation")
+    version = get_versions(chat, History(one))[way]
+    act = REMOVALS.get(change, lambda chat, **more: chat.append(user("z"), **more))
+    append_side_entry(chat_on(one), "annotation")
     page = chat_on(other)
     act(page, expected=version)  # only a title came since
     before = list(chat_on(one).entries())
@@ -260,20 +260,20 @@ def test_a_version_given_back_in_another_process_guards(two, change, way):
     assert list(chat_on(one).entries()) == before
 
 
-@pytest.mark.parametrize("change", ["append", *TAKING])
+@pytest.mark.parametrize("change", ["append", *REMOVALS])
 @pytest.mark.parametrize("version", ["no such version", "", "0" * 28])
-def test_a_version_that_never_was_is_a_conflict(two, change, version):
-    one, other = two
+def test_an_unknown_expected_version_is_a_conflict(stores, change, version):
+    one, other = stores
     chat = chat_on(one)
     chat.append([user("a"), said("b")])
-    act = TAKING.get(change, lambda chat, **more: chat.append(user("z"), **more))
+    act = REMOVALS.get(change, lambda chat, **more: chat.append(user("z"), **more))
     with pytest.raises(Conflict):
         act(chat_on(other), expected=version)
     assert kinds_of(chat) == ["message"] * 2
 
 
-def test_the_empty_version_is_that_of_no_conversation(two):
-    one, other = two
+def test_an_absent_conversation_has_the_empty_version(stores):
+    one, other = stores
     chat = chat_on(one)
     assert (chat.messages(), chat.version, chat.info()) == ([], "", None)
     with pytest.raises(Conflict):
@@ -284,8 +284,8 @@ def test_the_empty_version_is_that_of_no_conversation(two):
     assert chat.info().messages == 1
 
 
-def test_a_version_vouches_for_what_its_process_has_not_read(two):
-    one, other = two
+def test_an_expected_version_counts_for_messages_that_were_not_read(stores):
+    one, other = stores
     chat = chat_on(one)
     chat.append(user("a"))
     others = chat_on(other)
@@ -298,7 +298,7 @@ def test_a_version_vouches_for_what_its_process_has_not_read(two):
     assert texts(chat.messages()) == ["a", "b", "c"]
 
 
-def test_a_guarded_append_costs_nothing_more_where_it_was_seen_last():
+def test_an_append_with_the_version_seen_last_reads_nothing():
     with ShortStore() as store:
         chat = chat_on(store)
         version = chat.append(user("a")).version
@@ -307,8 +307,8 @@ def test_a_guarded_append_costs_nothing_more_where_it_was_seen_last():
         assert store.reads == 0
 
 
-def test_the_same_for_asyncio(two):
-    one, other = two
+def test_versions_work_the_same_for_asyncio(stores):
+    one, other = stores
 
     async def main():
         async with AsyncHistory(one) as here, AsyncHistory(other) as there:
@@ -332,8 +332,8 @@ def test_the_same_for_asyncio(two):
 # Forks.
 
 
-def test_a_fork_conflicts_only_with_a_taken_name():
-    """Whatever is done to the conversation while it is copied."""
+def test_a_fork_conflicts_only_with_an_id_in_use():
+    """It is so whatever is done to the conversation while it is copied."""
     with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         chat, others = chat_on(store), chat_on(elsewhere)
         chat.append([user(str(number)) for number in range(12)])
@@ -355,7 +355,7 @@ def test_a_fork_conflicts_only_with_a_taken_name():
         with pytest.raises(ConversationNotFound):
             chat.fork("never")
         assert chat_on(store, "never").state() is None
-        chat.append(user("anew"), expected="")
+        chat.append(user("again"), expected="")
         with pytest.raises(ConversationExists):
             chat.fork("fork 0")
         with pytest.raises(ConversationExists):

@@ -1,4 +1,4 @@
-"""A damaged head: made anew from the records, whole or as far as anything sound is left."""
+"""Restoring a damaged head from the records, completely or as far as records can be read."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def chat(store):
     return chat_on(store)
 
 
-def spoil_summary(store, key=KEY, info="nonsense"):
-    """Leave a head that the store can read, and in which there is no summary."""
-    held = store._data.scopes[key.scope][key.id]
-    held.head = replace(held.head, revision=replace(held.head.revision, payload=info))
+def damage_state(store, key=KEY, info="nonsense"):
+    """Store a head that the store can read, but that has no valid state."""
+    bodies_of = store._data.scopes[key.scope][key.id]
+    bodies_of.head = replace(bodies_of.head, revision=replace(bodies_of.head.revision, payload=info))
 
 
-def spoil_head(store, key=KEY):
+def damage_head(store, key=KEY):
     store.damage_head(key)
 
 
-WAYS = [spoil_summary, spoil_head]
-both_ways = pytest.mark.parametrize("spoil", WAYS)
+WAYS = [damage_state, damage_head]
+both_ways = pytest.mark.parametrize("damage", WAYS)
 
 
-def lively(chat):
-    """Store a conversation with all that moves its state."""
+def store_conversation(chat):
+    """Store a conversation with everything that changes its state."""
     chat.log.append([make_entry("setup", data={"model": "m", "fingerprints": {"model": "1"}})])
     for number in range(8):
         chat.append([user(f"q{number}"), reply(number, output_tokens=number)])
@@ -60,10 +60,10 @@ def lively(chat):
 
 
 @both_ways
-def test_the_head_is_what_it_was(store, chat, spoil):
-    lively(chat)
+def test_a_restored_head_is_the_same_as_before(store, chat, damage):
+    store_conversation(chat)
     before, messages = chat.log.refresh(), chat.messages()
-    spoil(store)
+    damage(store)
     fresh = chat_on(store)
     with pytest.raises(CorruptRecord):
         fresh.messages()
@@ -78,7 +78,8 @@ def test_the_head_is_what_it_was(store, chat, spoil):
     summary = after.state
     assert summary == before.state
     assert (after.revision.updated, after.revision.expires) == (before.revision.updated, before.revision.expires) or (
-        spoil is spoil_head and before.revision.updated - 1_000_000 < after.revision.updated <= before.revision.updated
+        damage is damage_head
+        and before.revision.updated - 1_000_000 < after.revision.updated <= before.revision.updated
     )
     assert chat_on(store).messages() == messages
     fresh.append(user("on"))
@@ -86,12 +87,12 @@ def test_the_head_is_what_it_was(store, chat, spoil):
 
 
 @both_ways
-def test_what_was_forgotten_is_known_from_the_snapshot(store, chat, spoil):
-    lively(chat)
+def test_totals_of_forgotten_records_come_from_the_snapshot(store, chat, damage):
+    store_conversation(chat)
     chat.forget(before=6)
     chat.append([user("more"), said("yes")])
     before, messages = chat.log.refresh(), chat.messages()
-    spoil(store)
+    damage(store)
     chat_on(store).restore(dry_run=False)
     after = chat_on(store).log.refresh()
     assert after.state == before.state
@@ -100,22 +101,22 @@ def test_what_was_forgotten_is_known_from_the_snapshot(store, chat, spoil):
 
 
 @both_ways
-def test_a_fork_stays_one(store, chat, spoil):
-    lively(chat)
+def test_a_restored_fork_is_still_a_fork(store, chat, damage):
+    store_conversation(chat)
     fork = chat.fork("f", at=9)
     fork.append(user("x"))
     before = fork.log.refresh().state
-    spoil(store, Key("default", "f"))
+    damage(store, Key("default", "f"))
     chat_on(store, "f").restore(dry_run=False)
     assert chat_on(store, "f").log.refresh().state == before
     assert before.identity.origin.id == "c"
 
 
 @both_ways
-def test_where_the_state_is_forgotten_no_thinking_is_sent(store, chat, spoil):
+def test_without_the_first_state_no_thinking_is_sent(store, chat, damage):
     numbered(chat, 8)
     store.forget(KEY, before=3)  # without a snapshot: as if that were lost
-    spoil(store)
+    damage(store)
     made = chat_on(store).restore(dry_run=False)
     assert (made.start, made.messages) == (3, 5)
     summary = chat_on(store).state()
@@ -125,13 +126,13 @@ def test_where_the_state_is_forgotten_no_thinking_is_sent(store, chat, spoil):
 
 @both_ways
 @pytest.mark.parametrize("seed", range(20))
-def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
+def test_all_records_that_can_be_read_are_kept(store, chat, damage, seed):
     choose = random.Random(seed)
-    lively(chat)
+    store_conversation(chat)
     end = chat.log.last_head.end
     damaged = set(choose.sample(range(end), choose.randint(1, end - 1)))
     store.damage_records(KEY, *damaged)
-    spoil(store)
+    damage(store)
     fresh = chat_on(store)
     plan = fresh.restore()
     assert {each.position for each in plan.lost} == damaged
@@ -150,36 +151,36 @@ def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
 
 
 @both_ways
-def test_of_nothing_sound_nothing_is_made(store, chat, spoil):
+def test_without_a_readable_record_nothing_is_restored(store, chat, damage):
     numbered(chat, 3)
     store.damage_records(KEY, 0, 1, 2)
-    spoil(store)
+    damage(store)
     for write in (False, True):
         with pytest.raises(CorruptRecord, match="none of its records can be read"):
             chat_on(store).restore(dry_run=not write)
 
 
-class BlindStore(MemoryStore):
-    """Cannot read this conversation, nor its records without their head."""
+class NoRecoveryStore(MemoryStore):
+    """Cannot read this conversation, nor records without their head."""
 
     def read(self, key, **span):
         raise CorruptRecord(key, None, "it is hurt")
 
 
-def test_a_store_that_cannot_read_without_a_head_says_so(store):
+def test_a_store_that_needs_the_head_to_read_records_raises(store):
     assert isinstance(store, HeadRecovery)
-    with BlindStore() as blind:
+    with NoRecoveryStore() as blind:
         for call in (chat_on(blind).restore, lambda: list(chat_on(blind).salvage())):
             with pytest.raises(CorruptRecord, match="it is hurt"):
                 call()
 
 
 @both_ways
-def test_not_while_a_turn_is_open(store, chat, spoil):
+def test_a_head_is_not_restored_while_a_turn_is_open(store, chat, damage):
     numbered(chat, 2)
     until = now() + 10**9
     chat.log.append([make_entry("message", message=user("?"), turn="t", data={"lease_until": until})])
-    spoil(store)
+    damage(store)
     fresh = chat_on(store)
     assert fresh.restore().messages == 3
     with pytest.raises(TurnInProgress):
@@ -188,7 +189,7 @@ def test_not_while_a_turn_is_open(store, chat, spoil):
     assert chat_on(store).state().engine.open_turn.id == "t"
 
 
-def test_a_writer_who_came_meanwhile_is_not_overwritten(store, chat):
+def test_a_write_during_a_restore_is_not_overwritten(store, chat):
     numbered(chat, 3)
     store.damage_head(KEY, "one")
     found = DamagedStore.find_records
@@ -207,34 +208,34 @@ def test_a_writer_who_came_meanwhile_is_not_overwritten(store, chat):
     assert store.restored == []
 
 
-def test_a_head_that_is_mended_meanwhile_is_left_alone(store, chat):
+def test_a_head_that_is_restored_meanwhile_is_left_alone(store, chat):
     numbered(chat, 3)
     store.damage_head(KEY)
     read = DamagedStore.read
 
-    def mended(self, key, **span):
+    def restored_meanwhile(self, key, **more):
         try:
-            return read(self, key, **span)
+            return read(self, key, **more)
         finally:
             self.unreadable.clear()
 
-    DamagedStore.read = mended
+    DamagedStore.read = restored_meanwhile
     try:
         assert chat_on(store).restore(dry_run=False) is None
     finally:
         DamagedStore.read = read
 
 
-def test_a_later_version_is_never_overwritten(store, chat):
+def test_a_head_of_a_later_version_is_never_overwritten(store, chat):
     numbered(chat, 3)
-    spoil_summary(store, info='{"v":3}')
+    damage_state(store, info='{"v":3}')
     with pytest.raises(UnsupportedRecord):
         chat_on(store).restore(dry_run=False)
     assert [each.position for each in chat_on(store).salvage()] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("ttl", [None, 100])
-def test_a_new_head_lives_as_long_as_the_store_says(store, chat, ttl):
+def test_a_restored_head_gets_the_time_to_live_of_the_store(store, chat, ttl):
     numbered(chat, 2)
     store.ttl = ttl
     store.damage_head(KEY)
@@ -244,7 +245,7 @@ def test_a_new_head_lives_as_long_as_the_store_says(store, chat, ttl):
     assert expires is None if ttl is None else time + 100_000_000 <= expires <= now() + 100_000_000
 
 
-def test_nothing_to_restore(store, chat):
+def test_a_sound_or_absent_conversation_needs_no_restore(store, chat):
     assert chat.restore() is None
     assert list(chat.salvage()) == []
     numbered(chat, 2)
@@ -253,10 +254,10 @@ def test_nothing_to_restore(store, chat):
 
 
 @both_ways
-def test_the_same_for_asyncio(store, chat, spoil):
+def test_restore_and_salvage_work_for_asyncio(store, chat, damage):
     numbered(chat, 3)
     store.damage_records(KEY, 1)
-    spoil(store)
+    damage(store)
 
     async def restored():
         async with AsyncHistory(store) as history:
@@ -271,7 +272,7 @@ def test_the_same_for_asyncio(store, chat, spoil):
     assert texts(chat_on(store).messages()) == ["0", "2"]
 
 
-def test_a_conversation_of_sixty_megabytes_is_not_held(store, chat):
+def test_restore_does_not_load_sixty_megabytes_into_memory(store, chat):
     words = "x" * 100_000
     for start in range(0, 600, 100):
         chat.append([(said if n % 2 else user)(f"{n} {words}") for n in range(start, start + 100)])
@@ -287,39 +288,39 @@ def test_a_conversation_of_sixty_megabytes_is_not_held(store, chat):
     assert peak < 20_000_000
 
 
-# All of them.
+# Checks of all conversations.
 
 
-def test_a_check_names_what_can_be_done(store):
+def test_check_says_what_can_be_done(store):
     for name in ("sound", "repairable", "waiting", "restorable", "restorable too", "lost", "unsupported", "left out"):
-        lively(chat_on(store, name))
+        store_conversation(chat_on(store, name))
     key = lambda name: Key("default", name)  # noqa: E731
     store.damage_records(key("repairable"), 1)
     chat_on(store, "waiting").append({"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f"}]})
     store.damage_head(key("restorable"))
-    spoil_summary(store, key("restorable too"))
+    damage_state(store, key("restorable too"))
     store.damage_head(key("lost"))
     store.damage_records(key("lost"), *range(chat_on(store, "sound").log.refresh().end))
-    spoil_summary(store, key("unsupported"), '{"v":3}')
+    damage_state(store, key("unsupported"), '{"v":3}')
     store.damage_records(key("left out"), 1)
     chat_on(store, "left out").repair(dry_run=False)
-    told = []
-    report = History(store).check(progress=told.append)
+    diagnoses = []
+    report = History(store).check(progress=diagnoses.append)
     found = {each.key.id: each.state for each in report.found}
     assert found.pop("left out") == "sound"
     assert found == {
         name: name.removesuffix(" too")
         for name in ("repairable", "waiting", "restorable", "restorable too", "lost", "unsupported")
     }
-    assert (report.checked, len(told), report.complete) == (8, 8, True)
-    [left_out] = [each for each in told if each.key.id == "left out"]
+    assert (report.checked, len(diagnoses), report.complete) == (8, 8, True)
+    [left_out] = [each for each in diagnoses if each.key.id == "left out"]
     assert (left_out.state, [each.position for each in left_out.left_out]) == ("sound", [1])
     one = History(store).check(ids=["repairable", "nobody"])
     assert (one.checked, [each.findings[0].position for each in one.found]) == (1, [1])
     assert History(store).check(scope="other").checked == 0
 
 
-def test_what_has_no_key_is_told(store):
+def test_data_without_a_key_is_reported(store):
     numbered(chat_on(store), 2)
     store.lost.append(Damaged(None, "stray", CorruptRecord(None, None, "it is no conversation")))
     report = History(store).check()
@@ -327,8 +328,8 @@ def test_what_has_no_key_is_told(store):
     assert (report.checked, report.complete) == (2, True)
 
 
-def test_a_revision_of_a_restored_head_can_be_appended_to(store, chat):
-    """The version is the id of the last record, so that other processes find it where they left it."""
+def test_other_processes_can_append_to_a_restored_conversation(store, chat):
+    """The version is the id of the last record, so other processes see no change."""
     numbered(chat, 3)
     before = chat.log.refresh()
     store.damage_head(KEY)

@@ -1,4 +1,4 @@
-"""What is kept and what goes: prune, erasure, and rows that are asked for."""
+"""Prune, erase and delete: what is removed and what is kept; filters of the listing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture
 def aged(store, monkeypatch):
-    """Ten conversations, begun ten to one days ago; the even ones were gone on with half a day later."""
+    """Ten conversations, created ten to one days ago; the even ones were continued half a day later."""
     today = clock.now()
     for number in range(10):
         for step in range(1 + (number % 2 == 0)):
@@ -30,12 +30,12 @@ def aged(store, monkeypatch):
     return History(store)
 
 
-def left(history):
+def list_ids(history):
     return sorted(row.id for row in history.list(limit=50).items)
 
 
 @pytest.mark.parametrize(
-    ("policy", "gone"),
+    ("limits", "removed_ids"),
     [
         ({}, []),
         ({"ttl": 5 * DAY - DAY / 4}, [0, 1, 2, 3, 4, 5]),
@@ -50,21 +50,21 @@ def left(history):
     ],
     ids=str,
 )
-def test_what_goes(aged, policy, gone):
-    before = left(aged)
-    plan = aged.prune(**policy)
+def test_which_conversations_are_pruned(aged, limits, removed_ids):
+    before = list_ids(aged)
+    plan = aged.prune(**limits)
     assert plan.dry_run
-    assert left(aged) == before
-    told = []
-    done = aged.prune(**policy, dry_run=False, progress=told.append)
-    assert done.removed == plan.removed == tuple(told)
+    assert list_ids(aged) == before
+    reported = []
+    done = aged.prune(**limits, dry_run=False, progress=reported.append)
+    assert done.removed == plan.removed == tuple(reported)
     assert (done.kept, done.dry_run, done.spared) == (10 - len(done.removed), False, ())
-    assert {row.id for row in done.removed} | set(left(aged)) == set(before)
-    assert sorted(row.id for row in done.removed) == [f"c{number}" for number in gone]
+    assert {row.id for row in done.removed} | set(list_ids(aged)) == set(before)
+    assert sorted(row.id for row in done.removed) == [f"c{number}" for number in removed_ids]
     assert [row.updated for row in done.removed] == sorted((row.updated for row in done.removed), reverse=True)
 
 
-def test_why_it_goes(aged):
+def test_the_reason_for_each_removal(aged):
     done = aged.prune(age=8 * DAY, ttl=4 * DAY, count=3)
     assert {row.id: row.reason for row in done.removed if row.id in ("c0", "c5", "c6")} == {
         "c0": "ttl",
@@ -76,7 +76,7 @@ def test_why_it_goes(aged):
     assert (row.scope, row.messages, row.records) == ("default", 2, 2)
 
 
-def test_what_expired_goes_in_any_case_and_does_not_count(store):
+def test_expired_conversations_are_always_pruned_and_do_not_count(store):
     history = History(store)
     store.ttl = -1
     chat_on(store, "old").append(user("x"))
@@ -87,13 +87,13 @@ def test_what_expired_goes_in_any_case_and_does_not_count(store):
     assert sorted(key.id for key in list(store.keys())) == ["new", "newer"]
 
 
-@pytest.mark.parametrize("policy", [{"age": -DAY}, {"ttl": -DAY}, {"count": -1}, {"ttl": "soon"}, {"count": "3"}])
-def test_what_cannot_be_kept_is_refused(store, policy):
-    with pytest.raises(InvalidInput, match=f"{next(iter(policy))}: must be"):
-        History(store).prune(**policy)
+@pytest.mark.parametrize("limits", [{"age": -DAY}, {"ttl": -DAY}, {"count": -1}, {"ttl": "soon"}, {"count": "3"}])
+def test_invalid_limits_are_refused(store, limits):
+    with pytest.raises(InvalidInput, match=f"{next(iter(limits))}: must be"):
+        History(store).prune(**limits)
 
 
-def test_what_is_written_meanwhile_is_kept(store, monkeypatch):
+def test_a_conversation_that_is_written_meanwhile_is_kept(store, monkeypatch):
     history = History(store)
     for name in "abc":
         chat_on(store, name).append(user("x"))
@@ -106,11 +106,11 @@ def test_what_is_written_meanwhile_is_kept(store, monkeypatch):
     done = history.prune(count=0, dry_run=False, progress=written)
     assert ([row.id for row in done.removed], done.spared, done.kept) == (["c", "a"], ("b",), 1)
     assert texts(chat.messages()) == ["x", "more"]
-    chat_on(store, "c").append(user("anew"))
-    assert texts(chat_on(store, "c").messages()) == ["anew"]
+    chat_on(store, "c").append(user("again"))
+    assert texts(chat_on(store, "c").messages()) == ["again"]
 
 
-def test_many_pages_and_what_comes_twice(store, monkeypatch):
+def test_a_conversation_that_is_listed_twice_is_counted_once(store, monkeypatch):
     monkeypatch.setattr(remove_conversations, "_PAGE", 3)
     for number in range(10):
         chat_on(store, f"c{number}").append(user("x"))
@@ -130,7 +130,7 @@ def test_many_pages_and_what_comes_twice(store, monkeypatch):
 
 
 @pytest.mark.parametrize("full_scan", [False, True])
-def test_what_is_damaged_is_kept_and_named(store, full_scan):
+def test_prune_keeps_and_names_damaged_conversations(store, full_scan):
     key = Key("default", "bad")
     store.append(key, ["{}"], after=None, revision=Revision("v", 5, None, "nonsense"))
     chat_on(store, "good").append(user("x"))
@@ -142,10 +142,10 @@ def test_what_is_damaged_is_kept_and_named(store, full_scan):
     assert history.delete("bad") == DeletedConversation("bad", "default")
 
 
-# Erasing.
+# Erase.
 
 
-def test_all_of_a_scope_goes_and_nothing_else(store):
+def test_erase_removes_all_of_a_scope_and_nothing_else(store):
     history = History(store)
     for name in ("a", "b"):
         numbered(history.conversation(name, scope="ada"), 4)
@@ -157,12 +157,12 @@ def test_all_of_a_scope_goes_and_nothing_else(store):
     store.append(Key("ada", "bad"), ["{}"], after=None, revision=Revision("v", 5, None, "nonsense"))
     chat = history.conversation("a", scope="ada")
     assert len(chat.messages()) == 4
-    told = []
+    reported = []
     before = datetime.now(UTC)
-    done = history.erase("ada", progress=told.append)
-    gone = {each.id: (each.messages, each.records) for each in done.removed}
-    assert gone == {"a": (4, 4), "b": (4, 5), "old": (1, 1), "bad": (None, None)}
-    assert (done.scope, done.messages, done.records, done.left, tuple(told)) == ("ada", 9, 10, (), done.removed)
+    done = history.erase("ada", progress=reported.append)
+    removed_ids = {each.id: (each.messages, each.records) for each in done.removed}
+    assert removed_ids == {"a": (4, 4), "b": (4, 5), "old": (1, 1), "bad": (None, None)}
+    assert (done.scope, done.messages, done.records, done.left, tuple(reported)) == ("ada", 9, 10, (), done.removed)
     assert before <= done.at <= datetime.now(UTC)
     assert {key.scope for key in list(store.keys())} == {"adam"}
     assert chat.messages() == []
@@ -171,7 +171,7 @@ def test_all_of_a_scope_goes_and_nothing_else(store):
         history.erase(None)
 
 
-def test_what_cannot_be_read_goes_too(store, monkeypatch):
+def test_erase_removes_damaged_conversations(store, monkeypatch):
     chat_on(store, "bad").append(user("x"))
     read = type(store).read
 
@@ -185,7 +185,7 @@ def test_what_cannot_be_read_goes_too(store, monkeypatch):
     assert list(store.keys()) == []
 
 
-def test_what_others_delete_first_is_not_told_as_ours(store, monkeypatch):
+def test_erase_does_not_report_what_others_deleted_first(store, monkeypatch):
     chat_on(store, "a").append(user("x"))
     chat_on(store, "b").append(user("x"))
     delete = MemoryStore.delete
@@ -195,34 +195,34 @@ def test_what_others_delete_first_is_not_told_as_ours(store, monkeypatch):
         return delete(self, key, version=version)
 
     monkeypatch.setattr(MemoryStore, "delete", raced)
-    assert [gone.id for gone in History(store).erase("default").removed] == ["a"]
+    assert [removed_ids.id for removed_ids in History(store).erase("default").removed] == ["a"]
 
 
-def test_what_is_begun_anew_meanwhile_is_told(store, monkeypatch):
+def test_erase_reports_a_conversation_that_is_created_again_meanwhile(store, monkeypatch):
     chat_on(store, "a").append(user("x"))
     delete = MemoryStore.delete
 
-    def anew(self, key, *, version=None):
-        gone = delete(self, key, version=version)
+    def delete_and_create(self, key, *, version=None):
+        removed_ids = delete(self, key, version=version)
         MemoryStore.append(self, key, ["{}"], after=None, revision=Revision("v", 5))
-        return gone
+        return removed_ids
 
-    monkeypatch.setattr(MemoryStore, "delete", anew)
+    monkeypatch.setattr(MemoryStore, "delete", delete_and_create)
     done = History(store).erase("default")
     assert (len(done.removed), done.left) == (1, ("a",))
 
 
-def test_an_expired_one_is_absent_for_delete_and_goes(store):
+def test_delete_removes_an_expired_conversation_and_returns_none(store):
     store.ttl = -1
     chat_on(store, "a").append(user("x"))
     assert History(store).delete("a") is None
     assert list(store.keys()) == []
 
 
-# Rows that are asked for.
+# Filters of the listing.
 
 
-def test_a_page_looks_at_so_many_and_goes_on(store, monkeypatch):
+def test_a_page_with_a_filter_looks_at_a_limited_number(store, monkeypatch):
     monkeypatch.setattr(listing, "SCAN_LIMIT", 50)
     for number in range(130):
         chat_on(store, f"c{number}").append(user("x"))
@@ -256,7 +256,7 @@ def test_a_page_looks_at_so_many_and_goes_on(store, monkeypatch):
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
-def test_a_page_that_fits_too_much_is_asked_for_once_more(store, monkeypatch, limit):
+def test_a_page_with_too_many_matches_is_read_again(store, monkeypatch, limit):
     for number in range(40):
         chat_on(store, f"c{number}").set_tags(["t"])
     calls = []
@@ -277,7 +277,7 @@ def test_a_page_that_fits_too_much_is_asked_for_once_more(store, monkeypatch, li
     assert len(calls) == 3
 
 
-def test_a_time_ends_the_walk_where_the_order_is_exact(store, monkeypatch):
+def test_a_listing_since_a_time_ends_early_where_the_order_is_exact(store, monkeypatch):
     for number in range(100):
         chat_on(store, f"c{number}").append(user("x"))
     since = History(store).list(limit=1).items[0].updated
@@ -288,7 +288,7 @@ def test_a_time_ends_the_walk_where_the_order_is_exact(store, monkeypatch):
     assert ([row.id for row in page.items], page.next, len(calls)) == (["c99"], None, 1)
 
 
-def test_what_expired_is_passed_over_and_a_page_is_full(store):
+def test_expired_conversations_are_skipped_and_the_page_is_full(store):
     for number in range(10):
         store.ttl = -1 if number % 2 else None
         chat_on(store, f"c{number}").append(user("x"))
@@ -302,16 +302,16 @@ def test_what_expired_is_passed_over_and_a_page_is_full(store):
 def test_metadata_is_compared_as_json(store):
     chat = chat_on(store)
     chat.set_metadata({"a": 1, "b": True, "c": None, "d": {"y": [1.0], "x": 2}})
-    shelf = History(store)
+    history = History(store)
     for metadata in ({"a": 1}, {"b": True}, {"c": None}, {"d": {"x": 2, "y": [1.0]}}, {"a": 1, "c": None}):
-        assert len(shelf.list(metadata=metadata).items) == 1
+        assert len(history.list(metadata=metadata).items) == 1
     for metadata in ({"a": 1.0}, {"a": True}, {"b": 1}, {"e": None}, {"d": {"x": 2}}, {"a": 1, "b": None}):
-        assert shelf.list(metadata=metadata).items == []
+        assert history.list(metadata=metadata).items == []
     with pytest.raises(InvalidInput, match="metadata"):
-        shelf.list(metadata={"a": object()})
+        history.list(metadata={"a": object()})
 
 
-def test_a_conflict_of_a_fork_leaves_the_listing_alone(store):
+def test_a_fork_that_fails_does_not_change_the_listing(store):
     numbered(chat_on(store), 2)
     with pytest.raises(ConversationExists):
         chat_on(store).fork("c")

@@ -1,4 +1,4 @@
-"""Going back, and forgetting: what is sent then, and what remains."""
+"""Rewind and forget: what is sent then, and which records remain."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from chathistory import History
 from chathistory.errors import InvalidInput
 from chathistory.operations.rewind import make_snapshot_entries
 
-# Going back.
+# Rewind.
 
 
-def test_rewind_goes_on_from_there_and_keeps_all(chat):
+def test_a_rewind_continues_from_its_position_and_keeps_all_records(chat):
     numbered(chat, 6)
     chat.rewind(to=4)
     assert texts(chat.messages()) == ["0", "1", "2", "3"]
@@ -29,9 +29,9 @@ def test_rewind_goes_on_from_there_and_keeps_all(chat):
 
 
 @pytest.mark.parametrize("to", [-1, 7, 100, 5, 4])
-def test_rewind_to_a_place_that_is_none_is_refused(chat, to):
+def test_a_rewind_to_a_position_off_the_path_is_refused(chat, to):
     numbered(chat, 6)
-    chat.rewind(to=2)  # stands at 6; 3, 4 and 5 are left out, 2 is where the path breaks off
+    chat.rewind(to=2)  # it is stored at 6; 3, 4 and 5 are off the path, which ends at 2
     before = len(list(chat.entries()))
     if to == 7:
         to = 8
@@ -41,7 +41,7 @@ def test_rewind_to_a_place_that_is_none_is_refused(chat, to):
 
 
 @pytest.mark.parametrize("to", [0, 1, 6])
-def test_rewind_to_the_ends(chat, to):
+def test_a_rewind_to_the_start_and_to_the_end(chat, to):
     numbered(chat, 6)
     chat.rewind(to=to)
     assert chat.state().totals.messages == to == len(chat.messages())
@@ -76,10 +76,10 @@ def test_a_rewind_keeps_title_and_usage(chat):
     assert chat.messages() == []
 
 
-# Forgetting.
+# Forget.
 
 
-def test_forget_in_part(chat):
+def test_forgetting_a_part(chat):
     numbered(chat, 10)
     head = chat.forget(before=4)
     assert (head.start, head.end) == (4, 11)
@@ -90,7 +90,7 @@ def test_forget_in_part(chat):
 
 
 @pytest.mark.parametrize("before", [10, 11, 1000])
-def test_forget_whole(chat, before):
+def test_forgetting_everything(chat, before):
     numbered(chat, 10)
     chat.annotate(title="kept", tags=["a"])
     chat.forget(before=before + 1)
@@ -100,7 +100,7 @@ def test_forget_whole(chat, before):
     assert texts(chat.messages()) == ["on"]
 
 
-def test_nothing_of_what_is_forgotten_remains(store, chat):
+def test_nothing_of_forgotten_messages_remains(store, chat):
     chat.append([user("SECRET first words"), said("SECRET reply"), user("SECRET more"), said("SECRET end")])
     chat.forget(before=4)
     chat.append(user("new"))
@@ -110,14 +110,14 @@ def test_nothing_of_what_is_forgotten_remains(store, chat):
     assert row.preview == "new"
 
 
-def test_the_preview_goes_with_the_message_it_is_of(store, chat):
+def test_the_preview_is_forgotten_with_its_message(store, chat):
     chat.append([user("SECRET"), said("a"), user("b")])
     chat.forget(before=2)
     assert chat.state().totals.preview is None
     assert "SECRET" not in "".join([*bodies(store, chat), store.read(chat.log.key).head.revision.payload])
 
 
-def test_forgetting_what_is_below_the_start_does_nothing(chat):
+def test_forgetting_below_the_start_does_nothing(chat):
     numbered(chat, 6)
     chat.forget(before=4)
     for before in (-5, 0, 3, 4):
@@ -125,7 +125,7 @@ def test_forgetting_what_is_below_the_start_does_nothing(chat):
     assert len(list(chat.entries())) == 3
 
 
-def test_forgetting_again_and_again(chat):
+def test_forgetting_several_times(chat):
     numbered(chat, 10)
     for before in (2, 5, 6):
         chat.forget(before=before)
@@ -139,7 +139,7 @@ def test_forgetting_again_and_again(chat):
     assert chat.state().totals.messages == 2
 
 
-def test_forgetting_what_was_left_out_anyway_counts_nothing(chat):
+def test_forgetting_messages_off_the_path_changes_no_count(chat):
     numbered(chat, 6)
     chat.rewind(to=0)
     chat.append([user("x"), said("y")])
@@ -171,7 +171,7 @@ OPEN_TURNS = {
 
 @pytest.mark.parametrize("name", OPEN_TURNS)
 def test_forgetting_is_refused_within_an_open_turn(chat, name):
-    """The API wants the thinking of a turn that goes on; what is forgotten before it would invalidate it."""
+    """The API requires the thinking of an open turn, and forgetting earlier messages would invalidate it."""
     chat.append([user("a"), said("a"), *OPEN_TURNS[name]])
     before = chat.messages()
     with pytest.raises(InvalidInput):
@@ -181,13 +181,13 @@ def test_forgetting_is_refused_within_an_open_turn(chat, name):
 
 
 @pytest.mark.parametrize("before", range(8))
-def test_a_forget_within_a_tool_turn_leaves_what_can_be_sent(chat, before):
+def test_after_a_forget_within_a_tool_turn_the_rest_can_be_sent(chat, before):
     chat.append([user("a"), CALL, RESULT, said("b"), user("c"), said("d")])
     chat.forget(before=before)
     assert list_problems(chat.messages()) == []
 
 
-def test_a_forget_that_stopped_half_way_is_a_forget_to_be_repeated(store, chat):
+def test_a_forget_that_stopped_half_way_can_be_repeated(store, chat):
     numbered(chat, 6)
     head = chat.log.refresh()
     chat.log.append(make_snapshot_entries(chat.log, head, 4))
@@ -197,13 +197,13 @@ def test_a_forget_that_stopped_half_way_is_a_forget_to_be_repeated(store, chat):
     assert store.read(chat.log.key).head.start == 4
 
 
-def test_what_it_is_held_with_outlives_what_is_forgotten(chat):
+def test_the_setup_is_kept_when_its_record_is_forgotten(chat):
     assert chat.setup() is None
-    held = {"model": "m", "system": "Be brief.", "tools": None}
-    chat.log.append([make_entry("setup", data=held | {"fingerprints": {"model": "1"}})])
+    setup = {"model": "m", "system": "Be brief.", "tools": None}
+    chat.log.append([make_entry("setup", data=setup | {"fingerprints": {"model": "1"}})])
     numbered(chat, 4)
     chat.forget(before=3)
-    assert chat.setup() == held
+    assert chat.setup() == setup
     chat.forget(before=100)
-    assert chat.setup() == held
+    assert chat.setup() == setup
     assert chat.messages() == []
