@@ -76,7 +76,7 @@ class _Case:
         name = (key.id, key.scope) if key else (self.diagnosis.where, "")
         state = "left out" if self.state == "sound" else self.state
         for each in self.findings:
-            yield (*name, _name_place(each).removeprefix("record "), state, each.what, self.next_step)
+            yield (*name, _name_place(each).removeprefix("record "), state, each.description, self.next_step)
         if self.error:
             yield (*name, "", state, self.error, self.next_step)
 
@@ -174,7 +174,7 @@ def _examine_conversation(
         return _Case(diagnosis, "not repaired", findings, problem)
     if not repair:
         return _Case(diagnosis, "repairable", findings, problem)
-    for words in (*([problem] if problem else []), *(f"{_name_place(each)}: {each.what}" for each in findings)):
+    for words in (*([problem] if problem else []), *(f"{_name_place(each)}: {each.description}" for each in findings)):
         click.echo(to_one_line(f"{diagnosis.where}: {words}"), err=True)  # what will be left out, before the repair
     sys.stderr.flush()
     try:

@@ -89,9 +89,9 @@ def _show_damaged(target: CommandTarget, id: str, *, as_json: bool) -> None:
             is_empty = False
             if isinstance(each, ViewRepair):
                 if as_json:
-                    print_json({"position": each.position, "damaged": each.what})
+                    print_json({"position": each.position, "damaged": each.description})
                 else:
-                    click.echo(f"#{each.position}  {to_one_line(each.what)}\n")
+                    click.echo(f"#{each.position}  {to_one_line(each.description)}\n")
             elif as_json:
                 print_json(each.to_dict())
             elif spoken := SpokenEntry.from_entry(each):

@@ -1,4 +1,4 @@
-"""The active path: the ranges of positions whose entries are in force, and how to read them without reading the log.
+"""The active path: the ranges of positions that are in force, and how to read them without reading the whole log.
 
 Without a rewind the whole log is active. `rewind(to=p)` takes back the entries between p and its own entry. That entry
 stores the ranges before it, so the state needs only the position of the entry (`ViewState.path_position`), however
@@ -249,9 +249,8 @@ def _load_at_once(log: ConversationLog) -> ActiveEntries | None:
     if low < first:
         entries = [*log.read_entries(low, first), *entries]
     active = entries if first == low else [entry for entry in entries if entry.position >= low]
-    if (
-        view.path_position is not None and view.path_position >= low
-    ):  # a rewind before that left out what is not sent anyway
+    path = view.path_position
+    if path is not None and path >= low:  # an earlier rewind took back only entries that are not sent anyway
         ranges = load_ranges(log, head, entries)
         active = [entry for entry in active if contains_position(ranges, entry.position)]
     return ActiveEntries(head, filter_known(active, log.key), load_cut(log, head, entries))

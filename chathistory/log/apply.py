@@ -203,7 +203,7 @@ def _count_usage(state: ConversationState, response: Response, at: int) -> Conve
 
 
 def _add_usage(sums: dict[str, int], usage: dict[str, Any]) -> dict[str, int]:
-    """Return the sums of token counts with those of one more reply."""
+    """Return the sums of token counts after one more reply."""
     counts = {name: count for name, count in usage.items() if type(count) is int and count >= 0}
     return sums | {name: min(sums.get(name, 0) + count, LARGEST_NUMBER) for name, count in counts.items()}
 

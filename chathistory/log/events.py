@@ -6,7 +6,7 @@
     Snapshot          the state at this point; entries before it can be forgotten
     Setup             the model, system prompt and tools that the next messages are sent with
     Cut               messages before a position are no longer sent; a message may be sent in their place
-    CompactionByAPI   a cut whose message is a compaction block that the API made; thinking after it stays valid
+    CompactionByAPI   a cut with a compaction block of the API as its message; thinking after it stays valid
     ThinkingPolicy    whether the API or this library drops thinking that is no longer valid
     Repair            entries that cannot be read or sent are left out of the active path
     TurnOpened        a turn was started again; its message is stored already
@@ -239,7 +239,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionByAPI:
-    """A cut whose message was made by the API; it has the fields of `Cut` and those of a reply."""
+    """A cut with a message that the API made; it has the fields of `Cut` and of a reply."""
 
     kind: ClassVar[str] = "compaction"
     is_optional: ClassVar[bool] = False
@@ -398,7 +398,7 @@ class ContentOmitted:
 class ReplyInterrupted:
     """The part of a reply that arrived before it was interrupted. It closes the turn, and is never sent.
 
-    The fields are those of `ReplyOrphaned`, without `raw`.
+    It has the fields of `ReplyOrphaned`, except `raw`.
     """
 
     kind: ClassVar[str] = "reply_interrupted"

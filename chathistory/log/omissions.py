@@ -1,7 +1,7 @@
 """Content that is not sent: what the API refused, and what was left out since.
 
 A `ContentLocation` points to stored content: to a message, to one of its content blocks, or to a block inside a tool
-result. Its indexes are those of the stored message. It is stored as `[position, block, inner]`; block and inner are
+result. Its indexes refer to the stored message. It is stored as `[position, block, inner]`; block and inner are
 indexes or null.
 """
 

@@ -50,7 +50,7 @@ class _Gap:
 
 
 Read = Callable[[int, int], Iterator[Record | _Gap]]
-"""Yields what is at each position of a range, in order. It may stop early, but yields at least once."""
+"""Yields the records and gaps of a range, in order. It may stop early, but yields at least once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class ReadableRecord:
 
 
 def iter_around_damage(store: HistoryStore, head: Head, start: int, stop: int) -> Iterator[ReadableRecord | LostRecord]:
-    """Yield what is at each position of a range.
+    """Yield the record at each position of a range, or why it cannot be read.
 
     Args:
         store: The store of the conversation.
@@ -89,7 +89,7 @@ def iter_around_damage(store: HistoryStore, head: Head, start: int, stop: int) -
 
 
 def read_repaired(log: ConversationLog, head: Head, stop: int) -> Iterator[ReadableRecord | LostRecord]:
-    """Yield what is at each position of a conversation that is not damaged, or has been repaired.
+    """Yield the record at each position of a conversation that is not damaged, or has been repaired.
 
     Args:
         log: The log of the conversation.
@@ -116,7 +116,7 @@ def read_repaired(log: ConversationLog, head: Head, stop: int) -> Iterator[Reada
 def iter_found_around_damage(
     store: HeadRecovery, found: FoundRecords, start: int, stop: int
 ) -> Iterator[ReadableRecord | LostRecord]:
-    """Yield what is at each position of a range of a conversation whose head is lost.
+    """Yield the record at each position of a range, or why it cannot be read, if the head is lost.
 
     Args:
         store: The part of the store that finds records without a head.
@@ -162,7 +162,7 @@ def _decode_record(record: Record, key: Key) -> ReadableRecord | LostRecord:
 
 
 def _read_around(store: HistoryStore, key: Key, start: int, stop: int) -> Iterator[Record | _Gap]:
-    """Yield what is at each position from `start` on: a run of readable records, or one gap."""
+    """Yield a run of readable records that begins at `start`, or the gap that begins there."""
     while True:
         try:
             part = store.read(key, start=start, stop=stop)

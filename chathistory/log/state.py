@@ -59,7 +59,7 @@ def _clamp_number(number: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """A turn whose reply is not stored yet.
+    """A turn without a stored reply.
 
     Attributes:
         id: The id of the turn; a turn that is started again keeps it.

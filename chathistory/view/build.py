@@ -1,10 +1,11 @@
-"""What Claude is sent: a pure function from the entries of a log to messages that the API accepts.
+"""Building the view: a pure function from the entries of a log to messages that the API accepts.
 
-The log stays as it is, exactly what was sent and received. The API refuses some of that when it is sent again, and a
-crash can leave half of what belongs together, so the view leaves out, orders and completes; `ViewReport` tells
-what it did.
-The same entries always give the same messages, and entries that follow do not change those before a reply: request k+1
-extends request k, on which the prompt cache and the signatures of thinking blocks depend.
+The log keeps exactly what was sent and received. The API refuses some of that when it is sent again, and a crash can
+leave a tool call without its result. So the view leaves out, reorders and completes messages; `ViewReport` says what
+it did.
+
+The same entries always give the same messages, and later entries do not change the messages before a reply. So request
+k+1 extends request k, as the prompt cache and the signatures of thinking blocks require.
 
 Sources: the pages on the Messages API, tool use, extended thinking, stop reasons and errors at platform.claude.com.
 """
@@ -34,24 +35,28 @@ __all__ = ["MessageView", "ViewRepair", "ViewReport", "build_active_view", "buil
 
 @dataclass(frozen=True, slots=True)
 class ViewReport:
-    """How the messages of a view came about.
+    """How the messages of a view were made from the log.
 
-    kept: the position of each message, in order; -1 for one that the view added. begin: no message that stands before
-    this position is sent, for it was cut; 0: none was. dropped: positions from there on of messages that are left out.
-    tokens: of what is sent, without system prompt and tools where no reply tells them. exact: all of that is told by
-    the last reply's usage; False: some or all of it is estimated. prefix_changed: no reply came since what stands
-    before others changed (a cut, another system prompt), so nothing of it is cached. thinking_stripped: how many blocks
-    of thinking are left out, for they are bound to what is not sent any more. repairs: what was left out, moved,
-    replaced or added to make the rest acceptable. adjusted: what is sent in another form than it is stored, and reads
-    the same for the model: ids of tool calls, fields that the API does not take, input of a tool as JSON in a text.
-    omitted: what is left out because the API refused it, or because somebody asked for that.
+    Attributes:
+        kept: The position of each message, in order; -1 for a message that the view added.
+        dropped: The positions of messages from `view_start` on that are left out.
+        repairs: What was left out, moved, replaced or added, so that the API accepts the rest.
+        adjusted: What is sent in another form than it is stored, with the same meaning for the model: ids of tool
+            calls, fields that the API does not accept, the input of a tool as JSON in a text.
+        view_start: Messages before this position are not sent because of a cut; 0: no cut.
+        tokens: How many tokens are sent. System prompt and tools are counted only if a reply has reported them.
+        exact: True if the usage of the last reply gives all of `tokens`; False if some of it is estimated.
+        prefix_changed: True if something that precedes other messages (a cut, another system prompt) changed, and no
+            reply followed: then nothing of it is cached.
+        thinking_stripped: How many thinking blocks are left out because they depend on content that is no longer sent.
+        omitted: What is left out because the API refused it, or because a user asked for that.
     """
 
     kept: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()
     repairs: tuple[ViewRepair, ...] = ()
     adjusted: tuple[ViewRepair, ...] = ()
-    begin: int = 0
+    view_start: int = 0
     tokens: int = 0
     exact: bool = True
     prefix_changed: bool = False
@@ -61,15 +66,25 @@ class ViewReport:
 
 @dataclass(frozen=True, slots=True)
 class MessageView:
-    """Messages, ready to send, and the report on them."""
+    """Messages that are ready to be sent, and the report on them.
+
+    Attributes:
+        messages: The messages, in order.
+        report: How they were made.
+    """
 
     messages: list[Message] = field(default_factory=list, repr=False)
     report: ViewReport = ViewReport()
 
 
-def build_active_view(sent: ActiveEntries | None, *, tools: Iterable[Any] | None = None) -> MessageView:
-    """Return the view of what `load_active` found; None: of a conversation that is absent. tools: see `view`."""
-    return build_view(sent.entries, state=sent.head.state.view, cut=sent.cut, tools=tools) if sent else MessageView()
+def build_active_view(active: ActiveEntries | None, *, tools: Iterable[Any] | None = None) -> MessageView:
+    """Return the view of the active entries of a conversation.
+
+    Args:
+        active: The active entries; None: the conversation does not exist.
+        tools: As in `build_view`.
+    """
+    return build_view(active.entries, state=active.state.view, cut=active.cut, tools=tools) if active else MessageView()
 
 
 def build_view(
@@ -79,39 +94,43 @@ def build_view(
     cut: Entry[Cut | CompactionByAPI] | None = None,
     tools: Iterable[Any] | None = None,
 ) -> MessageView:
-    """Return what is sent of the entries that the view goes through, in order; no entries: no messages.
+    """Return the messages that are sent for the active entries.
 
-    state: of the conversation; None: nothing was cut, all thinking may be sent. cut: the entry that said from which
-    position on messages are sent; its own message is the first. tools: of the request, or their names; references to
-    others are left out. None: they are not known, and references stay.
+    Args:
+        entries: The active entries, in order.
+        state: The view part of the conversation's state; None: no cut, and all thinking can be sent.
+        cut: The cut that set the start of the view; its message is sent first. None: no cut.
+        tools: The tools of the request, or their names; references to other tools are left out. None: the tools are
+            unknown, and references stay.
     """
     state, entries, notes = state or ViewState(), list(entries), Notes()
     omissions = find_omissions(entries)
     items = [item_from_entry(entry) for entry in select_messages(entries)]
-    lead = item_from_cut(cut) if cut else None
-    named = replace_ids([lead, *items] if lead else items, state.renamed_calls, notes)
-    omitted = describe_omissions(named, omissions) if omissions else ()
-    whole = leave_out_refused(leave_out_omitted(named, omissions) if omissions else named, notes)
-    bound = state.thinking_valid_from
-    stripped = sum(count_thoughts(item.message) for item in whole if item.position < bound) if bound else 0
-    sent = pair_calls(clean_items(whole, notes, thinking_from=bound), notes)
+    cut_item = item_from_cut(cut) if cut else None
+    renamed = replace_ids([cut_item, *items] if cut_item else items, state.renamed_calls, notes)
+    omitted = describe_omissions(renamed, omissions) if omissions else ()
+    remaining = leave_out_refused(leave_out_omitted(renamed, omissions) if omissions else renamed, notes)
+    valid_from = state.thinking_valid_from
+    stale = (item for item in remaining if item.position < valid_from)
+    stripped = sum(count_thoughts(item.message) for item in stale) if valid_from else 0
+    sent = pair_calls(clean_items(remaining, notes, thinking_from=valid_from), notes)
     messages = [item.message for item in sent]
     if tools is not None and (names := list_tool_names(tools)) is not None:
-        given, messages = messages, drop_undefined_references(messages, names)
-        for item, is_same in zip(sent, map(operator.is_, messages, given), strict=True):
+        before, messages = messages, drop_undefined_references(messages, names)
+        for item, is_same in zip(sent, map(operator.is_, messages, before), strict=True):
             if not is_same:
                 notes.repair(item.position, "left out: a reference to a tool that the request does not define")
     kept = tuple([item.position for item in sent])
     last = max([item.position for item in sent if item.is_reply], default=-1)
-    is_told = bool(items) and count_context_tokens(items[-1].usage) is not None
+    has_usage = bool(items) and count_context_tokens(items[-1].usage) is not None
     report = ViewReport(
         kept,
         dropped=tuple(sorted({item.position for item in items}.difference(kept))),
         repairs=tuple(notes.repairs),
         adjusted=tuple(notes.adjusted),
-        begin=state.view_start,
+        view_start=state.view_start,
         tokens=state.tokens,
-        exact=not sent or (is_told and items[-1].position == last > state.cache_valid_from),
+        exact=not sent or (has_usage and items[-1].position == last > state.cache_valid_from),
         prefix_changed=-1 < last < state.cache_valid_from,
         thinking_stripped=stripped,
         omitted=omitted,

@@ -1,9 +1,9 @@
-"""What of a single message the API takes back: everything, but for a few things that it gives or once took.
+"""Cleaning single messages: the API accepts everything that it returned, except for a few things.
 
-Left out are empty text blocks and messages without content (Claude can return both; sent back they are a 400), blocks
-that the API does not take, and what the API version 2026-10-21 refuses in old messages. Fields that no request has,
-nulls and cache markers (at most four per request, so they belong to a request and not to a message) are left out of
-blocks, wherever they stand. Lone surrogates, which no request can carry, become U+FFFD.
+Left out are empty text blocks and messages without content (Claude can return both; sent back, they are a 400), blocks
+that the API does not accept, and what the API version 2026-10-21 refuses in old messages. Fields that no request has,
+nulls, and cache markers (at most four per request, so they belong to a request and not to a message) are left out of
+blocks, at any depth. Lone surrogates, which no request can carry, become U+FFFD.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ _THINKING = frozenset({"thinking", "redacted_thinking"})
 _OF_ONE_MODEL = frozenset({*_THINKING, "tool_use"})
 _FIELDS = ("role", "content")
 _ADDED_BY_DUMPS = ("text", "citations")
-"""Fields that the SDK's `model_dump` adds as nulls to a block of a type that it does not know."""
+"""Fields that the SDK's `model_dump` adds as nulls to a block of an unknown type."""
 
 
 def clean_items(items: Iterable[Item], notes: Notes, *, thinking_from: int = 0) -> Iterator[Item]:
-    """Yield the items with what can be sent again; one of which nothing is left is noted and left out.
+    """Yield the items with the content that can be sent again. An item without such content is noted and left out.
 
-    thinking_from: below this position thinking is left out.
+    Args:
+        items: The items.
+        notes: Where to note what is left out or changed.
+        thinking_from: Thinking in messages below this position is left out.
     """
     for item in items:
         content = item.message["content"]
@@ -45,16 +48,16 @@ def clean_items(items: Iterable[Item], notes: Notes, *, thinking_from: int = 0) 
             notes.repair(item.position, "lone surrogates replaced by U+FFFD")
             content = replaced
         if not content:
-            notes.repair(item.position, "left out: the message has no content that may be sent again")
+            notes.repair(item.position, "left out: the message has no content that can be sent again")
             continue
         if content is not item.message["content"]:
             item = item.with_content(content)  # noqa: PLW2901
         message = item.message
-        if len(message) > len(_FIELDS):  # an earlier version has stored any fields beside role and content
-            taken = {*_FIELDS, *(FIELDS_OF_SYSTEM if item.role == "system" else ())}
-            if not message.keys() <= taken:
-                notes.adjust(item.position, "fields beside role and content are left out")
-                message = {name: value for name, value in message.items() if name in taken}
+        if len(message) > len(_FIELDS):  # other programs can have stored fields other than role and content
+            accepted = {*_FIELDS, *(FIELDS_OF_SYSTEM if item.role == "system" else ())}
+            if not message.keys() <= accepted:
+                notes.adjust(item.position, "fields other than role and content are left out")
+                message = {name: value for name, value in message.items() if name in accepted}
             fitted = fit_system(message)
             for misfit in fitted.misfits:
                 _note_misfit(misfit, f"system{misfit.path}", item.position, notes)
@@ -63,9 +66,9 @@ def clean_items(items: Iterable[Item], notes: Notes, *, thinking_from: int = 0) 
 
 
 def _clean_blocks(blocks: list[Block], item: Item, notes: Notes) -> list[Block]:
-    """Return the blocks that may be sent again: the list of the item if that is all of them as they are."""
+    """Return the blocks that can be sent again; the list of the item itself if that is all of them, unchanged."""
     last = max([index for index, block in enumerate(blocks) if block["type"] == "fallback"], default=0)
-    if last:  # the API drops what stands before: another model took over there
+    if last:  # the API drops the blocks before it: another model took over there
         results = {block.get("tool_use_id") for block in blocks}
         before = [
             block
@@ -73,7 +76,7 @@ def _clean_blocks(blocks: list[Block], item: Item, notes: Notes) -> list[Block]:
             if block["type"] not in _OF_ONE_MODEL and (block["type"] != "server_tool_use" or block["id"] in results)
         ]
         if len(before) < last:
-            notes.repair(item.position, "left out: what stood before a fallback to another model")
+            notes.repair(item.position, "left out: blocks before a fallback to another model")
         blocks = [*before, *blocks[last:]]
     role, given, kept, is_changed = item.message["role"], item.message["content"], [], False
     for block in blocks:
@@ -86,10 +89,10 @@ def _clean_blocks(blocks: list[Block], item: Item, notes: Notes) -> list[Block]:
 
 
 def _clean_block(block: Block, item: Item, notes: Notes) -> Block | None:
-    """Return a block as it can be sent, the very block if it can be as it is; None: it cannot."""
+    """Return a block in the form that can be sent; the same object if it is unchanged; None: it cannot be sent."""
     kind, role, position, reason = block["type"], item.role, item.position, None
     if kind in _EMPTY and _EMPTY[kind](block):
-        reason = _EMPTY_WORDS[kind]
+        reason = _EMPTY_NAMES[kind]
     elif kind == "document" and role == "assistant":
         reason = "a document in an assistant message"
     elif kind in FOREIGN_TYPES or not (item.received or kind in BLOCK_ROLES):
@@ -99,12 +102,12 @@ def _clean_block(block: Block, item: Item, notes: Notes) -> Block | None:
     if reason is not None:
         notes.repair(position, f"left out: {reason}")
         return None
-    if find_block_type(kind) is None:  # the API gave it, and this version does not know it: it goes back as it came
+    if find_block_type(kind) is None:  # the API returned a type that is unknown here: it is sent back unchanged
         extra = [name for name in _ADDED_BY_DUMPS if name in block and block[name] is None]
         extra += ["cache_control"] if "cache_control" in block else []
         if not extra:
             return block
-        notes.adjust(position, "fields that the API does not take are left out of a block")
+        notes.adjust(position, "fields that the API does not accept are left out of a block")
         return {name: value for name, value in block.items() if name not in extra}
     fitted = fit_block(block, role=role, received=item.received)
     for misfit in fitted.misfits:
@@ -122,9 +125,9 @@ _EMPTY: Mapping[str, Callable[[Block], bool]] = {
     "redacted_thinking": lambda block: not block.get("data"),
     "compaction": lambda block: block.get("content") == "",
 }
-"""What a block lacks of what makes it one: replies may have such, and half of a stream; sent back they are a 400."""
+"""Whether a block is empty, by type. Replies and interrupted streams have such blocks; sent back, they are a 400."""
 
-_EMPTY_WORDS = {
+_EMPTY_NAMES = {
     "text": "an empty text block",
     "thinking": "thinking without a signature",
     "redacted_thinking": "redacted thinking without its data",
@@ -140,13 +143,21 @@ def _note_misfit(misfit: Misfit, path: str, position: int, notes: Notes) -> None
 
 
 def count_thoughts(message: Message) -> int:
-    """Return how many blocks of thinking a message has."""
+    """Return the number of thinking blocks in a message.
+
+    Args:
+        message: The message.
+    """
     content = message["content"]
     return 0 if isinstance(content, str) else sum(block["type"] in _THINKING for block in content)
 
 
 def replace_surrogates(value: Any) -> Any:
-    """Return a JSON value with U+FFFD in place of lone surrogates, which no request can carry."""
+    """Return a JSON value with U+FFFD in place of lone surrogates, which no request can carry.
+
+    Args:
+        value: Any JSON value.
+    """
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A message on its way from the log into the view, and the notes on what was done to it."""
+"""A message while the view is built, and the notes on how the view changes messages."""
 
 from __future__ import annotations
 
@@ -16,42 +16,65 @@ __all__ = ["ADDED", "Block", "Item", "Notes", "ViewRepair", "item_from_cut", "it
 Block: TypeAlias = dict[str, Any]
 
 ADDED = -1
-"""The position of a message that is in the view and not in the log."""
+"""The position of a message that the view added, and that is not in the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewRepair:
-    """One thing that the view did about what is stored at `position` (-1: at the end), in words that quote nothing."""
+    """One change that the view made.
+
+    Attributes:
+        position: The position of the message that was changed; -1: after the last message.
+        description: What was changed, in words that quote nothing of the conversation.
+    """
 
     position: int
-    what: str
+    description: str
 
 
 @dataclass(slots=True)
 class Notes:
-    """What was done to the messages of a view, each thing once.
+    """The changes that the view made to messages, each one once.
 
-    repairs: what the model reads is not what is stored. adjusted: it is; only its form differs.
+    Attributes:
+        repairs: Changes after which the model reads something else than is stored.
+        adjusted: Changes of the form only.
     """
 
     repairs: list[ViewRepair] = field(default_factory=list)
     adjusted: dict[ViewRepair, None] = field(default_factory=dict)
 
-    def repair(self, position: int, what: str) -> None:
-        """Note that something is left out, moved, replaced or added."""
-        self.repairs.append(ViewRepair(position, what))
+    def repair(self, position: int, description: str) -> None:
+        """Note that something is left out, moved, replaced or added.
 
-    def adjust(self, position: int, what: str) -> None:
-        """Note that something has another form, in which the API takes it."""
-        self.adjusted[ViewRepair(position, what)] = None
+        Args:
+            position: The position of the message.
+            description: What was changed, in words that quote nothing of it.
+        """
+        self.repairs.append(ViewRepair(position, description))
+
+    def adjust(self, position: int, description: str) -> None:
+        """Note that something is sent in another form, which the API accepts.
+
+        Args:
+            position: The position of the message.
+            description: What was changed, in words that quote nothing of it.
+        """
+        self.adjusted[ViewRepair(position, description)] = None
 
 
 class Item(NamedTuple):
-    """A message of the view.
+    """A message while the view is built.
 
-    position: where it is stored. stop_reason, usage: why the model stopped and what it used (replies only). surrogates:
-    its text may hold lone surrogates. received: it came from the API, which takes back what it gave. sent_ids: of one
-    that was stored as it is sent, the ids under which tool calls, or those of results, are sent, by index of the block.
+    Attributes:
+        position: Where it is stored.
+        message: Role and content.
+        stop_reason: Why the model stopped (replies only).
+        usage: The usage that the API reported (replies only).
+        surrogates: Whether its text may contain lone surrogates.
+        received: Whether it came from the API, which accepts its own output.
+        sent_ids: Ids of tool calls, or of the calls that results answer, where the id that is sent differs from the
+            stored one; by the index of the block.
     """
 
     position: int
@@ -64,11 +87,13 @@ class Item(NamedTuple):
 
     @property
     def role(self) -> str:
+        """The role of the message."""
         role: str = self.message["role"]
         return role
 
     @property
     def is_reply(self) -> bool:
+        """Whether the message is a reply of the model."""
         return bool(self.message["role"] == "assistant")
 
     @property
@@ -77,13 +102,22 @@ class Item(NamedTuple):
         return blocks_of(self.message)
 
     def with_content(self, content: str | list[Block]) -> Item:
+        """Return the item with other content; the same item if the content is the same object.
+
+        Args:
+            content: Text or content blocks.
+        """
         if content is self.message.get("content"):
             return self
         return self._replace(message=self.message | {"content": content})
 
 
 def item_from_entry(entry: Entry[MessageAdded]) -> Item:
-    """Return the item of a message."""
+    """Return the item of a message.
+
+    Args:
+        entry: The entry of the message.
+    """
     event, response = entry.event, entry.event.response
     if response is NO_RESPONSE:
         sent_ids = event.sent_ids or None
@@ -100,10 +134,14 @@ def item_from_entry(entry: Entry[MessageAdded]) -> Item:
 
 
 def item_from_cut(entry: Entry[Cut | CompactionByAPI]) -> Item | None:
-    """Return the item of the message that a cut puts before what is sent; None: it puts none there."""
+    """Return the item of the message that is sent in place of what a cut leaves out; None if there is no message.
+
+    Args:
+        entry: The cut.
+    """
     event = entry.event
     if event.message is None:
         return None
     response = event.response if isinstance(event, CompactionByAPI) else NO_RESPONSE
-    told = response.stop_reason, response.usage
-    return Item(entry.position, event.message, *told, entry.surrogates, response.is_whole)
+    stop_reason, usage = response.stop_reason, response.usage
+    return Item(entry.position, event.message, stop_reason, usage, entry.surrogates, response.is_whole)

@@ -1,11 +1,11 @@
-"""Leaving out of the view what the API refused, or what somebody left out by hand: the events that say so, and how.
+"""Leaving content out of the view: what the API refused, and what a user left out.
 
-A rewind or a repair carries along what was said of places before it, and a `TurnOpened` with `restored` takes back what
-was refused of its turn.
+Events say what is left out. A rewind or a repair repeats the omissions of entries that are no longer active, and a
+`TurnOpened` with `restores_refused` cancels the omissions of its turn.
 
-A tool result must not just go, for the call would then have no result: what is sent in its place says that it was
-refused, so that the tool loop goes on. So too for words that stood in place of results: without them the next reply
-would follow the calls at once, and the API would take both for one reply.
+A tool result cannot just be left out, because its call would then have no result. So an error is sent in its place, and
+the tool loop continues. The same goes for a message that was sent in place of results: without it, the next reply would
+directly follow the calls, and the API would take both for one reply.
 """
 
 from __future__ import annotations
@@ -34,53 +34,74 @@ _KINDS = (TurnRefusedByAPI, ContentOmitted, Rewind, Repair, TurnOpened)
 
 
 def list_omissions(entry: Entry) -> list[Omission]:
-    """Return what an entry says is not sent; [] for most entries."""
+    """Return the content that an entry leaves out; [] for most entries.
+
+    Args:
+        entry: Any entry.
+    """
     match entry.event:
         case Rewind() | Repair() as event:
             return list(event.omitted)
         case TurnRefusedByAPI() as event:
-            return [Omission(place, event.problem, entry.turn) for place in event.locations]
+            return [Omission(location, event.problem, entry.turn) for location in event.locations]
         case ContentOmitted() as event:
-            return [Omission(place, event.problem) for place in event.locations]
+            return [Omission(location, event.problem) for location in event.locations]
     return []
 
 
 def has_omissions(entry: Entry) -> bool:
-    """Whether an entry changes what is not sent of messages before it."""
+    """Return True if an entry leaves out content of messages before it, or sends left-out content again.
+
+    Args:
+        entry: Any entry.
+    """
     return bool(list_omissions(entry)) or (isinstance(entry.event, TurnOpened) and entry.event.restores_refused)
 
 
 def find_omissions(entries: Iterable[Entry]) -> dict[int, list[Omission]]:
-    """Return what is not sent of the entries that the view goes through, by position of the message."""
-    found: list[Omission] = []
+    """Return the content that is left out, by the position of the message.
+
+    Args:
+        entries: The active entries, in order.
+    """
+    omissions: list[Omission] = []
     for entry in entries:
         if isinstance(entry.event, _KINDS):
-            found += list_omissions(entry)
+            omissions += list_omissions(entry)
             if isinstance(entry.event, TurnOpened) and entry.event.restores_refused:
-                found = [each for each in found if each.turn != entry.turn]
+                omissions = [each for each in omissions if each.turn != entry.turn]
     by_position: dict[int, list[Omission]] = {}
-    for each in dict.fromkeys(found):
+    for each in dict.fromkeys(omissions):
         by_position.setdefault(each.location.position, []).append(each)
     return by_position
 
 
 def omits_whole_message(omissions: Iterable[Omission]) -> bool:
-    """Whether nothing at all is sent of a message."""
+    """Return True if a whole message is left out.
+
+    Args:
+        omissions: The omissions in one message.
+    """
     return any(each.location.block is None for each in omissions)
 
 
 def leave_out_refused(items: Sequence[Item], notes: Notes) -> list[Item]:
-    """Leave out each refused reply with the turn that it answers: sent again, it would be refused again."""
+    """Return the items without refused replies and the turns that they answer: sent again, they would be refused again.
+
+    Args:
+        items: The items.
+        notes: Where to note what is left out.
+    """
     kept: list[Item] = []
     for item in items:
         if item.stop_reason != "refusal":
             kept.append(item)
             continue
-        notes.repair(item.position, "left out: the reply was refused, and with it its turn")
+        notes.repair(item.position, "left out: the reply was refused; its turn is left out too")
         while kept:
             message = kept[-1].message
             if ends_turn(message, kept[-1].stop_reason) or replaces_all_before(message):
-                break  # the turn does not reach back to this
+                break  # this message is not part of the turn
             kept.pop()
             if opens_turn(message):
                 break
@@ -88,18 +109,23 @@ def leave_out_refused(items: Sequence[Item], notes: Notes) -> list[Item]:
 
 
 def leave_out_omitted(items: Sequence[Item], omissions: Mapping[int, Sequence[Omission]]) -> list[Item]:
-    """Return the items without what is not sent of them."""
+    """Return the items without the content that is left out.
+
+    Args:
+        items: The items.
+        omissions: What is left out, by the position of the message.
+    """
     kept = list[Item]()
-    is_cut = False  # whether something was left out right behind the last item that is kept
+    is_gap = False  # whether a message was left out directly after the last item that is kept
     for number, item in enumerate(items):
         here = omissions.get(item.position, ())
         blocks = (
             _keep_blocks(item, here, items[number + 1 :], omissions) if here and not omits_whole_message(here) else []
         )
         if here and not blocks:
-            is_cut = True
+            is_gap = True
             continue
-        if is_cut and item.is_reply:  # calls of the replies that are last get results
+        if is_gap and item.is_reply:  # the calls of the replies before the gap get results
             replies = itertools.takewhile(lambda item: item.is_reply, reversed(kept))
             calls = [
                 block for reply in reversed(list(replies)) for block in reply.blocks if block["type"] == "tool_use"
@@ -107,7 +133,7 @@ def leave_out_omitted(items: Sequence[Item], omissions: Mapping[int, Sequence[Om
             if calls:
                 kept.append(Item(ADDED, {"role": "user", "content": make_missing_results(calls)}))
         kept.append(item.with_content(blocks) if here else item)
-        is_cut = False
+        is_gap = False
     return kept
 
 
@@ -117,9 +143,9 @@ def _keep_blocks(
     later: Sequence[Item],
     all_omissions: Mapping[int, Sequence[Omission]],
 ) -> list[Block]:
-    """Return what is left of the blocks of a message, with an error in the place of each result that is not sent.
+    """Return the blocks of a message that are sent, with an error in place of each tool result that is left out.
 
-    A call that got another result later, before the next reply, needs none.
+    A call that got another result later, before the next reply, needs no error.
     """
     answered = {
         block["tool_use_id"]
@@ -149,11 +175,17 @@ def _keep_blocks(
 
 
 def describe_omissions(items: Iterable[Item], omissions: Mapping[int, Sequence[Omission]]) -> tuple[ViewRepair, ...]:
-    """Return what is not sent of the items, in words for the report."""
-    told = []
+    """Return descriptions of the content that is left out.
+
+    Args:
+        items: The items.
+        omissions: What is left out, by the position of the message.
+    """
+    descriptions = []
     for omission in (each for item in items for each in omissions.get(item.position, ())):
-        place = omission.location
-        what = "the message" if place.block is None else f"block {place.block}"
-        inner = "" if place.inner is None else f", block {place.inner} within it"
-        told.append(ViewRepair(place.position, f"left out: {what}{inner}; {omission.problem or 'as somebody asked'}"))
-    return tuple(told)
+        location = omission.location
+        part = "the message" if location.block is None else f"block {location.block}"
+        inner = "" if location.inner is None else f", block {location.inner} within it"
+        reason = omission.problem or "a user asked for it"
+        descriptions.append(ViewRepair(location.position, f"left out: {part}{inner}; {reason}"))
+    return tuple(descriptions)

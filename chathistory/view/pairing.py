@@ -1,8 +1,8 @@
-"""What belongs together and in which order: tool calls and their results, system messages, the first message.
+"""Pairing and order: tool calls and their results, system messages, the first message.
 
-An assistant turn that calls tools must be answered in the very next user turn, by one result for each call, before
-anything else. A crash between the two, or a user who types on instead, leaves a log that the API would refuse for ever.
-Here the missing results are added as errors, results without a call are left out, and the order is mended.
+An assistant turn that calls tools must be answered in the next user turn, with one result for each call, before other
+content. A crash between the two, or a user who writes something else, leaves a log that the API would always refuse. So
+missing results are added as errors, results without a call are left out, and the order is corrected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ _SERVER_USES = frozenset({"server_tool_use", "mcp_tool_use"})
 
 
 def pair_calls(items: Iterable[Item], notes: Notes) -> list[Item]:
-    """Return the items as the API wants them; turns that are as they should be stay as they are."""
+    """Return the items with pairs and order as the API requires them; correct turns stay unchanged.
+
+    Args:
+        items: The items.
+        notes: Where to note what is left out, moved or added.
+    """
     pairing = _Pairing(notes)
     for is_reply, run in itertools.groupby(items, key=lambda item: item.message["role"] == "assistant"):
         if is_reply:
@@ -33,47 +38,59 @@ def pair_calls(items: Iterable[Item], notes: Notes) -> list[Item]:
 
 
 class _Pairing:
-    """The view so far, and which calls it has: of the client's tools all, of the server's also those still open."""
+    """The items that were added so far, and the tool calls in them.
+
+    Attributes:
+        done: The items.
+    """
 
     def __init__(self, notes: Notes) -> None:
         self.done: list[Item] = []
         self._notes = notes
-        self._calls: set[str] = set()
-        self._uses: set[str] = set()
-        self._open: set[str] = set()
+        self._calls: set[str] = set()  # ids of all calls of the client's tools
+        self._server_calls: set[str] = set()  # ids of calls of server tools that can get a result in this turn
+        self._open: set[str] = set()  # ids of calls of server tools without a result
 
     def add_replies(self, run: Sequence[Item]) -> None:
-        """Add replies that follow one another."""
-        self._uses &= self._open  # a result belongs into the turn of its call, unless that is still open
-        if self.done or run[0].blocks[0]["type"] == "compaction":  # which stands for all that was said before
-            self.done += _filter_blocks(run, self._may_stand_here, self._notes)
+        """Add consecutive replies.
+
+        Args:
+            run: The replies.
+        """
+        self._server_calls &= self._open  # a result belongs to the turn of its call, unless the call is still open
+        if self.done or run[0].blocks[0]["type"] == "compaction":  # a compaction replaces all messages before it
+            self.done += _filter_blocks(run, self._can_be_added, self._notes)
         else:
             _note_all(run, self._notes, "left out: a conversation begins with a user message")
 
-    def _may_stand_here(self, block: Block) -> bool:
-        """Whether a block of a reply may stand behind all that was added before."""
+    def _can_be_added(self, block: Block) -> bool:
+        """Whether the API accepts a block of a reply after everything that was added before."""
         kind = block["type"]
         if kind == "tool_use":
             is_new = block["id"] not in self._calls
             self._calls.add(block["id"])
             return is_new
         if kind in _SERVER_USES:
-            self._uses.add(block["id"])
+            self._server_calls.add(block["id"])
             self._open.add(block["id"])
         elif kind != "text" and _is_server_result(block):
             self._open.discard(block["tool_use_id"])
-            return block["tool_use_id"] in self._uses
+            return block["tool_use_id"] in self._server_calls
         return True
 
     def add_others(self, run: list[Item]) -> None:
-        """Add messages of the user, and of the system among them: results of calls, the user's words, then system."""
+        """Add consecutive messages of the user and the system: results of calls first, then text, then the system's.
+
+        Args:
+            run: The messages.
+        """
         if self._open and not all(block["type"] == "tool_result" for item in run for block in item.blocks):
-            opened, self._open = self._open, set()  # they can get no result any more, because the user spoke on
-            self._uses -= opened
-            keep = lambda block: block["type"] not in _SERVER_USES or block["id"] not in opened  # noqa: E731
+            unanswered, self._open = self._open, set()  # they cannot get a result: the user has continued
+            self._server_calls -= unanswered
+            keep = lambda block: block["type"] not in _SERVER_USES or block["id"] not in unanswered  # noqa: E731
             self.done = _filter_blocks(self.done, keep, self._notes)
         while self.done and not self.done[-1].is_reply:
-            run.insert(0, self.done.pop())  # nothing was left of the reply between them
+            run.insert(0, self.done.pop())  # the reply between them was left out as a whole
         calls = _find_last_calls(self.done)
         if not calls and not any(item.message["role"] != "user" or _count_results(item) for item in run):
             self.done += run
@@ -98,20 +115,20 @@ class _Pairing:
 
 
 def _count_results(item: Item) -> int:
-    """Return how many results of the client's tools a message has."""
+    """Return the number of results of client tools in a message."""
     content = item.message["content"]
     return 0 if isinstance(content, str) else sum(block["type"] == "tool_result" for block in content)
 
 
 def _find_last_calls(done: Sequence[Item]) -> dict[str, Block]:
-    """Return the tool calls of the assistant turn that is last, by id."""
+    """Return the tool calls of the last assistant turn, by id."""
     turn = itertools.takewhile(lambda item: item.is_reply, reversed(done))
     contents = [content for item in turn if not isinstance(content := item.message["content"], str)]
     return {block["id"]: block for content in reversed(contents) for block in content if block["type"] == "tool_use"}
 
 
 def _put_results_first(calls: dict[str, Block], users: Sequence[Item], notes: Notes) -> list[Item]:
-    """Return the user's messages with one result for each call before all else; what is missing is added."""
+    """Return the user's messages with one result for each call before other content; missing results are added."""
     results: dict[str, Block] = {}
     rest = []
     for item in users:
@@ -131,14 +148,14 @@ def _put_results_first(calls: dict[str, Block], users: Sequence[Item], notes: No
     answers = [*results.values(), *missing]
     if not answers:
         return [item for item in rest if item.message["content"]]
-    place = users[0] if users else Item(ADDED, {"role": "user"})
-    notes.repair(place.position, f"tool results put in order, {len(missing)} of {len(answers)} added as errors")
-    words = rest[0].blocks if users else []
-    return [place.with_content([*answers, *words]), *(item for item in rest[1:] if item.message["content"])]
+    first = users[0] if users else Item(ADDED, {"role": "user"})
+    notes.repair(first.position, f"tool results put in order, {len(missing)} of {len(answers)} added as errors")
+    other_blocks = rest[0].blocks if users else []
+    return [first.with_content([*answers, *other_blocks]), *(item for item in rest[1:] if item.message["content"])]
 
 
 def _name_toolsets(calls: dict[str, Block], item: Item, notes: Notes) -> Item:
-    """Return a message whose results name the toolset of their calls, as the API wants it."""
+    """Return a message with the toolset of the call in each tool result, as the API requires it."""
     content = item.message["content"]
     if isinstance(content, str):
         return item
@@ -157,7 +174,11 @@ def _name_toolsets(calls: dict[str, Block], item: Item, notes: Notes) -> Item:
 
 
 def make_missing_results(calls: Iterable[Block]) -> list[Block]:
-    """Return a result for each tool call that has none: an error that says so."""
+    """Return a result for each tool call: an error that says that there is no result.
+
+    Args:
+        calls: The tool calls.
+    """
     return [
         {"type": "tool_result", "tool_use_id": call["id"], "content": INTERRUPTED, "is_error": True}
         | ({"toolset_name": call["toolset_name"]} if call.get("toolset_name") else {})
@@ -170,7 +191,7 @@ def _is_server_result(block: Block) -> bool:
 
 
 def _filter_blocks(run: Sequence[Item], keep: Callable[[Block], bool], notes: Notes) -> list[Item]:
-    """Return the items with the blocks that `keep` says; plain text is never in question."""
+    """Return the items with the blocks for which `keep` returns True; plain text is always kept."""
     kept = []
     for item in run:
         content = item.message["content"]
@@ -178,11 +199,11 @@ def _filter_blocks(run: Sequence[Item], keep: Callable[[Block], bool], notes: No
         if len(blocks) == len(content):
             kept.append(item)
             continue
-        notes.repair(item.position, "left out: a tool's call or result that does not fit where it stands")
+        notes.repair(item.position, "left out: a tool call or tool result that cannot be sent at this position")
         kept += [item.with_content(blocks)] if blocks else []
     return kept
 
 
-def _note_all(items: Iterable[Item], notes: Notes, what: str) -> None:
+def _note_all(items: Iterable[Item], notes: Notes, description: str) -> None:
     for item in items:
-        notes.repair(item.position, what)
+        notes.repair(item.position, description)

@@ -1,14 +1,14 @@
-"""Under which id each tool call is sent, with its results.
+"""The ids under which tool calls and their results are sent.
 
-The API takes ids of letters, digits, "_" and "-", and each only once in a request. Gateways and other programs give ids
-that it refuses ("functions.look:0", "call_1|fc_2"), and the same ones again in every reply ("call_1"). Such a call is
-sent under an id that says where it stands in the log, and so are its results. The log keeps the id that was given, and
-the caller goes on using it.
+The API accepts ids of letters, digits, "_" and "-", and each id only once in a request. Gateways and other programs use
+ids that it refuses ("functions.look:0", "call_1|fc_2"), and repeat ids in every reply ("call_1"). Such a call, and its
+results, are sent under an id that is made from the position of the call. The log keeps the given id, and callers
+continue to use it.
 
-- An id that the API refuses, or that looks like one of ours, is replaced wherever it stands.
-- Of an id that comes again, the first keeps it. As long as nothing is cut off, what follows changes nothing of this; a
-  cut that hides the first writes down which of the others are to stay replaced (`ViewState.renamed`).
-- A result belongs to the last message before it with a call of its id.
+- An id that the API refuses, or that looks like one of ours, is always replaced.
+- If an id is repeated, the first call keeps it. Later entries do not change that. A cut that hides the first call
+  stores which of the others stay replaced (`ViewState.renamed_calls`).
+- A result belongs to the last message before it that has a call with its id.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 _PREFIX = {"tool_use": "toolu", "server_tool_use": "srvtoolu", "mcp_tool_use": "mcptoolu"}
 _OWN_ID = re.compile("(?:toolu|srvtoolu|mcptoolu)_p[0-9]+_[0-9]+")
 _LONGEST = 64
-"""Characters of an id: the API documents no limit, Bedrock takes so many."""
+"""Characters of an id. The API documents no limit; this is the limit of Bedrock."""
 _VALID_ID = re.compile(f"[a-zA-Z0-9_-]{{1,{_LONGEST}}}")
 _VALID_SERVER_ID = re.compile(f"srvtoolu_[a-zA-Z0-9_]{{1,{_LONGEST}}}")
 
@@ -41,33 +41,49 @@ _VALID_SERVER_ID = re.compile(f"srvtoolu_[a-zA-Z0-9_]{{1,{_LONGEST}}}")
 def replace_ids(items: Sequence[Item], renamed: Iterable[str], notes: Notes) -> list[Item]:
     """Return the items with the ids that are sent.
 
-    renamed: marks ("position.index") of calls that are sent under another id although theirs is free.
+    Args:
+        items: The items, in order.
+        renamed: Calls ("position.index") that are sent under another id although theirs is free.
+        notes: Where to note each message that is sent with other ids.
     """
     ids = _CallIds(renamed)
     sent = []
     for item in items:
         sent.append(ids.replace_ids(item))
         if ids.changed:
-            notes.adjust(item.position, "a tool call, or its result, is sent under an id that the API takes")
+            notes.adjust(item.position, "a tool call, or its result, is sent under an id that the API accepts")
     return sent
 
 
 def find_duplicate_calls(entries: Iterable[Entry], renamed: Iterable[str], *, start: int) -> tuple[str, ...]:
-    """Return the marks of calls from position `start` on that stay replaced when what stands before it is not sent.
+    """Return the calls that stay renamed when messages before a position are no longer sent.
 
-    Those are the calls whose id came before among the entries, or that are in `renamed` already.
+    These are the calls with an id that an earlier call has, and the calls that were renamed already.
+
+    Args:
+        entries: The active entries, in order.
+        renamed: The calls that are renamed at present.
+        start: The position of the first message that will be sent.
+
+    Returns:
+        The calls from `start` on, as "position.index".
     """
-    doubled = _name_calls(entries, renamed).doubled
-    return tuple(mark for mark in doubled if int(mark.partition(".")[0]) >= start)
+    duplicates = _assign_ids(entries, renamed).duplicates
+    return tuple(call for call in duplicates if int(call.partition(".")[0]) >= start)
 
 
 def map_sent_to_given_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> dict[str, str]:
-    """Return what the ids of calls are in the log, by those under which they are sent, where these differ."""
-    return _name_calls(entries, renamed).given
+    """Return the stored ids of calls by the ids under which they are sent, where these differ.
+
+    Args:
+        entries: The active entries, in order.
+        renamed: The calls that are renamed at present.
+    """
+    return _assign_ids(entries, renamed).given
 
 
-def _name_calls(entries: Iterable[Entry], renamed: Iterable[str]) -> _CallIds:
-    """Return the walk through the messages among the entries, at its end."""
+def _assign_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> _CallIds:
+    """Return the ids of all calls in the entries."""
     ids = _CallIds(renamed)
     for entry in select_messages(entries):
         ids.replace_ids(item_from_entry(entry))
@@ -75,14 +91,14 @@ def _name_calls(entries: Iterable[Entry], renamed: Iterable[str]) -> _CallIds:
 
 
 def restore_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message, dict[str, str]]:
-    """Return a message as it is sent with the ids that the calls have in the log, and those that are sent.
+    """Return a message of the view with the stored ids of its calls.
 
     Args:
-        message: The message.
-        given: What `given_ids` returned.
+        message: The message as it is sent.
+        given: The stored ids, as `map_sent_to_given_ids` returns them.
 
     Returns:
-        The message to be stored, and its `sent_ids`: by the index of the block.
+        The message to store, and its `sent_ids` by the index of the block.
     """
     if isinstance(message["content"], str):
         return message, {}
@@ -100,22 +116,31 @@ def restore_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Messa
 
 
 class _CallIds:
-    """A walk through messages in their order.
+    """Assigns ids to the calls of messages, in order.
 
-    changed: whether an id was replaced in the message that was passed last. given: the ids of all calls so far that
-    were replaced, by the new ones. doubled: the marks of all calls so far whose id was not free.
+    Args:
+        renamed: Calls ("position.index") that are sent under another id although theirs is free.
+
+    Attributes:
+        duplicates: All calls so far with an id that was not free, as "position.index".
+        changed: Whether an id was replaced in the last message.
+        given: The stored ids of all calls so far that were replaced, by the new ids.
     """
 
     def __init__(self, renamed: Iterable[str]) -> None:
-        self.doubled: list[str] = []
+        self.duplicates: list[str] = []
         self.changed = False
         self.given: dict[str, str] = {}
         self._renamed = frozenset(renamed)
         self._used: set[str] = set()
-        self._calls: dict[tuple[str, bool], _SameId] = {}  # by id, those of the client's tools apart from the server's
+        self._calls: dict[tuple[str, bool], _SameId] = {}  # by id, and by whether it is a client tool
 
     def replace_ids(self, item: Item) -> Item:
-        """Return a message with the ids that are sent."""
+        """Return the next message with the ids that are sent.
+
+        Args:
+            item: The message.
+        """
         self.changed = False
         content = item.message["content"]
         if isinstance(content, str):
@@ -131,9 +156,9 @@ class _CallIds:
                 field, sent = "id", self.assign_id(item, index, block)
             elif kind.endswith("tool_result") and isinstance(block.get("tool_use_id"), str):
                 field, sent = "tool_use_id", (item.sent_ids or {}).get(str(index))
-                if not sent:  # that of its call: of several in one message, in their order
+                if not sent:  # the id of its call; of several calls with one id, the results come in the same order
                     same = self._calls.get((block[field], kind == "tool_result"))
-                    sent = same.next_sent_id() if same else block[field]  # an id that was sent, or that of no call
+                    sent = same.next_sent_id() if same else block[field]  # an id that was sent, or one without a call
             if field and block[field] != sent:
                 self.changed = True
                 block = block | {field: sent}  # noqa: PLW2901
@@ -141,16 +166,22 @@ class _CallIds:
         return item.with_content(blocks) if self.changed else item
 
     def assign_id(self, item: Item, index: int, block: Block) -> str:
-        """Return the id under which a call is sent."""
+        """Return the id under which a call is sent.
+
+        Args:
+            item: The message.
+            index: The index of the call's block.
+            block: The block.
+        """
         kind: str = block["type"]
         given: str = block["id"]
         sent = item.sent_ids.get(str(index), given) if item.sent_ids else given
-        mark = f"{item.position}.{index}"
-        is_doubled = sent in self._used or mark in self._renamed
-        taken = _VALID_SERVER_ID if kind == "server_tool_use" else _VALID_ID
-        if is_doubled:
-            self.doubled.append(mark)
-        if is_doubled or (sent is given and (not taken.fullmatch(given) or _OWN_ID.fullmatch(given))):
+        call = f"{item.position}.{index}"
+        is_duplicate = sent in self._used or call in self._renamed
+        valid = _VALID_SERVER_ID if kind == "server_tool_use" else _VALID_ID
+        if is_duplicate:
+            self.duplicates.append(call)
+        if is_duplicate or (sent is given and (not valid.fullmatch(given) or _OWN_ID.fullmatch(given))):
             sent = f"{_PREFIX[kind]}_p{max(item.position, 0)}_{index}"
         self._used.add(sent)
         key = (given, kind == "tool_use")
@@ -164,13 +195,19 @@ class _CallIds:
 
 @dataclass(slots=True)
 class _SameId:
-    """The calls of one message that were given the same id: under which they are sent, and how many have results."""
+    """The calls of one message that have the same stored id.
+
+    Attributes:
+        position: The position of the message.
+        sent: The ids under which they are sent, in order.
+        answered: How many results they have so far.
+    """
 
     position: int
     sent: list[str] = dataclass_field(default_factory=list)
     answered: int = 0
 
     def next_sent_id(self) -> str:
-        """Return under which of them the next result is sent; the last one takes all that come too many."""
+        """Return the id under which the next result is sent. Results beyond the last call get the id of that call."""
         self.answered += 1
         return self.sent[min(self.answered, len(self.sent)) - 1]

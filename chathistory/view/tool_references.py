@@ -1,6 +1,6 @@
-"""References to tools: the API refuses one to a tool that the request does not define.
+"""References to tools: the API refuses a reference to a tool that the request does not define.
 
-Which tools those are is a matter of the request, and not of the log; so this is the last step, and optional.
+The tools belong to the request and not to the log, so this is the last step of the view, and optional.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["drop_undefined_references", "list_tool_names"]
 
 
 def list_tool_names(tools: Iterable[Any]) -> frozenset[str] | None:
-    """Return the names of tools; None: only the server knows the names of some (a toolset, an MCP server).
+    """Return the names of tools; None if only the server knows some of them (a toolset, an MCP server).
 
     Args:
-        tools: Names, definitions as the API takes them, or tools of the SDK's runner.
+        tools: Names, definitions in the API's form, or tools of the SDK's tool runner.
     """
     names = set()
     for tool in tools:
@@ -33,9 +33,16 @@ def list_tool_names(tools: Iterable[Any]) -> frozenset[str] | None:
 
 
 def drop_undefined_references(messages: list[Message], names: frozenset[str]) -> list[Message]:
-    """Return the messages without references to tools that have none of these names; the same list if there are none.
+    """Return the messages without references to tools that are not defined.
 
-    What a system message adds in the middle of a conversation counts as defined.
+    Tools that a system message adds during the conversation count as defined.
+
+    Args:
+        messages: The messages, ready to be sent.
+        names: The names of the request's tools.
+
+    Returns:
+        The messages; the same list if nothing was left out.
     """
     additions = [block for message in messages if message["role"] == "system" for block in blocks_of(message)]
     added = [block["tool"] for block in additions if block["type"] == "tool_addition"]
@@ -63,7 +70,7 @@ def drop_undefined_references(messages: list[Message], names: frozenset[str]) ->
 
 
 def _leave_out_references(holder: Block, field: str, names: frozenset[str]) -> Block:
-    """Return an object whose list in a field has no references to other tools; the very object if it had none."""
+    """Return an object without references to undefined tools in one of its lists; the same object if unchanged."""
     parts = holder.get(field)
     if not isinstance(parts, list):
         return holder

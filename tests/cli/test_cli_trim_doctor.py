@@ -328,7 +328,7 @@ def test_doctor_changes_a_conversation_that_waits_for_a_tool_only_by_its_id(run,
     assert kinds(open_history, "waits") == ["setup", "message", "message"]
     named = run("doctor", "waits", "--store", store, "--json")
     printed = json.loads(named.stdout)
-    finding = {"position": -1, "what": "tool results put in order, 1 of 1 added as errors"}
+    finding = {"position": -1, "description": "tool results put in order, 1 of 1 added as errors"}
     assert named.returncode == 1
     assert printed == {
         "id": "waits",

@@ -696,7 +696,7 @@ def test_repair_reports_what_was_refused_and_leaves_it_out(open_again):
     chat = History(store).conversation("a")
     [found] = chat.repair()
     assert found.position == 3
-    assert "block 0" in found.what
+    assert "block 0" in found.description
     assert chat.repair(dry_run=False) == (found,)
     assert chat.repair() == ()
     assert engine.resume("a").text == "fine"

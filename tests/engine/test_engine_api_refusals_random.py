@@ -220,7 +220,7 @@ def check_log(talk):
     by_position = {entry.position: entry for entry in chat.entries() if entry.kind == "message"}
     for each in chat.view().report.omitted:
         message = by_position[each.position].message
-        assert talk.poison in str(message) or each.what.endswith(OPEN), "another message was left out"
+        assert talk.poison in str(message) or each.description.endswith(OPEN), "another message was left out"
 
 
 @pytest.mark.parametrize("start", range(0, 120, 20))

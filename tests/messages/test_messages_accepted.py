@@ -49,7 +49,7 @@ def result(id="toolu_1", **more):
 
 
 def adjusted(chat):
-    return [repair.what for repair in chat.view().report.adjusted]
+    return [repair.description for repair in chat.view().report.adjusted]
 
 
 # Keys of messages.
@@ -556,7 +556,7 @@ def test_wrong_fields_of_a_system_message_that_an_earlier_version_stored_are_not
     ]
     found = build_view(entries)
     assert found.messages[1] == {"role": "system", "content": "x", "output_config": {}}
-    assert [repair.what for repair in found.report.repairs] == [
+    assert [repair.description for repair in found.report.repairs] == [
         "left out: clear_at must be next_user_message or never",
         "left out: output_config.effort must be low or medium or high or xhigh or max",
     ]

@@ -45,7 +45,7 @@ def test_damage_is_an_error_until_it_is_repaired(chat, damage_records):
             look()
         assert caught.value.position == 2
     [found] = chat.repair()
-    assert (found.position, found.what) == (2, "left out: the record is damaged, its checksum does not fit")
+    assert (found.position, found.description) == (2, "left out: the record is damaged, its checksum does not fit")
     with pytest.raises(CorruptRecord):
         chat.messages()
     chat.repair(dry_run=False)
@@ -116,7 +116,7 @@ def test_a_record_of_a_later_version_is_left_out_only_by_a_repair(chat, damage_r
     with pytest.raises(UnsupportedRecord):
         chat.messages()
     [found] = chat.repair()
-    assert (found.position, found.what) == (1, "left out: a later version of chathistory wrote it")
+    assert (found.position, found.description) == (1, "left out: a later version of chathistory wrote it")
     chat.repair(dry_run=False)
     assert texts(chat.messages()) == ["0", "2", "3"]
     assert len(list(chat.entries())) == 5
@@ -352,7 +352,7 @@ def test_damage_is_repaired_at_any_place(store, chat, damage_records, places):
         bodies_of[position - start] += " "
     fresh = reopen(store, chat)
     found = fresh.repair(dry_run=False)
-    damaged = {each.position for each in found if "the record is damaged" in each.what}
+    damaged = {each.position for each in found if "the record is damaged" in each.description}
     assert damaged <= lost, "what is on no path is nobody's trouble"
     check_repaired(store, chat, lost)
     assert reopen(store, chat).info().title == "T"

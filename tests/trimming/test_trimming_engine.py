@@ -78,7 +78,7 @@ def test_the_report_tells_what_is_sent(engine_with, api, chat):
     engine = engine_with(LastTurns(6, 3))
     send_questions(engine, 7)
     report = chat.view().report
-    assert report.begin == 9  # a setup, and four turns
+    assert report.view_start == 9  # a setup, and four turns
     assert report.kept == (9, 10, 11, 12, 14, 15)  # the cut stands at 13
     assert (report.dropped, report.repairs) == ((), ())
     assert report.thinking_stripped == 2
@@ -280,7 +280,7 @@ def test_compaction_at_a_threshold_is_stored_and_what_it_stands_for_is_not_sent_
     ]
     starts = with_compaction(chat)
     assert len(starts) > 1
-    assert chat.view().report.begin == starts[-1]
+    assert chat.view().report.view_start == starts[-1]
     assert chat.messages()[0]["content"][0]["type"] == "compaction"
     assert max(map(len, sent_messages(api))) < 12
     ChatEngine(api.client(), store, model=MODEL).send("a", "without any edit")  # the block still needs its beta
@@ -337,10 +337,10 @@ def test_what_changes_the_prefix_is_told_before_the_request(engine_with, api, ch
 def test_going_back_before_a_cut_takes_it_back(engine_with, api, chat):
     engine = engine_with(LastTurns(3, 1))
     send_questions(engine, 4)
-    begin = chat.view().report.begin
+    begin = chat.view().report.view_start
     assert begin > 0
     chat.rewind(to=begin)
-    assert chat.view().report.begin == 0
+    assert chat.view().report.view_start == 0
     assert len(chat.messages()) == 6
     send_questions(engine_with(), 1, first=4)
     chat.rewind(to=chat.state().view.path_position + 1)
@@ -353,7 +353,7 @@ def test_going_back_behind_the_last_cut_sends_what_was_sent_there(engine_with, a
     begins = [entry.data["view_start"] for entry in chat.entries() if entry.kind == "cut"]
     assert len(begins) == 2
     chat.rewind(to=begins[1])
-    assert chat.view().report.begin == begins[0]
+    assert chat.view().report.view_start == begins[0]
     assert chat.state().totals.turns - chat.state().view.hidden_turns == 3
     send_questions(engine_with(LastTurns(9, 9)), 1, first=7)
     assert len(sent_messages(api)[-1]) == 7
@@ -367,7 +367,7 @@ def test_going_back_behind_a_compaction_of_the_apis_sends_what_that_stood_for(st
     send_questions(engine, 12)
     starts = with_compaction(chat)
     chat.rewind(to=starts[-1])
-    assert chat.view().report.begin == starts[-2]
+    assert chat.view().report.view_start == starts[-2]
     assert chat.state().totals.turns - chat.state().view.hidden_turns == len(
         [message for message in chat.messages() if message["role"] == "user"]
     )

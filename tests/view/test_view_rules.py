@@ -55,7 +55,7 @@ def test_reports_quote_nothing_and_the_entries_stay_as_they_are(name):
     assert build_view(entries) == made
     assert [(e.message, e.data) for e in entries] == [(e.message, e.data) for e in before]
     assert "SECRET" not in repr(made)
-    assert "SECRET" not in " ".join(repair.what for repair in made.report.repairs)
+    assert "SECRET" not in " ".join(repair.description for repair in made.report.repairs)
 
 
 def test_nothing_stored_is_nothing_sent():

@@ -45,7 +45,7 @@ def held_under(policy: str, seeds: range, *, extends: bool = True) -> int:
         for seed in seeds:
             held = hold(conversation(seed), store, **POLICIES[policy])
             kinds = [entry.kind for entry in held.chat.entries()]
-            cuts += kinds.count("cut") + kinds.count("compaction") + (held.chat.view().report.begin > 0)
+            cuts += kinds.count("cut") + kinds.count("compaction") + (held.chat.view().report.view_start > 0)
             held.check(extends=extends)
     return cuts
 
