@@ -258,7 +258,7 @@ class History:
         from chathistory.transfer.copy_sources import Selection
 
         if isinstance(ids, str):
-            raise InvalidInput("ids: must be a list of ids, not text")
+            raise InvalidInput("ids: must be a list of ids, such as ['support/42'], not text")
         if all_scopes and (ids is not None or scope is not OWN_SCOPE):
             raise InvalidInput("all_scopes: cannot be given together with a scope or ids")
         selected_scope = None if all_scopes else resolve_scope(scope, self.scope)

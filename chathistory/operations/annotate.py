@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from chathistory.checks import class_name
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import to_json
 from chathistory.log.events import Annotation
@@ -42,12 +43,12 @@ def make_annotation(changes: Mapping[str, Any]) -> Annotation:
         is_list = isinstance(tags, Iterable) and not isinstance(tags, (str, Mapping))
         each_tag: list[Any] = list(tags) if is_list else [None]
         if not all(isinstance(tag, str) and tag for tag in each_tag):
-            raise InvalidInput("tags: must be a list of texts that are not empty")
+            raise InvalidInput("tags: must be a list of texts that are not empty, such as ['work']")
         tags = tuple(dict.fromkeys(each_tag))
         _check_size("tags", list(tags), LARGEST_TAGS)
     if metadata is not KEEP:
         if not isinstance(metadata, Mapping):
-            raise InvalidInput("metadata: must be a dict")
+            raise InvalidInput(f"metadata: must be a dict, not {class_name(metadata)}")
         metadata = to_plain_json(metadata, "metadata")
         _check_size("metadata", metadata, LARGEST_METADATA)
     return Annotation(title, tags, metadata)

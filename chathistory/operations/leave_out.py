@@ -55,7 +55,7 @@ def leave_out(log: ConversationLog, position: int | None, *, block: int | None, 
             if message is None:
                 raise InvalidInput(
                     f"position: must be the position of a message that is sent, not {position}; "
-                    "`last_entries` and `chathistory show` tell the positions"
+                    "`last_entries` and `chathistory show` give the positions"
                 )
             last = len(blocks_of(message)) - 1
             if block is not None and not 0 <= block <= last:
@@ -166,7 +166,7 @@ def make_refusal_entries(active: ActiveEntries) -> list[Entry]:
     if refusal is None:
         raise InvalidInput(
             "position: must be given, because the API has refused nothing of this conversation since the last reply; "
-            "name the message to leave out by its position, as `last_entries` and `chathistory show` tell it"
+            "name the message to leave out by its position, which `last_entries` and `chathistory show` give"
         )
     if not refusal.certain:
         words = (f"position={p.position}" + ("" if p.block is None else f" block={p.block}") for p in refusal.locations)

@@ -63,7 +63,7 @@ def list_variants(log: ConversationLog, position: int) -> list[Variant]:
     if head is None or question is None:
         raise InvalidInput(
             f"position: must be the position of a question or of a reply to one, and position {position} is neither; "
-            "`last_entries` and `chathistory show` tell the positions"
+            "`last_entries` and `chathistory show` give the positions"
         )
     replies = _ReplyTree(question)
     for part in log.read_in_parts(question + 1, head.end):

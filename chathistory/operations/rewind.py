@@ -76,7 +76,7 @@ def make_rewind(log: ConversationLog, head: ConversationHead | None, to: int) ->
     if head is None or not (contains_position(ranges, to) or contains_position(ranges, to - 1)):
         raise InvalidInput(
             f"cannot rewind to {to}: it is not a position of the current conversation; "
-            "`last_entries` and `chathistory show` tell the positions"
+            "`last_entries` and `chathistory show` give the positions"
         )
     removed = select_messages(_list_from(log, head, to))
     totals, view_start = head.state.totals, head.state.view.view_start

@@ -352,7 +352,7 @@ class ExportedConversation:
                 with suppress(UnicodeDecodeError):  # an error raised in a handler would have the text in its context
                     text = data[:-1].decode()
                 if text is None:
-                    reason = "a line is not text in UTF-8"
+                    reason = "a line is not text in UTF-8; export or transfer it again"
                     raise _make_file_error(reason)
                 yield text
             position += 1

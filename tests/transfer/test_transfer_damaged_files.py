@@ -465,25 +465,25 @@ def make_list(*messages, **other_fields):
     return json.dumps({**other_fields, "messages": messages} if other_fields else messages).encode()
 
 
-TALK = [user("a"), said("b"), user("c"), said("d")]
+CONVERSATION = [user("a"), said("b"), user("c"), said("d")]
 
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_the_same_list_is_skipped_and_a_longer_one_continues(replace):
     store = MemoryStore()
     options = {"id": "x", "replace": replace}
-    assert import_data(store, make_list(*TALK[:2]), **options).copied == 1
-    assert import_data(store, make_list(*TALK[:2]), **options).same == 1
-    grown = import_data(store, make_list(*TALK), **options)
+    assert import_data(store, make_list(*CONVERSATION[:2]), **options).copied == 1
+    assert import_data(store, make_list(*CONVERSATION[:2]), **options).same == 1
+    grown = import_data(store, make_list(*CONVERSATION), **options)
     assert (grown.continued, grown.records, grown.complete) == (1, 2, True)
-    assert import_data(store, make_list(*TALK), **options).same == 1
-    assert import_data(store, make_list(*TALK[:2]), **options).same == 1
+    assert import_data(store, make_list(*CONVERSATION), **options).same == 1
+    assert import_data(store, make_list(*CONVERSATION[:2]), **options).same == 1
     chat = chat_on(store, "x")
     chat.append([user("on"), said("so")])
     chat.annotate(title="mine")
-    assert import_data(store, make_list(*TALK), **options).same == 1
+    assert import_data(store, make_list(*CONVERSATION), **options).same == 1
     assert texts(chat.messages()) == ["a", "b", "c", "d", "on", "so"]
-    other = import_data(store, make_list(*TALK[1:]), **options)
+    other = import_data(store, make_list(*CONVERSATION[1:]), **options)
     assert (other.copied, len(other.different)) == ((1, 0) if replace else (0, 1))
 
 
@@ -550,15 +550,15 @@ def test_the_time_to_live_of_a_list_starts_with_its_import():
 
 def test_the_title_of_a_list_is_stored():
     store = MemoryStore()
-    data = make_list(*TALK, title="Tea", model="m")
+    data = make_list(*CONVERSATION, title="Tea", model="m")
     import_data(store, data, id="x")
     assert chat_on(store, "x").info().title == "Tea"
     assert import_data(store, data, id="x").same == 1
-    assert import_data(store, make_list(*TALK, reply(1), title="Tea"), id="x").continued == 1
+    assert import_data(store, make_list(*CONVERSATION, reply(1), title="Tea"), id="x").continued == 1
     assert texts(chat_on(store, "x").last_messages(9)) == ["a", "b", "c", "d", "1"]
     for wrong in (5, ["x"], {}, "x" * 1001):
         with pytest.raises(InvalidInput, match="title"):
-            import_data(store, make_list(*TALK, title=wrong), id="y")
+            import_data(store, make_list(*CONVERSATION, title=wrong), id="y")
 
 
 def test_the_error_names_the_invalid_message():

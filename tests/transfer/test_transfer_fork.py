@@ -119,14 +119,14 @@ def test_after_a_forget_a_fork_starts_at_the_same_position(store, chat):
     chat.append([user("hi"), CALL, RESULT, said("done"), user("more"), CALL, RESULT, said("ok")])
     chat.forget(before=4)
     assert chat.state().view.thinking_valid_from == 8
-    before, behind = chat.fork("before", at=8), chat.fork("behind", at=9)
-    for fork in (before, behind):
+    before, after = chat.fork("before", at=8), chat.fork("after", at=9)
+    for fork in (before, after):
         head = fork.log.refresh()
         assert (head.start, read_state(head).view.thinking_valid_from) == (4, 8)
         assert fork.messages() == chat.messages()
         assert fork.state().totals.messages == chat.state().totals.messages == 4
     assert before.state().totals.preview == "more"
-    assert behind.state().totals.preview is None
+    assert after.state().totals.preview is None
 
 
 @pytest.mark.parametrize("at", [-1, 0, 2, 6, 10**6])
