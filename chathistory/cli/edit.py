@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from chathistory.cli.errors import name_options
 from chathistory.cli.options import PAIR, CommandTarget, id_argument, shared_options
 from chathistory.cli.output import escape_controls, format_count, print_json, to_one_line
 from chathistory.defaults import OWN_SCOPE
@@ -166,7 +167,7 @@ def leave_out(
     """
     if block is not None and record is None:
         raise click.UsageError("--block needs --record POSITION.")
-    with target.open_conversation(id) as conversation:
+    with target.open_conversation(id) as conversation, name_options({"position": "--record", "block": "--block"}):
         info = conversation.leave_out(record, block=block, thinking=thinking)
     _report_change(info, f"left out of {escape_controls(id)}", as_json=as_json)
 

@@ -9,12 +9,14 @@ import enum
 import os
 import sys
 import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from chathistory.cli.output import escape_controls, to_one_line
-from chathistory.errors import ChatHistoryError, CorruptRecord, OrphanedReply, TurnInProgress
+from chathistory.errors import ChatHistoryError, CorruptRecord, InvalidInput, OrphanedReply, TurnInProgress
 
-__all__ = ["ExitCode", "explain_error", "is_known_error", "print_error"]
+__all__ = ["ExitCode", "explain_error", "is_known_error", "name_options", "print_error"]
 
 
 class ExitCode(enum.IntEnum):
@@ -79,6 +81,22 @@ def _explain_api_error(error: Any) -> str:
         return _UNREACHABLE.get(type(error).__name__, "the connection to the API failed: {}").format(error)
     template = _REFUSED if hasattr(error, "refusal") else _STATUS.get(status, _REFUSED)
     return template.format(status, getattr(error, "api_message", None) or "no reason given")
+
+
+@contextmanager
+def name_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Let an `InvalidInput` of the body name the option of the command in place of the parameter of the method.
+
+    Args:
+        options: The option for each parameter, such as {"position": "--record"}.
+    """
+    try:
+        yield
+    except InvalidInput as error:
+        parameter, _, words = str(error).partition(": ")
+        if parameter in options:
+            error.args = (f"{options[parameter]}: {words}",)
+        raise
 
 
 def is_known_error(error: BaseException) -> bool:

@@ -104,8 +104,9 @@ def test_a_refused_turn_is_shown_as_such_and_not_retried(run, open_history, stor
     ("words", "expected"),
     [
         (["--block", "1"], "--block needs --record"),
-        (["--record", "99"], "position: must be the position of a message"),
-        ([], "refused nothing"),
+        (["--record", "99"], "--record: must be the position of a message"),
+        (["--record", "1", "--block", "7"], "--block: must be"),
+        ([], "--record: must be given, because the API has refused nothing"),
     ],
 )
 def test_leave_out_explains_what_it_cannot_do(run, store, talked, words, expected):

@@ -30,7 +30,7 @@ DOCS = ROOT / "docs"
 MADE = {DOCS / name.removeprefix("docs/") for name in write_reference.WRITTEN}
 BY_HAND = {path: path.read_text() for path in DOCS.rglob("*.md") if path not in MADE} | {
     ROOT / "README.md": (ROOT / "README.md").read_text(),
-    **{DOCS / name: (DOCS / name).read_text() for name in ("choosing.md", "design.md")},
+    **{DOCS / name: (DOCS / name).read_text() for name in ("choosing.md", "configuration.md", "design.md")},
 }
 OPTIONS = [  # what pymongo documents is passed on to it, and is in the reference
     (name, option)

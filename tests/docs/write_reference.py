@@ -4,6 +4,8 @@ docs/reference/*.md          every public name: see reference_pages.py
 docs/reference/commands.md   every command with its arguments, options and environment variables
 docs/errors.md               the tree of errors, and the words of each
 docs/choosing.md             the table of traits, between two comments
+docs/configuration.md        the tables of settings and of options, between comments
+docs/configuration.md        the tables of settings and options, between comments
 docs/design.md               the list of modules, between two comments
 tests/api.txt                names and calls alone: a change of it is a change for users
 """
@@ -116,6 +118,16 @@ def choosing_page() -> str:
     return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{traits_table()}\n\n{END}", text, flags=re.DOTALL)
 
 
+# The tables of settings and options.
+
+
+def configuration_page() -> str:
+    sys.path.append(str(ROOT / "tests" / "support"))  # pytest finds it without this
+    from configuration_tables import PAGE, update_tables
+
+    return update_tables(PAGE.read_text())
+
+
 # The tree of modules.
 
 
@@ -182,6 +194,7 @@ WRITTEN: dict[str, Callable[[], str]] = {
     "docs/reference/commands.md": commands_page,
     "docs/errors.md": errors_page,
     "docs/choosing.md": choosing_page,
+    "docs/configuration.md": configuration_page,
     "docs/design.md": design_page,
     "tests/api.txt": snapshot,
 }
