@@ -60,7 +60,7 @@ class AsyncChatEngine(AsyncFromConfig):
     reply as soon as it is complete. The client must be asynchronous, such as `anthropic.AsyncAnthropic()`. Calls of the
     store run in threads, so the event loop is never blocked. Use the engine with `async with`, or call `close`.
 
-    Cancelling a call closes its turn. The message stays saved. A partial reply is saved with the conversation as an
+    Cancelling a call closes its turn. The message stays saved. A partial reply is saved with the conversation as a
     `reply_interrupted` entry, and is never sent to Claude.
     """
 
@@ -90,9 +90,10 @@ class AsyncChatEngine(AsyncFromConfig):
             system: The system prompt: text or content blocks; None: no system prompt.
             tools: The tools that Claude may call, as the API defines them; None: no tools.
             max_tokens: The maximum length of a reply, in tokens.
-            turn_timeout: How long a turn without a reply counts as open, in seconds or as a `timedelta`; see
-                `ChatEngine`.
-            cache: Whether to use the API's automatic prompt caching.
+            turn_timeout: How long a turn without a reply counts as open, in seconds (more than 0, at most
+                1,000,000,000) or as a `timedelta`. Until then, other engines raise `TurnInProgress`. The process that
+                waits for the reply renews this time. Use the same value in all processes that share conversations.
+            cache: Whether to use the API's automatic prompt caching (the top-level `cache_control`).
             trimming: The policy that decides, before each turn, which part of the conversation is no longer sent;
                 None: everything is sent.
             context_editing: What the API leaves out of its own copy of the conversation; None: nothing.

@@ -264,7 +264,8 @@ class ChatEngine(FromConfig):
             force: Send the turn even if the API refused it.
 
         Returns:
-            Claude's reply; None if the last turn has its reply, or there is no such conversation.
+            Claude's reply; None if the last turn has its reply, nothing of it can be sent, or there is no such
+            conversation.
 
         Raises:
             TurnRefused: The API refused the turn, and would refuse it again; see `force`.

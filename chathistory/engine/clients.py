@@ -43,21 +43,21 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
     Raises:
         InvalidInput: It cannot; the message has the module and class of the object, and what to pass instead.
     """
-    wanted = "anthropic.AsyncAnthropic()" if asynchronous else "anthropic.Anthropic()"
+    expected = "anthropic.AsyncAnthropic()" if asynchronous else "anthropic.Anthropic()"
     name = class_name(client)
     if isinstance(client, type):
-        _refuse_client(f"must be an object such as {wanted}, not {name}")
+        _refuse_client(f"must be an object such as {expected}, not {name}")
     create = getattr(getattr(client, "messages", None), "create", None)
     if not callable(create):
-        _refuse_client(f"must have messages.create, as {wanted} has; {name} does not{_suggest_fix(client)}")
+        _refuse_client(f"must have messages.create, as {expected} has; {name} does not{_suggest_fix(client)}")
     if _is_sdk_class(client, "") and type(client).__name__.endswith(("WithRawResponse", "WithStreamedResponse")):
         _refuse_client(
-            f"must return messages, but {name} returns raw HTTP responses; pass the client itself, such as {wanted}"
+            f"must return messages, but {name} returns raw HTTP responses; pass the client itself, such as {expected}"
         )
     if asynchronous and _is_synchronous(client, create):
-        _refuse_client(f"must be asynchronous, but {name} is not; pass {wanted}, or use ChatEngine")
+        _refuse_client(f"must be asynchronous, but {name} is not; pass {expected}, or use ChatEngine")
     if not asynchronous and (_is_sdk_class(client, "Async") or is_coroutine_function(create)):
-        _refuse_client(f"must be synchronous, but {name} is not; pass {wanted}, or use AsyncChatEngine")
+        _refuse_client(f"must be synchronous, but {name} is not; pass {expected}, or use AsyncChatEngine")
 
 
 def _suggest_fix(client: Any) -> str:
@@ -87,15 +87,15 @@ def _is_synchronous(client: Any, create: Any) -> bool:
     functions = [each for each in unwrap_function(create) if inspect.isfunction(each)]
     if not functions or not isinstance(create, _FUNCTIONS):
         return False
-    reached: list[Any] = []  # attributes of these objects, and members of their classes
+    references: list[Any] = []  # attributes of these objects, and members of their classes
     for owner in (client, client.messages, *(getattr(each, "__self__", None) for each in unwrap_function(create))):
-        reached += [*getattr(owner, "__dict__", {}).values()]
-        reached += [value for kind in type(owner).__mro__[:-1] for value in vars(kind).values()]
+        references += [*getattr(owner, "__dict__", {}).values()]
+        references += [value for kind in type(owner).__mro__[:-1] for value in vars(kind).values()]
     for function in functions:  # what it refers to: in its closure, and by global names
         module_globals = function.__globals__
-        reached += [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
-        reached += [module_globals[name] for name in function.__code__.co_names if name in module_globals]
-    return not any(map(_is_annotated_awaitable, functions)) and not any(map(_is_asynchronous, reached))
+        references += [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
+        references += [module_globals[name] for name in function.__code__.co_names if name in module_globals]
+    return not any(map(_is_annotated_awaitable, functions)) and not any(map(_is_asynchronous, references))
 
 
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)

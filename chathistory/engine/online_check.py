@@ -55,15 +55,15 @@ def find_refused_place(active: ActiveEntries, count: Callable[[list[Message]], C
         return None
 
     # a request must not end with a reply, so a short message is added
-    whole = replace(active, entries=[*active.entries, Entry(MessageAdded(_DUMMY_MESSAGE), position=active.head.end)])
-    error = yield from ask(build_active_view(whole).messages)
+    checked = replace(active, entries=[*active.entries, Entry(MessageAdded(_DUMMY_MESSAGE), position=active.head.end)])
+    error = yield from ask(build_active_view(checked).messages)
     if error is None:
         return None
-    refusal = find_refusal(error, whole, "")
+    refusal = find_refusal(error, checked, "")
     if refusal is not None and (refusal.kind == "size" or (refusal.locations and refusal.certain)):
         return replace(refusal, kind="earlier") if refusal.kind == "turn" else refusal  # no turn is being sent here
     if (yield from ask([_DUMMY_MESSAGE])) is None:
-        accepted, refused = yield from _find_shortest_refused(whole, ask)
+        accepted, refused = yield from _find_shortest_refused(checked, ask)
         places = yield from _find_refused_blocks(accepted, refused, ask)
         if places:
             cause = find_cause(error)

@@ -1,6 +1,6 @@
 """Classify what the API refused, and find where it is stored.
 
-Only errors whose cause is within the conversation change what is sent. There are four sorts:
+Only errors whose cause is within the conversation change what is sent. There are four kinds:
 
     turn       a message of this turn, after the last reply: it is not sent again
     earlier    a message before this turn, which the API accepted once
@@ -185,7 +185,7 @@ def find_refusal(error: BaseException, active: ActiveEntries | None, turn: str) 
         turn: The id of the turn that sent them; "" if no turn is being sent.
 
     Returns:
-        The refusal; None if the error is not of one of the four sorts.
+        The refusal; None if the error is not of one of the four kinds.
     """
     cause = find_cause(error)
     if cause is None or active is None:
@@ -208,18 +208,18 @@ def find_refusal(error: BaseException, active: ActiveEntries | None, turn: str) 
 
 def _refusal_at_paths(request: SentRequest, cause: Cause) -> Refusal | None:
     paths = [path for text in cause.paths if (path := _parse_path(request.messages, text))]
-    found = [(path, place) for path in paths if (place := _find_stored_place(request, path))]
-    if not found:
+    located = [(path, place) for path in paths if (place := _find_stored_place(request, path))]
+    if not located:
         return None
     # Only what is after the last reply is new: the API accepted everything before it. Results count as part of this
     # turn whoever stored them.
     is_of_turn = all(
         path.message >= request.first_new
         and (place.position >= request.turn_start or _has_results(request, place.position))
-        for path, place in found
+        for path, place in located
     )
-    sort: RefusalKind = "turn" if is_of_turn and len(found) == len(paths) else "earlier"
-    return Refusal(sort, cause.why, cause.paths[0], tuple(place for _, place in found), status=cause.status)
+    kind: RefusalKind = "turn" if is_of_turn and len(located) == len(paths) else "earlier"
+    return Refusal(kind, cause.why, cause.paths[0], tuple(place for _, place in located), status=cause.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,9 +309,9 @@ def _refusal_by_block_type(request: SentRequest, cause: Cause) -> Refusal | None
         or request.blocks(place.position)[place.block or 0]["type"] == "tool_result"
         for place in places
     )
-    sort: RefusalKind = "turn" if own and all(place in new for place in places) else "earlier"
+    kind: RefusalKind = "turn" if own and all(place in new for place in places) else "earlier"
     return Refusal(
-        sort, cause.why, None, tuple(places), certain=len(places) == 1 or bool(cause.files), status=cause.status
+        kind, cause.why, None, tuple(places), certain=len(places) == 1 or bool(cause.files), status=cause.status
     )
 
 

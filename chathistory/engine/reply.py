@@ -116,8 +116,9 @@ class Reply:
         answered with an error.
         """
         content = self.message["content"]
-        whole = content[:-1] if self.stop_reason in ("max_tokens", "model_context_window_exceeded") else content
-        return [block for block in whole if isinstance(block, dict) and block["type"] == "tool_use"]
+        is_cut = self.stop_reason in ("max_tokens", "model_context_window_exceeded")
+        complete = content[:-1] if is_cut else content
+        return [block for block in complete if isinstance(block, dict) and block["type"] == "tool_use"]
 
     def results(self, results: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the `tool_result` blocks that answer its tool calls, in the order of the calls.

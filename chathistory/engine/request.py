@@ -122,12 +122,12 @@ class PromptSetup:
             InvalidInput: The system prompt or the tools cannot be stored as JSON.
         """
         definitions = [to_tool_definition(tool) for tool in tools or ()]
-        given = {
+        values = {
             "model": model,
             "system": to_plain_json(system, "system"),
             "tools": to_plain_json(definitions, "tools") or None,
         }
-        data = {name: to_sendable(name, value) for name, value in given.items()}
+        data = {name: to_sendable(name, value) for name, value in values.items()}
         texts = {name: json.dumps(value, sort_keys=True) for name, value in data.items()}
         fingerprints = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
         return cls(Setup(model=data["model"], system=data["system"], tools=data["tools"], fingerprints=fingerprints))
@@ -257,7 +257,7 @@ class RequestTemplate:
             *([BINDING_BETA] if binding else ()),
             *_list_system_betas(messages, caller_betas),
         ]
-        given = {
+        values = {
             "model": self.model,
             "max_tokens": self.max_tokens,
             "system": self.system,
@@ -266,15 +266,16 @@ class RequestTemplate:
             "cache_control": {"type": "ephemeral"} if self.cache else None,
             "context_management": {"edits": edits} if edits else None,
         }
-        named = {name: value for name, value in given.items() if value is not None}
-        more = {"betas": list(dict.fromkeys(betas))} if betas else {}
-        whole: dict[str, Any] = named | dict(self.options) | more
-        if "cache_control" not in self.options and _count_cache_markers(whole) >= MAX_CACHE_MARKERS:
-            whole.pop("cache_control", None)
-        names = None if "mcp_servers" in whole else list_tool_names(whole.get("tools") or ())
+        own_arguments = {name: value for name, value in values.items() if value is not None}
+        beta_arguments = {"betas": list(dict.fromkeys(betas))} if betas else {}
+        arguments: dict[str, Any] = own_arguments | dict(self.options) | beta_arguments
+        if "cache_control" not in self.options and _count_cache_markers(arguments) >= MAX_CACHE_MARKERS:
+            arguments.pop("cache_control", None)
+        names = None if "mcp_servers" in arguments else list_tool_names(arguments.get("tools") or ())
         if names is not None:
             messages = drop_undefined_references(messages, names)
-        return {name: copy_json(value) for name, value in whole.items()} | {**binding, "messages": copy_json(messages)}
+        copied = {name: copy_json(value) for name, value in arguments.items()}
+        return copied | {**binding, "messages": copy_json(messages)}
 
     def _build_thinking_binding(self, state: ConversationState | None) -> dict[str, Any]:
         """Return the argument that lets the API drop invalid thinking; {} unless the conversation wants that."""
@@ -295,15 +296,15 @@ class RequestTemplate:
         Returns:
             The arguments of `create` in the beta namespace.
         """
-        given = self.build_arguments(turn, messages)
-        betas = [*given.get("betas", ()), ON_DEMAND_BETA]
-        if (given.get("tool_choice") or {}).get("type") in ("any", "tool"):
-            del given["tool_choice"]
-        if given.get("output_config"):
-            given["output_config"] = {name: value for name, value in given["output_config"].items() if name != "format"}
+        arguments = self.build_arguments(turn, messages)
+        betas = [*arguments.get("betas", ()), ON_DEMAND_BETA]
+        if (arguments.get("tool_choice") or {}).get("type") in ("any", "tool"):
+            del arguments["tool_choice"]
+        if output := arguments.get("output_config"):
+            arguments["output_config"] = {name: value for name, value in output.items() if name != "format"}
         for name in ("stop_sequences", "context_management"):
-            given.pop(name, None)
-        return given | {"compaction": {"type": "summarize"}, "betas": list(dict.fromkeys(betas))}
+            arguments.pop(name, None)
+        return arguments | {"compaction": {"type": "summarize"}, "betas": list(dict.fromkeys(betas))}
 
     def build_count_arguments(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
         """Return the arguments of `count_tokens` for messages that are sent in a turn.

@@ -102,11 +102,11 @@ class EngineSettings:
             check_policy("trimming", trimming)
         setup = PromptSetup.of(model=request["model"], system=request["system"], tools=tools)
         try:
-            more = to_sendable("options", check_options(options))
+            checked_options = to_sendable("options", check_options(options))
         except RecursionError:
             raise InvalidInput("options: must not contain themselves, nor be nested too deep") from None
         request |= {"system": setup.event.system, "tools": setup.event.tools}  # what is stored is what is sent
-        template = RequestTemplate(**request, editing=context_editing, options=more)
+        template = RequestTemplate(**request, editing=context_editing, options=checked_options)
         return cls(
             history, client.messages, beta_of(client), template, setup, seconds, ViewCache(), trimming, asynchronous
         )
@@ -200,7 +200,7 @@ class EngineSettings:
     def apply_setup(self, active: ActiveEntries | None) -> ActiveEntries | None:
         """Return active entries as they are sent with this setup: without thinking that is bound to another one.
 
-        If the API requires thinking of the last reply, `drop_block` is set instead, as when a turn is opened.
+        If the API requires thinking of the last reply, `drop_stale_thinking` is set instead, as when a turn is opened.
 
         Args:
             active: The active entries; None: the conversation does not exist.

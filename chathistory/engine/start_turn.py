@@ -190,16 +190,16 @@ class TurnStarter:
             called = self._find_called_reply(active, lambda stored: CalledReply.at(stored, reply.position))
             if called and not {call["id"] for call in reply.tool_calls}.issubset(called.calls):
                 called = None  # another reply is at this position now
-            fresh = called.without_stored_results(entry) if called else None
+            new_entry = called.without_stored_results(entry) if called else None
             if active is None or called is None or not partial:
                 return self._send_results(active, called, entry)
-            ids = {block["tool_use_id"] for block in fresh.event.message["content"]} if fresh else set()
+            ids = {block["tool_use_id"] for block in new_entry.event.message["content"]} if new_entry else set()
             left = [id for id in called.open_calls if id not in ids]
             if not left:
                 return self._send_results(active, called, entry)
-            if fresh:
+            if new_entry:
                 check_no_open_turn(self.log.key, active.state, timeout=self.timeout)
-                self.log.append([fresh], expected=self.expected)
+                self.log.append([new_entry], expected=self.expected)
             return left
 
     def _find_called_reply(
@@ -218,9 +218,9 @@ class TurnStarter:
                 f"conversation {self.log.key.id!r} has no reply with these tool calls: it was taken back or forgotten, "
                 "or the conversation was deleted; nothing was stored"
             )
-        fresh = called.without_stored_results(entry)
-        if fresh:
-            return self._open_turn(active, fresh)
+        new_entry = called.without_stored_results(entry)
+        if new_entry:
+            return self._open_turn(active, new_entry)
         turn = self._find_or_reopen(active, called.find_stored_answer(entry), [*called.answers, *called.following])
         if turn is None:
             raise TurnError(
@@ -335,12 +335,12 @@ class TurnStarter:
 
     def _load_since_question(self, active: ActiveEntries | None) -> list[MessageEntry]:
         """Return the last question and the messages after it; [] if there is no question."""
-        found: list[MessageEntry] = []
+        messages: list[MessageEntry] = []
         for entry in iter_newest_first(self.log, _BATCH_SIZE, before=active.head.end) if active else ():
             if is_message_entry(entry):
-                found.insert(0, entry)
+                messages.insert(0, entry)
                 if opens_turn(entry.event.message):
-                    return found
+                    return messages
         return []
 
     def _take_back_reply(self, active: ActiveEntries, reply: MessageEntry, turn_id: str, opened: TurnOpened) -> Turn:
@@ -519,7 +519,7 @@ class TurnStarter:
         """Return the entries to store before the next message if model, system prompt or tools changed.
 
         Earlier thinking is bound to the former system prompt and tools. If the API still requires it, because a tool
-        call awaits its result, the API drops it from now on (`drop_block`).
+        call awaits its result, the API drops it from now on (`drop_stale_thinking`).
         """
         changed = self.setup.list_changes(state)
         if (

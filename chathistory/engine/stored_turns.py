@@ -249,8 +249,8 @@ class CalledReply:
         if self.following or not self.calls:
             return []
         stored = self.results
-        whole = [call["id"] for entry in self.replies for call in Reply.of(entry).tool_calls]
-        return [id for id in whole if id not in stored]
+        call_ids = [call["id"] for entry in self.replies for call in Reply.of(entry).tool_calls]
+        return [id for id in call_ids if id not in stored]
 
     def find_stored_answer(self, entry: MessageEntry) -> MessageEntry:
         """Return the stored message that is the same as this one, or else the last one with results.
@@ -281,15 +281,15 @@ class CalledReply:
         message = entry.event.message
         if any(each.event.message == message for each in self.answers):
             return None
-        stored, calls, fresh = self.results, set(self.calls), list[dict[str, Any]]()
+        stored, calls, new_blocks = self.results, set(self.calls), list[dict[str, Any]]()
         answer_blocks = (block for each in self.answers for block in blocks_of(each.event.message))
         has_continued = bool(self.following) or any(block["type"] != "tool_result" for block in answer_blocks)
         for index, block in enumerate(blocks_of(message)):
             if block["type"] != "tool_result":
-                fresh.append(block)
+                new_blocks.append(block)
                 continue
             id, path = block["tool_use_id"], f"message.content[{index}].tool_use_id"
-            if id not in calls or id in (each.get("tool_use_id") for each in fresh):
+            if id not in calls or id in (each.get("tool_use_id") for each in new_blocks):
                 raise InvalidInput(
                     f"{path}: must name a tool call of the reply that it answers, each call at most once"
                 )
@@ -298,16 +298,17 @@ class CalledReply:
                     raise TurnError(
                         f"{path}: the conversation continued without this result, so it can no longer be sent"
                     )
-                fresh.append(block)
+                new_blocks.append(block)
             elif stored[id] != block:
                 if id not in self.refused_results:
                     raise TurnMismatch(
                         f"{path}: this tool call already has another result; only the stored one can be sent"
                     )
-                fresh.append(block)
-        if len(fresh) == len(blocks_of(message)):
+                new_blocks.append(block)
+        if len(new_blocks) == len(blocks_of(message)):
             return entry
-        return replace(entry, event=replace(entry.event, message=message | {"content": fresh})) if fresh else None
+        rest = replace(entry, event=replace(entry.event, message=message | {"content": new_blocks}))
+        return rest if new_blocks else None
 
 
 def _is_from_claude(entry: MessageEntry) -> bool:

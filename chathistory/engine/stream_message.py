@@ -137,8 +137,8 @@ class StreamProgress:
                 "the reply is not complete: the SDK could not read its stream; call resume(id) to send the turn again"
             ) from None
         content = [self._build_block(index) for index in sorted(self.blocks)]
-        more = {"unknown_deltas": self.unknown} if self.unknown else {}
-        return {**self.message, "content": content, **more}
+        unknown = {"unknown_deltas": self.unknown} if self.unknown else {}
+        return {**self.message, "content": content, **unknown}
 
     def _build_block(self, index: int) -> dict[str, Any]:
         text = "".join(self.inputs.get(index, ()))
@@ -158,18 +158,18 @@ class StreamProgress:
         Returns:
             The same object if it lacks nothing; else a dict, with `unknown_deltas` if there were any.
         """
-        lacking = {
+        missing = {
             index: {
                 name: block[name] for name in _OPTIONAL_FIELDS if block.get(name) and not getattr(theirs, name, None)
             }
             for index, theirs in enumerate(response.content)
             if (block := self._build_block(index) if index in self.blocks else None)
         }
-        if not any(lacking.values()) and not self.unknown:
+        if not any(missing.values()) and not self.unknown:
             return response
         values = sdk_objects_to_dicts(response)
-        for index, named in lacking.items():
-            values["content"][index] |= named
+        for index, fields in missing.items():
+            values["content"][index] |= fields
         return values | ({"unknown_deltas": self.unknown} if self.unknown else {})
 
     @property
@@ -198,12 +198,14 @@ class StreamProgress:
         if not self.started:
             return None
         blocks = sdk_objects_to_dicts(self.stream.current_message_snapshot)["content"]
-        kept = [
+        saved_blocks = [
             block
             for index, block in enumerate(blocks)
             if index in self.stopped or (block["type"] == "text" and (block.get("text") or "").strip())
         ]
-        return {"role": "assistant", "content": [block for block in kept if is_storable(block)]} if kept else None
+        if not saved_blocks:
+            return None
+        return {"role": "assistant", "content": [block for block in saved_blocks if is_storable(block)]}
 
 
 class _ObservedEvents:

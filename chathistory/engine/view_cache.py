@@ -106,12 +106,12 @@ def _mark_settled(view: SentView) -> SentView:
     last = entries[-1] if entries else None
     if last is None or not is_message_entry(last) or last.event.response.stop_reason in (None, "refusal"):
         return view
-    fresh = messages[view.settled_messages :]
-    replies = list(itertools.takewhile(lambda message: message["role"] == "assistant", reversed(fresh)))
+    new_messages = messages[view.settled_messages :]
+    replies = list(itertools.takewhile(lambda message: message["role"] == "assistant", reversed(new_messages)))
     # a reply that is not sent, or that continues a paused one, may leave something open
     if len(replies) != 1 or not ends_turn(last.event.message, last.event.response.stop_reason):
         return view
-    blocks = [block for message in fresh for block in blocks_of(message)]
+    blocks = [block for message in new_messages for block in blocks_of(message)]
     called = {block["id"] for block in blocks if block["type"] in ("server_tool_use", "mcp_tool_use")}
     if not called.issubset(answered for block in blocks if isinstance(answered := block.get("tool_use_id"), str)):
         return view

@@ -18,11 +18,11 @@ TURN, EARLIER, SIZE, OTHER = "turn", "earlier", "size", None
 class Case:
     """An error of the API, and how the engine classifies it.
 
-    sort: "turn", "earlier" or "size"; None: the error marks nothing. places: (position, block) of what it refuses.
+    kind: "turn", "earlier" or "size"; None: the error marks nothing. places: (position, block) of what it refuses.
     """
 
     text: str
-    sort: str | None
+    kind: str | None
     places: tuple[tuple[int, int | None], ...] = ()
     source: str = ""
     status: int = 400

@@ -49,7 +49,7 @@ def test_an_error_is_classified_by_what_it_names(open_again, case):
     with pytest.raises(anthropic.APIStatusError) as caught:
         engine.send("a", TURN_BLOCKS)
     refusal = getattr(caught.value, "refusal", None)
-    assert (refusal and refusal.kind) == case.sort
+    assert (refusal and refusal.kind) == case.kind
     if case.places:
         assert tuple((place.position, place.block) for place in refusal.locations) == case.places
     chat = History(store).conversation("a")
@@ -61,7 +61,7 @@ def test_an_error_is_classified_by_what_it_names(open_again, case):
 
 
 def check_outcome(case, engine, api, chat):
-    if case.sort == TURN:
+    if case.kind == TURN:
         with pytest.raises(errors.TurnRefused, match="force=True"):
             engine.resume("a")
         assert engine.send("a", "Never mind.").text == "fine"
@@ -73,10 +73,10 @@ def check_outcome(case, engine, api, chat):
     assert chat.view().report.omitted == ()
 
 
-def test_the_table_has_real_texts_of_all_sorts_with_their_sources():
+def test_the_table_has_real_texts_of_all_kinds_with_their_sources():
     assert len(CASES) >= 50
     assert all(case.source for case in CASES)
-    assert {case.sort for case in CASES} == {"turn", "earlier", "size", OTHER}
+    assert {case.kind for case in CASES} == {"turn", "earlier", "size", OTHER}
     assert sum("memory" not in case.source and "fake API" not in case.source for case in CASES) >= 25
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.repeated
 
 MODEL = "claude-sonnet-5-5"
 TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("shot", "weather")]
-ANYTHING = [case for case in CASES if case.sort in (SIZE, OTHER)]
+ANYTHING = [case for case in CASES if case.kind in (SIZE, OTHER)]
 OPEN = "thinking of the open turn that is not as the API gave it"
 WORDS = (
     "image.source.base64: image exceeds 5 MB maximum: 8259148 bytes > 5242880 bytes",
