@@ -1,4 +1,4 @@
-"""Cuts where it is hard: each request is held against the rules of the API, and the log keeps every message."""
+"""Cuts in difficult cases: the fake API checks each request against its rules, and the log keeps every message."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from chathistory.trimming import AnyOf, Compaction, ContextEditing, LastTurns, S
 AT_THRESHOLD = ContextEditing(compact=1000)
 
 
-# Summaries of the API's own, and what it takes them back with.
+# Summaries that the API makes, and the requests that send them back.
 
 
-def test_a_conversation_that_was_summed_up_at_a_threshold_goes_on_without_that_setting():
+def test_a_conversation_compacted_at_a_threshold_continues_without_that_setting():
     session = EngineSession(context_editing=AT_THRESHOLD)
     session.send_many(8, size=200)
     assert session.newest_messages[0]["content"][0]["type"] == "compaction"
@@ -53,7 +53,7 @@ def test_a_conversation_that_was_summed_up_at_a_threshold_goes_on_without_that_s
     session.api.assert_extends()
 
 
-def test_behind_a_signed_summary_the_api_is_not_asked_for_another_one():
+def test_with_a_signed_summary_no_further_compaction_is_requested():
     editing = ContextEditing(compact=1000, clear_tool_uses=True)
     session = EngineSession(context_editing=editing)
     session.send_many(2)
@@ -65,7 +65,7 @@ def test_behind_a_signed_summary_the_api_is_not_asked_for_another_one():
     assert session.broken_rules == []
 
 
-def test_a_summary_is_asked_for_without_what_only_shapes_replies():
+def test_a_summary_is_requested_without_options_that_only_affect_replies():
     options = {
         "stop_sequences": ["X"],
         "tool_choice": {"type": "any"},
@@ -76,23 +76,23 @@ def test_a_summary_is_asked_for_without_what_only_shapes_replies():
     session = EngineSession(tools=[TOOL], options=options)
     session.send_many(2)
     assert session.engine.compact("a").turns == 2
-    asked = session.api.requests[-1].body
-    assert "stop_sequences" not in asked
-    assert "tool_choice" not in asked
-    assert asked["output_config"] == {"effort": "low"}
+    body = session.api.requests[-1].body
+    assert "stop_sequences" not in body
+    assert "tool_choice" not in body
+    assert body["output_config"] == {"effort": "low"}
     session.send("go on")
     assert session.api.requests[-1].body["tool_choice"] == {"type": "any"}
     assert session.broken_rules == []
 
 
 @pytest.mark.parametrize("editing", [ContextEditing(), ContextEditing(clear_tool_uses=True)])
-def test_edits_that_are_none_are_not_asked_for(editing):
+def test_without_edits_none_are_requested(editing):
     session = EngineSession(context_editing=editing)
     session.send("hello")
     assert ("context_management" in session.api.requests[-1].body) == bool(editing.edits)
 
 
-def test_tokens_are_counted_with_thinking_that_is_to_be_dropped():
+def test_tokens_are_counted_with_thinking_that_the_server_drops():
     session = EngineSession()
     session.chat.set_drop_stale_thinking(drop=True)
     session.send_many(4)
@@ -101,7 +101,7 @@ def test_tokens_are_counted_with_thinking_that_is_to_be_dropped():
     assert session.broken_rules == []
 
 
-def test_an_answer_without_a_summary_is_no_compaction():
+def test_an_answer_without_a_summary_is_not_a_compaction():
     session = EngineSession(summary=Reply(content=[]), trimming=Compaction(LastTurns(4, 2)))
     with pytest.warns(CutFailedWarning, match="IncompleteReply"):
         session.send_many(5)
@@ -127,8 +127,8 @@ ODD = {
 
 @pytest.mark.parametrize("low", [1, 2, 3])
 @pytest.mark.parametrize("odd", ODD)
-def test_what_is_summed_up_is_what_was_sent(odd, low):
-    """A call that nobody answered is completed in the user's next message, which the API has not signed for."""
+def test_exactly_the_messages_that_were_sent_are_summarized(odd, low):
+    """An unanswered call gets its result in the next user message, which the API does not sign."""
     session = EngineSession(
         reply_in_turn(None, None, None, *ODD[odd]), trimming=Compaction(LastTurns(5, low)), tools=[TOOL, SEARCH]
     )
@@ -136,11 +136,11 @@ def test_what_is_summed_up_is_what_was_sent(odd, low):
     assert session.broken_rules == []
     assert "compaction" in {entry.kind for entry in session.entries()}
     assert count_thinking(session.newest_messages) == len(session.newest_messages) // 2 - 1, (
-        "thinking behind the summary stays"
+        "thinking after the summary stays"
     )
 
 
-def test_a_summary_at_once_is_bound_to_the_system_prompt_that_it_is_made_with():
+def test_a_requested_summary_is_bound_to_the_system_prompt_that_it_is_made_with():
     session = EngineSession(system="one")
     session.send_many(2)
     other = session.engine_with(system="two")
@@ -153,35 +153,35 @@ def test_a_summary_at_once_is_bound_to_the_system_prompt_that_it_is_made_with():
     assert session.broken_rules == []
 
 
-def test_a_policy_that_makes_something_is_the_outermost():
+def test_a_policy_with_a_summary_must_wrap_the_others():
     for make in (AnyOf, lambda policy: Summarize(policy, by=str), Compaction):
         with pytest.raises(errors.InvalidInput, match="must wrap the other policies"):
             make(Compaction(LastTurns(4, 2)))
 
 
-def test_a_reply_that_would_pause_after_a_summary_is_refused_beforehand():
+def test_the_setting_to_pause_after_a_compaction_is_refused():
     with pytest.raises(errors.InvalidInput, match="pause_after_compaction"):
         ContextEditing(compact={"pause_after_compaction": True})
 
 
-# Summaries that somebody else makes.
+# Summaries that a function makes.
 
 
-def summarized(messages):
+def summarize(messages):
     return f"sum of {len(messages)}"
 
 
-async def summarized_later(messages):
+async def summarize_later(messages):
     await asyncio.sleep(0)
-    return summarized(messages)
+    return summarize(messages)
 
 
-class LaterStill:
+class AsyncSummarizer:
     async def __call__(self, messages):
-        return await summarized_later(messages)
+        return await summarize_later(messages)
 
 
-@pytest.mark.parametrize("by", [summarized, summarized_later, LaterStill()], ids=["function", "coroutine", "object"])
+@pytest.mark.parametrize("by", [summarize, summarize_later, AsyncSummarizer()], ids=["function", "coroutine", "object"])
 @pytest.mark.parametrize("streamed", [False, True])
 def test_asyncio_waits_for_a_summary(by, streamed):
     session = EngineSession()
@@ -199,18 +199,18 @@ def test_asyncio_waits_for_a_summary(by, streamed):
     asyncio.run(main())
     cuts = [entry.message["content"][0]["text"] for entry in session.entries() if entry.kind == "cut"]
     words = "What was said before, in summary:\n\nsum of "
-    assert cuts == [f"{words}6", f"{words}7"]  # the second one with the first
+    assert cuts == [f"{words}6", f"{words}7"]  # the second one includes the first
     assert session.newest_messages[0]["content"][0]["text"] == cuts[-1]
     assert session.broken_rules == []
 
 
-def test_a_coroutine_in_a_program_without_asyncio_is_no_text():
-    session = EngineSession(trimming=Summarize(LastTurns(4, 2), by=summarized_later))
+def test_a_coroutine_function_is_refused_without_asyncio():
+    session = EngineSession(trimming=Summarize(LastTurns(4, 2), by=summarize_later))
     with pytest.warns(CutFailedWarning, match="InvalidInput"):
         session.send_many(5)
     with pytest.raises(errors.InvalidInput, match="coroutine"):
-        session.chat.trim(Summarize(LastTurns(2, 1), by=summarized_later))
-    gc.collect()  # a coroutine that nobody awaited or closed would be a warning here, and so an error
+        session.chat.trim(Summarize(LastTurns(2, 1), by=summarize_later))
+    gc.collect()  # a coroutine that is never awaited or closed causes a warning here, which is an error
     assert len(session.newest_messages) == 9
 
 
@@ -234,7 +234,7 @@ def test_a_summary_that_fails_leaves_no_turn_open_where_warnings_are_errors(asyn
     assert session.engine.resume("a")
 
 
-def test_a_summary_that_cannot_be_had_now_leaves_the_turn_alone():
+def test_a_summary_that_fails_does_not_affect_the_turn():
     overloaded = Failure(529, code="compaction_unavailable")
     session = EngineSession(summary=overloaded, trimming=Compaction(LastTurns(4, 2)))
     with pytest.warns(CutFailedWarning, match=r"making its summary raised \w*Error"):
@@ -244,11 +244,11 @@ def test_a_summary_that_cannot_be_had_now_leaves_the_turn_alone():
     session.api.assert_extends()
 
 
-def test_until_a_reply_tells_the_message_behind_a_summary_counts():
+def test_the_message_after_a_summary_is_estimated_until_a_reply_has_its_usage():
     def reply(body):
         return Failure(500) if "long" in str(body["messages"][-1]["content"]) else reply_with_thinking(body)
 
-    session = EngineSession(reply, trimming=Summarize(LastTurns(3, 1), by=summarized))
+    session = EngineSession(reply, trimming=Summarize(LastTurns(3, 1), by=summarize))
     session.send_many(3)
     with pytest.raises(anthropic.InternalServerError):
         session.send("long " * 2000)
@@ -257,10 +257,10 @@ def test_until_a_reply_tells_the_message_behind_a_summary_counts():
     assert view.report.tokens > 2000
 
 
-# A turn that comes again after it was cut off.
+# A turn that is repeated after it was cut off.
 
 
-def test_a_turn_that_comes_again_after_it_was_summed_up_and_cut_off_is_not_sent_again():
+def test_a_repeated_turn_that_was_compacted_and_cut_off_is_not_sent_again():
     session = EngineSession(context_editing=AT_THRESHOLD)
     replies = [session.send(f"turn {number} " + "x " * 200, turn_id=f"t{number}") for number in range(8)]
     assert session.chat.state().view.view_start > 0
@@ -272,16 +272,16 @@ def test_a_turn_that_comes_again_after_it_was_summed_up_and_cut_off_is_not_sent_
     assert session.send("new", turn_id="new").text
 
 
-def test_a_cut_counts_the_turns_that_were_said_and_not_the_summary():
+def test_a_cut_counts_the_turns_and_not_the_summary():
     session = EngineSession()
     session.send_many(6)
-    first = session.chat.trim(Summarize(LastTurns(5, 4), by=summarized))
-    second = session.chat.trim(Summarize(LastTurns(3, 1), by=summarized))
+    first = session.chat.trim(Summarize(LastTurns(5, 4), by=summarize))
+    second = session.chat.trim(Summarize(LastTurns(3, 1), by=summarize))
     assert (first.turns, second.turns) == (2, 3)
     assert (first.messages, second.messages) == (4, 6)
 
 
-# Turns that are left open: the API wants their thinking back.
+# Open turns: the API requires their thinking.
 
 
 @pytest.mark.parametrize(
@@ -300,14 +300,14 @@ def test_there_is_no_cut_while_a_call_has_no_reply(said):
     assert session.broken_rules == []
 
 
-def test_a_reply_with_nothing_in_it_does_not_close_a_turn():
-    """It is not sent again, so that the results before it are answered by the next reply only."""
+def test_an_empty_reply_does_not_close_a_turn():
+    """It is not sent again, so only the next reply answers the results before it."""
     empty = Reply(content=[], stop_reason="end_turn")
     session = EngineSession(reply_in_turn(None, None, [THOUGHT, tool_call(id="toolu_1")], empty), tools=[TOOL])
     session.send_many(3)
     session.send([tool_result("toolu_1")])
     assert session.chat.trim(LastTurns(1, 1)) is None
-    with pytest.raises(errors.InvalidInput, match="under way"):
+    with pytest.raises(errors.InvalidInput, match="cannot forget while a tool call waits for its result"):
         session.chat.forget(before=3)
     session.send("are you there?")
     assert session.chat.trim(LastTurns(1, 1))
@@ -315,8 +315,8 @@ def test_a_reply_with_nothing_in_it_does_not_close_a_turn():
     assert session.broken_rules == []
 
 
-def test_another_system_prompt_while_a_call_awaits_its_result():
-    """What the API wants back then, it would refuse, too: so it is asked to drop it itself from then on."""
+def test_another_system_prompt_while_a_call_waits_for_its_result():
+    """The API requires the thinking of the call, and would refuse it, so it is body to drop it from then on."""
     session = EngineSession(reply_in_turn(None, [THOUGHT, tool_call(id="toolu_1")]), tools=[TOOL], system="one")
     session.send_many(2)
     other = session.engine_with(tools=[TOOL], system="two")
@@ -331,7 +331,7 @@ def test_another_system_prompt_while_a_call_awaits_its_result():
     assert [each["path"] for each in dropped] == ["messages.1.content.0", "messages.3.content.0"]
 
 
-def test_another_system_prompt_between_turns_asks_for_nothing():
+def test_another_system_prompt_between_turns_needs_no_beta():
     session = EngineSession(system="one")
     session.send_many(2)
     with pytest.warns(SetupChangedWarning):
@@ -341,7 +341,7 @@ def test_another_system_prompt_between_turns_asks_for_nothing():
     assert session.broken_rules == []
 
 
-def test_the_choice_is_not_taken_back_while_a_call_awaits_its_result():
+def test_dropping_thinking_cannot_be_turned_off_while_a_call_waits_for_its_result():
     session = EngineSession(reply_in_turn(None, [THOUGHT, tool_call(id="toolu_1")]), tools=[TOOL])
     session.chat.set_drop_stale_thinking(drop=True)
     session.send_many(2)
@@ -354,15 +354,15 @@ def test_the_choice_is_not_taken_back_while_a_call_awaits_its_result():
     assert session.broken_rules == []
 
 
-# Going back, and forgetting, across a cut.
+# Rewinds and forgetting across a cut.
 
 
-def test_going_back_before_a_cut_sends_all_again():
+def test_a_rewind_before_a_cut_sends_all_messages_again():
     session = EngineSession()
     session.send_many(6)
     assert session.chat.trim(LastTurns(2, 2)).turns == 4
     session.send("seventh")
-    session.chat.rewind(to=7)  # behind the third reply
+    session.chat.rewind(to=7)  # after the third reply
     session.send("fourth, once more")
     assert first_words(session.newest_messages)[::2] == ["turn 0", "turn 1", "turn 2", "fourth, once"]
     assert count_thinking(session.newest_messages) == 0
@@ -372,12 +372,12 @@ def test_going_back_before_a_cut_sends_all_again():
     session.api.assert_extends(session.api.requests[-2:])
 
 
-def test_going_back_behind_the_beginning_of_a_cut_keeps_it():
+def test_a_rewind_after_the_start_of_a_cut_keeps_the_cut():
     session = EngineSession()
     session.send_many(6, size=300)
     session.chat.trim(LastTurns(2, 2))
     before = session.chat.view().report.tokens
-    session.chat.rewind(to=11)  # behind the fifth reply
+    session.chat.rewind(to=11)  # after the fifth reply
     report = session.chat.view().report
     assert first_words(session.chat.messages())[::2] == ["turn 4"]
     assert before * 0.4 < report.tokens < before * 0.6
@@ -386,12 +386,12 @@ def test_going_back_behind_the_beginning_of_a_cut_keeps_it():
     assert session.broken_rules == []
 
 
-def test_one_does_not_go_back_into_a_turn_whose_thinking_is_cut_off():
+def test_a_rewind_into_a_turn_without_its_thinking_is_refused():
     session = EngineSession(reply_in_turn(None, [THOUGHT, tool_call(id="toolu_1")]), tools=[TOOL])
     session.send("one", "two", [tool_result("toolu_1")], "three", "four")
     before = session.entries()
     session.chat.trim(LastTurns(2, 2))
-    for to in (5, 6):  # behind the call, behind its result
+    for to in (5, 6):  # after the call, after its result
         with pytest.raises(errors.InvalidInput, match="within a trimmed tool turn"):
             session.chat.rewind(to=to)
     assert session.entries()[:-1] == before
@@ -404,7 +404,7 @@ def test_forgetting_across_a_cut():
     session = EngineSession()
     session.send_many(6)
     session.chat.trim(LastTurns(3, 3))
-    for before, left in ((5, 3), (9, 2), (14, 0)):  # before what is sent, within it, behind the cut
+    for before, left in ((5, 3), (9, 2), (14, 0)):  # before the messages that are sent, within them, after the cut
         session.chat.forget(before=before)
         assert len(session.chat.messages()) == 2 * left
         summary = session.chat.state()
@@ -414,8 +414,8 @@ def test_forgetting_across_a_cut():
     assert session.broken_rules == []
 
 
-def test_forgetting_takes_a_time_that_grows_with_what_is_forgotten():
-    """A comparison of each message with each other would take minutes here."""
+def test_forgetting_takes_time_in_proportion_to_its_records():
+    """Comparing each message with all others would take minutes here."""
     chat = EngineSession().chat
     chat.append([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}] * 10_000)
     began = time.perf_counter()
@@ -424,10 +424,10 @@ def test_forgetting_takes_a_time_that_grows_with_what_is_forgotten():
     assert len(chat.messages()) == 1000
 
 
-# What is mended stays mended.
+# Repairs are permanent.
 
 
-def test_a_refused_turn_is_mended_as_a_whole():
+def test_a_refused_turn_is_repaired_as_a_whole():
     steps = (None, [THOUGHT, tool_call(id="toolu_1")], Reply(content=[], stop_reason="refusal"))
     session = EngineSession(reply_in_turn(*steps), tools=[TOOL])
     session.send("one", "two", [tool_result("toolu_1")], "three")
@@ -441,11 +441,11 @@ def test_a_refused_turn_is_mended_as_a_whole():
     session.api.assert_extends(session.api.requests[-2:])
 
 
-def test_damage_that_is_at_no_record_is_not_mended():
+def test_damage_without_a_position_is_not_repaired():
     class Broken(MemoryStore):
         def read(self, key, *, start=0, stop=None):
             if stop != 0:
-                raise errors.CorruptRecord(key, None, "as told")
+                raise errors.CorruptRecord(key, None, "made damage")
             return super().read(key, start=start, stop=stop)
 
     with Broken() as store:
@@ -456,14 +456,14 @@ def test_damage_that_is_at_no_record_is_not_mended():
         assert chat.info() == appended
 
 
-def test_a_turn_whose_beginning_was_summed_up_comes_again():
+def test_a_turn_is_repeated_after_its_first_message_was_compacted():
     session = EngineSession(
         reply_in_turn(None, None, [tool_call(id="toolu_1")]), context_editing=AT_THRESHOLD, tools=[TOOL]
     )
     session.send_many(2)
     question = "the weather? " + "x " * 3000
     reply = session.send(question, turn_id="w")
-    assert session.chat.state().view.view_start == reply.position, "the API summed up within the turn"
+    assert session.chat.state().view.view_start == reply.position, "the API compacted within the turn"
     before = len(session.api.requests)
     assert session.send(question, turn_id="w").message == reply.message
     assert len(session.api.requests) == before
@@ -471,7 +471,7 @@ def test_a_turn_whose_beginning_was_summed_up_comes_again():
         session.send("something else", turn_id="w")
 
 
-def test_a_summary_stays_first_when_what_follows_is_mended():
+def test_a_summary_stays_first_when_later_records_are_repaired():
     session = EngineSession(
         reply_in_turn(*[None] * 3, Reply(content=[], stop_reason="refusal")), trimming=Compaction(LastTurns(3, 2))
     )
@@ -486,8 +486,8 @@ def test_a_summary_stays_first_when_what_follows_is_mended():
     assert session.broken_rules == []
 
 
-def test_what_stands_before_and_behind_a_damaged_record_is_still_sent(tmp_path):
-    """The store of files gives nothing of a range in which a record is damaged."""
+def test_messages_before_and_after_a_damaged_record_are_still_sent(tmp_path):
+    """The file store returns nothing of a range with a damaged record."""
     session = EngineSession(url=f"file:{tmp_path}/store")
     session.send_many(9)
     [path] = tmp_path.rglob("a.jsonl")
@@ -500,7 +500,7 @@ def test_what_stands_before_and_behind_a_damaged_record_is_still_sent(tmp_path):
     assert [words for words in said if words.startswith("turn")] == [
         f"turn {number}" for number in (0, 1, 3, 4, 5, 7, 8)
     ]
-    assert len(said) == 16, "the replies to what is damaged stay"
+    assert len(said) == 16, "the replies to damaged messages stay"
     other.send("on")
     assert other.broken_rules == []
 
@@ -508,38 +508,38 @@ def test_what_stands_before_and_behind_a_damaged_record_is_still_sent(tmp_path):
 # Several processes, and one that dies.
 
 
-def test_of_eight_processes_that_cut_at_once_one_does(tmp_path):
+def test_of_eight_processes_that_cut_at_once_only_one_succeeds(tmp_path):
     session = EngineSession(url=f"file:{tmp_path}/store")
     session.send_many(5)
-    together = threading.Barrier(8)
+    barrier = threading.Barrier(8)
 
-    class Together:
-        """All have looked before anybody writes."""
+    class WaitingPolicy:
+        """Waits until all processes have read, before one of them writes."""
 
         def should_cut(self, load):
             return load.turns > 3
 
         def find_start(self, turns, load):
-            together.wait(20)
+            barrier.wait(20)
             return turns[-2].position
 
     def cut(_):
         with open_store(session.url) as store:
             try:
-                return History(store).conversation("a").trim(Together())
+                return History(store).conversation("a").trim(WaitingPolicy())
             except errors.Conflict:
-                return "somebody else did"
+                return "conflict"
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(cut, range(8)))
-    assert results.count("somebody else did") == 7
+    assert results.count("conflict") == 7
     assert [entry.kind for entry in session.entries()].count("cut") == 1
     session.send("on")
     assert first_words(session.newest_messages)[::2] == ["turn 3", "turn 4", "on"]
     assert session.broken_rules == []
 
 
-def test_two_engines_in_turn_cut_where_the_other_did_not(tmp_path):
+def test_two_engines_that_alternate_do_not_cut_twice(tmp_path):
     session = EngineSession(url=f"file:{tmp_path}/store", trimming=LastTurns(4, 2))
     other = session.engine_with(trimming=LastTurns(4, 2))
     for number in range(8):
@@ -551,8 +551,8 @@ def test_two_engines_in_turn_cut_where_the_other_did_not(tmp_path):
     assert session.broken_rules == []
 
 
-def test_a_process_that_dies_while_it_sums_up_leaves_the_message_and_no_cut(monkeypatch):
-    """What a kill leaves: nobody closes the turn. After its time, or by hand, the next one cuts."""
+def test_a_process_that_dies_during_a_summary_leaves_the_message_and_no_cut(monkeypatch):
+    """After a kill nobody closes the turn. Once it has expired or is abandoned, the next process cuts."""
 
     def dies(_):
         raise KeyboardInterrupt
@@ -562,18 +562,18 @@ def test_a_process_that_dies_while_it_sums_up_leaves_the_message_and_no_cut(monk
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Turn, "abort", lambda *_: None)
         session.send("fourth")
-    next_one = session.engine_with(trimming=Summarize(LastTurns(3, 1), by=summarized))
+    next_engine = session.engine_with(trimming=Summarize(LastTurns(3, 1), by=summarize))
     with pytest.raises(errors.TurnInProgress):
-        next_one.send("a", "fifth")
+        next_engine.send("a", "fifth")
     assert [entry.kind for entry in session.entries()].count("cut") == 0
-    next_one.abandon("a")
-    next_one.send("a", "fifth")
+    next_engine.abandon("a")
+    next_engine.send("a", "fifth")
     assert first_words(session.newest_messages) == ["What was", "fifth"]
     assert session.newest_messages[0]["content"][0]["text"].endswith("sum of 7")
     assert session.broken_rules == []
 
 
-def test_a_stream_that_breaks_off_behind_a_cut_is_resumed_with_the_same(tmp_path):
+def test_an_interrupted_stream_after_a_cut_is_resumed_with_the_same_messages(tmp_path):
     session = EngineSession(
         reply_in_turn(None, None, None, Cut([THOUGHT, text("half of it")], 4)), trimming=LastTurns(3, 1)
     )
@@ -598,9 +598,9 @@ def test_a_giant_turn_is_cut_between_rounds_of_parallel_calls():
     for number in range(6):
         session.send([tool_result(f"toolu_{number}{each}", "paper " * 80) for each in "ab"])
     before = len(session.newest_messages)
-    assert before == 15, "while it goes on nothing is cut, though it is over its mark"
+    assert before == 15, "nothing is cut within the open turn, although it is above the threshold"
     session.send("and now?")
-    assert first_words(session.newest_messages)[0] == "turn 1", "what the turn began with is sent all the same"
+    assert first_words(session.newest_messages)[0] == "turn 1", "the message that opens the turn is still sent"
     assert 4 <= len(session.newest_messages) <= 8
     assert session.chat.state().view.hidden_turns == 1
     session.send("and then?")

@@ -1,4 +1,4 @@
-"""Cuts made by an engine before a turn: rare, stored, the same for every process, and never refused by the API."""
+"""Cuts that an engine makes before a turn: rare, stored, the same for every process, and never refused by the API."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from chathistory.trimming import AnyOf, Compaction, ContextEditing, KeepAll, Las
 INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
-def kinds(chat) -> list[str]:
+def list_kinds(chat) -> list[str]:
     return [entry.kind for entry in chat.entries() if entry.kind != "message"]
 
 
-def with_compaction(chat) -> list[int]:
-    """Return where replies begin with a compaction."""
+def find_compactions(chat) -> list[int]:
+    """Return the positions of replies that begin with a compaction."""
     replies = [entry for entry in chat.entries() if entry.kind == "message" and entry.message["role"] == "assistant"]
     return [entry.position for entry in replies if entry.message["content"][0]["type"] == "compaction"]
 
@@ -44,7 +44,7 @@ def with_compaction(chat) -> list[int]:
 def test_cuts_are_rare_and_between_them_each_request_extends_the_one_before(engine_with, api, chat, policy, cuts):
     send_questions(engine_with(policy), 20)
     assert list_refusals(api) == []
-    made = [kind for kind in kinds(chat) if kind in ("cut", "compaction")]
+    made = [kind for kind in list_kinds(chat) if kind in ("cut", "compaction")]
     assert len(made) == cuts
     assert count_new_prefixes(sent_messages(api)) == cuts
     assert chat.state().totals.messages == 40
@@ -58,12 +58,12 @@ def test_another_process_sends_the_same_to_the_character(engine_with, api, chat,
     as_sent = sent_messages(api)[-1]
     again = History(store).conversation("a").messages()
     assert json.dumps(again[: len(as_sent)]) == json.dumps(as_sent)
-    send_questions(engine_with(), 1, first=10)  # without a policy of its own it goes on behind the cut
+    send_questions(engine_with(), 1, first=10)  # without a policy it continues after the cut
     assert sent_messages(api)[-1][: len(as_sent)] == as_sent
     assert list_refusals(api) == []
 
 
-def test_a_turn_without_a_cut_reads_nothing_when_it_is_warm(engine_with, store, monkeypatch):
+def test_a_turn_reads_nothing_if_the_engine_remembers_the_conversation(engine_with, store, monkeypatch):
     engine, reads = engine_with(LastTurns(6, 3)), []
     send_questions(engine, 3)
     read = type(store).read
@@ -71,15 +71,15 @@ def test_a_turn_without_a_cut_reads_nothing_when_it_is_warm(engine_with, store, 
     send_questions(engine, 3, first=3)
     assert reads == []
     send_questions(engine, 1, first=6)
-    assert reads == []  # a turn with a cut neither
+    assert reads == []  # nor does a turn with a cut
 
 
-def test_the_report_tells_what_is_sent(engine_with, api, chat):
+def test_the_report_describes_what_is_sent(engine_with, api, chat):
     engine = engine_with(LastTurns(6, 3))
     send_questions(engine, 7)
     report = chat.view().report
     assert report.view_start == 9  # a setup, and four turns
-    assert report.kept == (9, 10, 11, 12, 14, 15)  # the cut stands at 13
+    assert report.kept == (9, 10, 11, 12, 14, 15)  # the cut is at 13
     assert (report.dropped, report.repairs) == ((), ())
     assert report.thinking_stripped == 2
     assert (report.exact, report.prefix_changed) == (True, False)
@@ -90,17 +90,17 @@ def test_the_report_tells_what_is_sent(engine_with, api, chat):
     assert (after.tokens, after.exact) == (report.tokens + 105, False)
 
 
-def test_a_cut_by_hand_is_told_first_and_made_only_when_asked(engine_with, chat):
+def test_trim_with_dry_run_only_reports_the_cut(engine_with, chat):
     send_questions(engine_with(), 8)
     before, messages = len(list(chat.entries())), chat.messages()
-    told = chat.trim(LastTurns(5, 2), dry_run=True)
-    assert (told.turns, told.messages, told.position) == (6, 12, 13)
-    assert told.tokens_before > told.tokens_after > 0
+    result = chat.trim(LastTurns(5, 2), dry_run=True)
+    assert (result.turns, result.messages, result.position) == (6, 12, 13)
+    assert result.tokens_before > result.tokens_after > 0
     assert (len(list(chat.entries())), chat.messages()) == (before, messages)
-    assert chat.trim(LastTurns(5, 2)) == told
+    assert chat.trim(LastTurns(5, 2)) == result
     view = chat.view()
     assert len(view.messages) == 4
-    assert (view.report.prefix_changed, view.report.exact, view.report.tokens) == (True, False, told.tokens_after)
+    assert (view.report.prefix_changed, view.report.exact, view.report.tokens) == (True, False, result.tokens_after)
     assert chat.trim(LastTurns(5, 2)) is None
     assert len(list(chat.entries())) == before + 1
     assert chat.last_messages(100) == [entry.message for entry in chat.entries() if entry.kind == "message"]
@@ -114,15 +114,15 @@ def test_there_is_no_cut_while_a_turn_is_open(engine_with, store):
         chat.trim(LastTurns(1, 1))
 
 
-def test_there_is_no_cut_while_a_call_awaits_its_result(store, chat):
+def test_there_is_no_cut_while_a_call_waits_for_its_result(store, chat):
     call = {"type": "tool_use", "name": "f", "input": {}}
     tools = [{"name": "f", "input_schema": {"type": "object"}}]
     api = FakeMessagesAPI(["one", "two", [THOUGHT, call], answer(), answer()])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=tools, trimming=LastTurns(2, 1))
     engine.send("a", "1")
     engine.send("a", "2")
-    reply = engine.send("a", "3")  # over the high mark: cut
-    assert kinds(chat).count("cut") == 1
+    reply = engine.send("a", "3")  # above the high threshold: cut
+    assert list_kinds(chat).count("cut") == 1
     assert chat.trim(LastTurns(1, 1)) is None
     engine.send("a", [{"type": "tool_result", "tool_use_id": reply.tool_calls[0]["id"], "content": "ok"}])
     engine.send("a", "4")
@@ -130,7 +130,7 @@ def test_there_is_no_cut_while_a_call_awaits_its_result(store, chat):
     assert [len(messages) for messages in sent_messages(api)] == [1, 3, 1, 3, 5]
 
 
-# One turn that is over the budget.
+# One turn that exceeds the budget.
 
 
 @anthropic.beta_tool
@@ -139,29 +139,29 @@ def look(place: str) -> str:
     return f"{place} " * 60
 
 
-def tool_talk(rounds: int) -> list[object]:
+def tool_rounds(rounds: int) -> list[object]:
     call = {"type": "tool_use", "name": "look", "input": {"place": "somewhere"}}
     return [*([[THOUGHT, call]] * rounds), answer()]
 
 
 def test_a_giant_turn_is_cut_between_its_tool_rounds(store, chat):
-    api = FakeMessagesAPI([*tool_talk(8), answer(), answer()])
+    api = FakeMessagesAPI([*tool_rounds(8), answer(), answer()])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[look.to_dict()], trimming=TokenBudget(900, 600))
     engine.run_tools("a", "look around", tools=[look])
     engine.run_tools("a", "and?", tools=[look])
     engine.run_tools("a", "and more?", tools=[look])
     assert list_refusals(api) == []
     first, second = sent_messages(api)[-2:]
-    assert first[0] == {"role": "user", "content": "look around"}  # what the turn is about stays
+    assert first[0] == {"role": "user", "content": "look around"}  # the message that opens the turn stays
     assert [message["role"] for message in first][:3] == ["user", "assistant", "user"]
     assert 3 < len(first) < 19
     assert second[: len(first)] == first
-    assert kinds(chat).count("cut") == 1
+    assert list_kinds(chat).count("cut") == 1
     assert chat.state().totals.messages == 22
 
 
-def test_a_giant_turn_is_an_error_where_the_caller_chose_so(store, chat):
-    api = FakeMessagesAPI([*tool_talk(8), answer()])
+def test_a_giant_turn_is_an_error_if_the_policy_says_so(store, chat):
+    api = FakeMessagesAPI([*tool_rounds(8), answer()])
     policy = TokenBudget(900, 500, oversized="raise")
     engine = ChatEngine(api.client(), store, model=MODEL, trimming=policy)
     engine.run_tools("a", "look around", tools=[look])
@@ -173,10 +173,10 @@ def test_a_giant_turn_is_an_error_where_the_caller_chose_so(store, chat):
     assert len(api.requests) == 9
 
 
-# What sums up.
+# Summaries.
 
 
-def test_a_summary_stands_first_and_says_what_it_is(engine_with, api, chat):
+def test_a_summary_is_the_first_message_and_says_what_it_is(engine_with, api, chat):
     given = []
     policy = Summarize(LastTurns(3, 1), by=lambda messages: given.append(messages) or "they talked")
     send_questions(engine_with(policy), 4)
@@ -185,22 +185,22 @@ def test_a_summary_stands_first_and_says_what_it_is(engine_with, api, chat):
     assert first["content"][0]["text"] == "What was said before, in summary:\n\nthey talked"
     assert [message["role"] for message in sent_messages(api)[-1]] == ["user", "user"]
     send_questions(engine_with(policy), 3, first=4)
-    assert given[1][0] == first  # a summary of the summary, and of what came since
+    assert given[1][0] == first  # a summary of the summary and of the later messages
     assert list_refusals(api) == []
 
 
-@pytest.mark.parametrize("failing", ["raises", "is no text", "is empty"])
+@pytest.mark.parametrize("failing", ["raises", "is not text", "is empty"])
 def test_a_summary_that_fails_leaves_no_turn_unanswered(engine_with, api, chat, failing):
-    by = {"raises": lambda _: 1 / 0, "is no text": lambda _: None, "is empty": lambda _: " "}[failing]
+    by = {"raises": lambda _: 1 / 0, "is not text": lambda _: None, "is empty": lambda _: " "}[failing]
     engine = engine_with(Summarize(LastTurns(3, 1), by=by))
     send_questions(engine, 3)
     with pytest.warns(CutFailedWarning, match="conversation 'a' was not trimmed: making its summary raised "):
         send_questions(engine, 1, first=3)
     assert len(sent_messages(api)[-1]) == 7
-    assert kinds(chat) == ["setup"]
+    assert list_kinds(chat) == ["setup"]
 
 
-def test_a_compaction_that_is_not_to_be_had_leaves_no_turn_unanswered(store, chat):
+def test_a_compaction_that_fails_leaves_no_turn_unanswered(store, chat):
     busy = Failure(529, message="busy", headers={"x-should-retry": "false"})
     api = FakeMessagesAPI(answer, summary=[busy, "they talked"])
     engine = ChatEngine(api.client(), store, model=MODEL, trimming=Compaction(LastTurns(3, 1)))
@@ -208,11 +208,11 @@ def test_a_compaction_that_is_not_to_be_had_leaves_no_turn_unanswered(store, cha
     with pytest.warns(CutFailedWarning, match="OverloadedError"):
         send_questions(engine, 1, first=3)
     send_questions(engine, 2, first=4)  # the next turn tries again
-    assert kinds(chat) == ["setup", "compaction"]
+    assert list_kinds(chat) == ["setup", "compaction"]
     assert [request.status for request in api.requests].count(200) == 7
 
 
-def test_ctrl_c_while_something_is_summed_up_closes_the_turn(engine_with, chat):
+def test_ctrl_c_during_a_summary_closes_the_turn(engine_with, chat):
     def stopped(_):
         raise KeyboardInterrupt
 
@@ -220,24 +220,24 @@ def test_ctrl_c_while_something_is_summed_up_closes_the_turn(engine_with, chat):
     send_questions(engine, 3)
     with pytest.raises(KeyboardInterrupt):
         engine.send("a", "more")
-    assert kinds(chat) == ["setup", "turn_abandoned"]
+    assert list_kinds(chat) == ["setup", "turn_abandoned"]
     assert chat.state().engine.open_turn is None
 
 
-def test_who_lost_the_turn_while_it_was_summed_up_is_told(engine_with, chat, store):
+def test_an_engine_that_lost_its_turn_during_a_summary_raises_a_conflict(engine_with, chat, store):
     engine = engine_with(Summarize(LastTurns(3, 1), by=lambda _: engine.abandon("a") and "they talked"))
     send_questions(engine, 3)
     with pytest.raises(Conflict):
         engine.send("a", "more")
-    assert kinds(chat) == ["setup", "turn_abandoned"]
+    assert list_kinds(chat) == ["setup", "turn_abandoned"]
 
 
 def test_compaction_on_demand_leaves_thinking_valid(engine_with, api, chat):
     engine = engine_with()
     assert engine.compact("a") is None
     send_questions(engine, 4)
-    told = engine.compact("a")
-    assert (told.turns, told.messages) == (4, 8)
+    result = engine.compact("a")
+    assert (result.turns, result.messages) == (4, 8)
     [only] = chat.messages()
     assert [block["type"] for block in only["content"]] == ["compaction"]
     send_questions(engine, 3, first=4)
@@ -248,23 +248,23 @@ def test_compaction_on_demand_leaves_thinking_valid(engine_with, api, chat):
     assert chat.usage().total.output == sum(replies)
 
 
-def test_a_compaction_whose_conversation_went_on_is_not_stored(engine_with, store, chat):
+def test_a_compaction_of_a_changed_conversation_is_not_stored(engine_with, store, chat):
     send_questions(engine_with(), 2)
     api = FakeMessagesAPI(answer, summary=lambda _: chat.append({"role": "user", "content": "late"}) and "they talked")
     with pytest.raises(Conflict):
         ChatEngine(api.client(), store, model=MODEL).compact("a")
-    assert kinds(chat) == ["setup"]
+    assert list_kinds(chat) == ["setup"]
 
 
-def test_by_hand_a_compaction_needs_an_engine(chat):
+def test_trim_refuses_a_compaction(chat):
     with pytest.raises(InvalidInput, match=r"ChatEngine\.compact"):
         chat.trim(Compaction(KeepAll()))
 
 
-# What the API does by itself.
+# Context editing by the API.
 
 
-def test_compaction_at_a_threshold_is_stored_and_what_it_stands_for_is_not_sent_again(store, chat):
+def test_compaction_at_a_threshold_is_stored_and_the_messages_before_it_are_not_sent_again(store, chat):
     api = FakeMessagesAPI(answer, smallest_trigger=1)
     editing = ContextEditing(
         compact=400, clear_thinking=True, clear_tool_uses={"keep": {"type": "tool_uses", "value": 1}}
@@ -278,16 +278,17 @@ def test_compaction_at_a_threshold_is_stored_and_what_it_stands_for_is_not_sent_
         "clear_tool_uses_20250919",
         "compact_20260112",
     ]
-    starts = with_compaction(chat)
+    starts = find_compactions(chat)
     assert len(starts) > 1
     assert chat.view().report.view_start == starts[-1]
     assert chat.messages()[0]["content"][0]["type"] == "compaction"
     assert max(map(len, sent_messages(api))) < 12
-    ChatEngine(api.client(), store, model=MODEL).send("a", "without any edit")  # the block still needs its beta
+    # the compaction block still needs its beta
+    ChatEngine(api.client(), store, model=MODEL).send("a", "without any edit")
     assert list_refusals(api) == []
 
 
-def test_a_refusal_in_the_turn_of_a_compaction_does_not_take_the_summary_away(store, chat):
+def test_a_refusal_in_the_turn_of_a_compaction_keeps_the_summary(store, chat):
     call = {"type": "tool_use", "name": "look", "input": {"place": "somewhere"}}
     api = FakeMessagesAPI(
         [answer(), answer(), [THOUGHT, call], Reply(content=[], stop_reason="refusal"), answer()], smallest_trigger=1
@@ -303,14 +304,14 @@ def test_a_refusal_in_the_turn_of_a_compaction_does_not_take_the_summary_away(st
     assert list_refusals(api) == []
 
 
-# Thinking that is bound to what is not sent any more.
+# Thinking that is bound to messages that are no longer sent.
 
 
-def test_the_choice_to_have_it_dropped_is_the_conversations(engine_with, api, chat, store):
+def test_the_setting_to_drop_thinking_is_stored_with_the_conversation(engine_with, api, chat, store):
     send_questions(engine_with(), 4)
     chat.set_drop_stale_thinking(drop=True)
     chat.trim(LastTurns(2, 2))
-    send_questions(engine_with(), 2, first=4)  # another engine, which knows nothing of the choice
+    send_questions(engine_with(), 2, first=4)  # another engine, without this setting
     assert list_refusals(api) == []
     body = api.requests[-1].body
     assert body["thinking"] == {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
@@ -324,7 +325,7 @@ def test_the_choice_to_have_it_dropped_is_the_conversations(engine_with, api, ch
 
 
 @pytest.mark.parametrize("change", [{"system": "Be brief."}, {"tools": [look.to_dict()]}])
-def test_what_changes_the_prefix_is_told_before_the_request(engine_with, api, chat, change):
+def test_a_change_of_the_prefix_warns_before_the_request(engine_with, api, chat, change):
     send_questions(engine_with(), 2)
     engine = engine_with(**change)
     with pytest.warns(UserWarning, match="its earlier thinking is no longer sent"):
@@ -334,12 +335,12 @@ def test_what_changes_the_prefix_is_told_before_the_request(engine_with, api, ch
     assert list_refusals(api) == []
 
 
-def test_going_back_before_a_cut_takes_it_back(engine_with, api, chat):
+def test_a_rewind_before_a_cut_undoes_the_cut(engine_with, api, chat):
     engine = engine_with(LastTurns(3, 1))
     send_questions(engine, 4)
-    begin = chat.view().report.view_start
-    assert begin > 0
-    chat.rewind(to=begin)
+    view_start = chat.view().report.view_start
+    assert view_start > 0
+    chat.rewind(to=view_start)
     assert chat.view().report.view_start == 0
     assert len(chat.messages()) == 6
     send_questions(engine_with(), 1, first=4)
@@ -348,7 +349,7 @@ def test_going_back_before_a_cut_takes_it_back(engine_with, api, chat):
     assert list_refusals(api) == []
 
 
-def test_going_back_behind_the_last_cut_sends_what_was_sent_there(engine_with, api, chat):
+def test_a_rewind_before_the_last_cut_restores_the_cut_before_it(engine_with, api, chat):
     send_questions(engine_with(LastTurns(3, 1)), 7)  # cut before the fourth and the seventh turn
     begins = [entry.data["view_start"] for entry in chat.entries() if entry.kind == "cut"]
     assert len(begins) == 2
@@ -360,12 +361,12 @@ def test_going_back_behind_the_last_cut_sends_what_was_sent_there(engine_with, a
     assert list_refusals(api) == []
 
 
-def test_going_back_behind_a_compaction_of_the_apis_sends_what_that_stood_for(store, chat):
+def test_a_rewind_before_a_compaction_of_the_api_restores_the_one_before_it(store, chat):
     api = FakeMessagesAPI(answer, smallest_trigger=1)
     editing = ContextEditing(compact=400)
     engine = ChatEngine(api.client(), store, model=MODEL, context_editing=editing)
     send_questions(engine, 12)
-    starts = with_compaction(chat)
+    starts = find_compactions(chat)
     chat.rewind(to=starts[-1])
     assert chat.view().report.view_start == starts[-2]
     assert chat.state().totals.turns - chat.state().view.hidden_turns == len(
@@ -375,37 +376,37 @@ def test_going_back_behind_a_compaction_of_the_apis_sends_what_that_stood_for(st
     assert list_refusals(api) == []
 
 
-def test_a_summary_by_hand_and_somebody_who_writes_meanwhile(engine_with, chat, store):
+def test_trim_with_a_summary_and_a_writer_in_the_meantime(engine_with, chat, store):
     send_questions(engine_with(), 4)
-    told = chat.trim(Summarize(LastTurns(2, 1), by=lambda messages: f"{len(messages)} messages"))
-    assert told.messages == 6
+    result = chat.trim(Summarize(LastTurns(2, 1), by=lambda messages: f"{len(messages)} messages"))
+    assert result.messages == 6
     assert chat.messages()[0]["content"][0]["text"].endswith("6 messages")
     send_questions(engine_with(), 3, first=4)
     late = Summarize(LastTurns(2, 1), by=lambda _: chat.append({"role": "user", "content": "late"}) and "they talked")
     with pytest.raises(Conflict):
         chat.trim(late)
-    assert kinds(chat) == ["setup", "cut"]
+    assert list_kinds(chat) == ["setup", "cut"]
 
 
-def test_half_a_reply_with_a_call_is_no_open_call(engine_with, chat):
+def test_an_interrupted_reply_with_a_call_leaves_no_open_call(engine_with, chat):
     send_questions(engine_with(), 3)
     call = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
     chat.log.append([make_entry("reply_interrupted", message=call, turn="x")])
     assert chat.trim(LastTurns(1, 1)) is not None
 
 
-def test_a_turn_id_that_is_not_sent_any_more_is_still_known(engine_with, api, chat):
+def test_the_id_of_a_turn_that_was_cut_off_is_still_known(engine_with, api, chat):
     engine = engine_with(LastTurns(3, 1))
     replies = [engine.send("a", f"q{number}", turn_id=f"order-{number}") for number in range(9)]
-    for asked in (engine, engine_with(LastTurns(3, 1))):
+    for other_engine in (engine, engine_with(LastTurns(3, 1))):
         for number in (0, 4, 8):
-            assert asked.send("a", f"q{number}", turn_id=f"order-{number}").message == replies[number].message
+            assert other_engine.send("a", f"q{number}", turn_id=f"order-{number}").message == replies[number].message
     assert len(api.requests) == 9
     with pytest.raises(Exception, match="already has another message"):
         engine.send("a", "other words", turn_id="order-0")
 
 
-def test_max_age_looks_at_the_clock(engine_with, api, chat, monkeypatch):
+def test_max_age_uses_the_clock(engine_with, api, chat, monkeypatch):
     engine = engine_with(MaxAge(high=3600, low=600))
     send_questions(engine, 3)
     later = 3700 * 1_000_000
@@ -414,44 +415,44 @@ def test_max_age_looks_at_the_clock(engine_with, api, chat, monkeypatch):
         monkeypatch.setattr(f"chathistory.{module}.now", lambda real=real: real() + later)
     send_questions(engine, 2, first=3)
     assert [len(messages) for messages in sent_messages(api)] == [1, 3, 5, 1, 3]
-    assert kinds(chat) == ["setup", "cut"]
+    assert list_kinds(chat) == ["setup", "cut"]
 
 
 class EveryThird:
-    """A policy of somebody's own."""
+    """A policy that an application wrote."""
 
-    def should_cut(self, load) -> bool:
-        return load.turns > 3
+    def should_cut(self, context) -> bool:
+        return context.turns > 3
 
-    def find_start(self, turns, load) -> int | None:
+    def find_start(self, turns, context) -> int | None:
         return turns[-1].position
 
 
-def test_a_policy_of_the_callers_own(engine_with, api, chat):
+def test_a_policy_that_an_application_wrote(engine_with, api, chat):
     send_questions(engine_with(EveryThird()), 10)
     assert [len(messages) for messages in sent_messages(api)] == [1, 3, 5, 1, 3, 5, 1, 3, 5, 1]
     assert list_refusals(api) == []
 
 
-@pytest.mark.parametrize("place", [-5, 2, 10**9])
-def test_a_policy_that_names_no_place_to_cut_is_told(engine_with, chat, place):
-    engine = engine_with(type("Odd", (EveryThird,), {"find_start": lambda *_: place})())
+@pytest.mark.parametrize("position", [-5, 2, 10**9])
+def test_a_policy_that_returns_a_wrong_position_is_an_error(engine_with, chat, position):
+    engine = engine_with(type("Odd", (EveryThird,), {"find_start": lambda *_: position})())
     send_questions(engine, 3)
-    if place < 3:
-        send_questions(engine, 1, first=3)  # before all, or before the first reply: there is nothing to cut
-        assert kinds(chat) == ["setup"]
+    if position < 3:
+        send_questions(engine, 1, first=3)  # before everything, or before the first reply: there is nothing to cut
+        assert list_kinds(chat) == ["setup"]
         return
-    with pytest.raises(InvalidInput, match=f"position {place}"):
+    with pytest.raises(InvalidInput, match=f"position {position}"):
         send_questions(engine, 1, first=3)
-    assert kinds(chat) == ["setup"]
+    assert list_kinds(chat) == ["setup"]
 
 
-def test_what_is_no_policy_is_refused(engine_with):
+def test_a_value_that_is_not_a_policy_is_refused(engine_with):
     with pytest.raises(InvalidInput, match="trimming: must be a policy"):
         engine_with(50)
 
 
-def test_tokens_are_counted_by_the_api_when_asked(engine_with, api):
+def test_count_tokens_asks_the_api(engine_with, api):
     engine = engine_with()
     send_questions(engine, 2)
     count = engine.count_tokens("a", "question 2 " + "word " * 20)
@@ -464,25 +465,25 @@ def test_tokens_are_counted_by_the_api_when_asked(engine_with, api):
     ):
         engine.count_tokens("a")
     engine.compact("a")
-    assert 0 < engine.count_tokens("a", "more") < count  # with the header that the block needs
+    assert 0 < engine.count_tokens("a", "more") < count  # with the beta that the block needs
     assert list_refusals(api) == []
 
 
 @pytest.mark.parametrize("stop", ["refusal", "max_tokens"])
-def test_cuts_behind_replies_that_ended_otherwise(store, chat, stop):
+def test_cuts_after_replies_with_another_stop_reason(store, chat, stop):
     replies = [answer(), Reply(content=[] if stop == "refusal" else answer(), stop_reason=stop)]
     api = FakeMessagesAPI(replies * 6)
     engine = ChatEngine(api.client(), store, model=MODEL, trimming=LastTurns(4, 2))
     send_questions(engine, 12)
     assert list_refusals(api) == []
-    assert "cut" in kinds(chat)
+    assert "cut" in list_kinds(chat)
 
 
 # The same for asyncio.
 
 
 @pytest.mark.parametrize("way", ["function", "coroutine function", "compaction", "broken"])
-def test_the_asynchronous_engine_sums_up_too(api, store, chat, way):
+def test_the_async_engine_makes_summaries(api, store, chat, way):
     async def by(messages):
         await asyncio.sleep(0)
         return f"{len(messages)} messages"
@@ -507,15 +508,15 @@ def test_the_asynchronous_engine_sums_up_too(api, store, chat, way):
             assert await engine.count_tokens("a", "more") > 0
             return await engine.compact("a")
 
-    told = asyncio.run(main())
+    result = asyncio.run(main())
     assert list_refusals(api) == []
     expected = {"compaction": ["setup", "compaction", "compaction"], "broken": ["setup", "compaction"]}
-    assert kinds(chat) == expected.get(way, ["setup", "cut", "compaction"])
-    assert told.messages == (8 if way == "broken" else 2)
+    assert list_kinds(chat) == expected.get(way, ["setup", "cut", "compaction"])
+    assert result.messages == (8 if way == "broken" else 2)
     assert chat.usage().turns[-1].model == MODEL
 
 
-def test_cancelling_while_something_is_summed_up_closes_the_turn(api, store, chat):
+def test_cancelling_during_a_summary_closes_the_turn(api, store, chat):
     async def by(_):
         await asyncio.sleep(60)
 
@@ -529,4 +530,4 @@ def test_cancelling_while_something_is_summed_up_closes_the_turn(api, store, cha
             assert await engine.compact("nothing there") is None
 
     asyncio.run(main())
-    assert kinds(chat) == ["setup", "turn_abandoned"]
+    assert list_kinds(chat) == ["setup", "turn_abandoned"]

@@ -1,4 +1,4 @@
-"""Policies and context editing from named values, and the one grammar of durations."""
+"""Policies and context editing from named values, and the grammar of durations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from chathistory.trimming import AnyOf, Compaction, ContextEditing, LastTurns, M
 from chathistory.trimming.parse import EDITING_OPTIONS, TRIMMING_OPTIONS, build_editing, build_policy
 
 
-def policy_of(**given):
+def parse_policy(**given):
     return build_policy({key: TRIMMING_OPTIONS[key].parse(value) for key, value in given.items()})
 
 
-def editing_of(**given):
+def parse_editing(**given):
     return build_editing({key: EDITING_OPTIONS[key].parse(value) for key, value in given.items()})
 
 
@@ -39,7 +39,7 @@ def editing_of(**given):
     ],
 )
 def test_a_policy_from_named_values(given, policy):
-    assert policy_of(**given) == policy
+    assert parse_policy(**given) == policy
 
 
 @pytest.mark.parametrize(
@@ -57,23 +57,23 @@ def test_a_policy_from_named_values(given, policy):
         ({"compaction": "secret"}, "must be true or false"),
     ],
 )
-def test_what_is_wrong_is_told_without_quoting_it(given, words):
+def test_the_error_of_a_wrong_value_does_not_quote_it(given, words):
     with pytest.raises(ConfigError) as caught:
-        policy_of(**given)
+        parse_policy(**given)
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
-def test_what_the_api_is_to_do():
-    assert editing_of() is editing_of(compact=False) is None
-    assert editing_of(clear_thinking=True, compact="200000") == ContextEditing(clear_thinking=True, compact=200_000)
-    assert editing_of(clear_tool_uses="true", compact=True) == ContextEditing(clear_tool_uses=True, compact=True)
+def test_context_editing_from_named_values():
+    assert parse_editing() is parse_editing(compact=False) is None
+    assert parse_editing(clear_thinking=True, compact="200000") == ContextEditing(clear_thinking=True, compact=200_000)
+    assert parse_editing(clear_tool_uses="true", compact=True) == ContextEditing(clear_tool_uses=True, compact=True)
     keep = {"keep": {"type": "tool_uses", "value": 3}}
-    assert editing_of(clear_tool_uses=keep) == ContextEditing(clear_tool_uses=keep)
+    assert parse_editing(clear_tool_uses=keep) == ContextEditing(clear_tool_uses=keep)
     wrong = ({"clear_thinking": 5}, {"compact": "secret"}, {"compact": {"pause_after_compaction": "secret"}})
     for given in wrong:
         with pytest.raises(ConfigError) as caught:
-            editing_of(**given)
+            parse_editing(**given)
         assert "secret" not in str(caught.value)
 
 
@@ -82,7 +82,7 @@ def test_what_the_api_is_to_do():
     [("90s", 90), ("30m", 1800), ("12h", 43_200), ("7d", 604_800), ("2w", 1_209_600), ("1.5h", 5400), ("0", 0), (5, 5)],
     ids=str,
 )
-def test_a_duration(value, seconds):
+def test_a_duration_as_text(value, seconds):
     assert parse_duration(value) == timedelta(seconds=seconds)
 
 
@@ -91,7 +91,7 @@ def test_a_duration(value, seconds):
     ["", "secret", "7x", "-1s", "1e5", "٣d", "9" * 400 + "w", "1d\n", -1, float("nan"), float("inf"), True],
     ids=repr,
 )
-def test_what_is_no_duration(value):
+def test_a_value_that_is_not_a_duration_is_refused(value):
     with pytest.raises(ConfigError, match="must be a duration, such as 90s") as caught:
         parse_duration(value)
     assert "secret" not in str(caught.value)
