@@ -166,7 +166,7 @@ REFUSED = {
     "text": (SECRET, "message"),
     "None": (None, "message"),
     "tuple of text": ((SECRET,), "message"),
-    "empty list": ([], "empty list"),
+    "empty list": ([], "messages: must hold at least one message"),
 }
 
 
