@@ -44,7 +44,7 @@ _LARGEST_INT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class SegmentOwner:
     """The conversation that some segments say they are of.
 
     Attributes:
@@ -128,7 +128,7 @@ def _bound_names(scope: str | None) -> Document:
 
 def list_lost_keys(collections: Collections, scope: str | None) -> Iterator[Key]:
     """Yield the keys of conversations of which there are segments, and no head."""
-    headless = _find_headless(collections, _find_owners(collections, scope))
+    headless = _find_headless_owners(collections, _find_owners(collections, scope))
     for key in {parse_key(_decode_name(owner.key)) for owner in headless}:
         if key is not None and collections.heads.find_one({"_id": head_id(key)}, {"_id": True}) is None:
             yield key
@@ -141,7 +141,7 @@ def list_damaged_keys(collections: Collections, scope: str | None) -> Iterator[D
             None, f"_id {_format_name(name)}", CorruptRecord(None, None, "its _id is not that of a conversation")
         )
     reason = "these segments belong to no conversation, and do not say to which one they belonged"
-    for owner in _find_nameless(collections, scope):
+    for owner in _find_keyless_owners(collections, scope):
         yield Damaged(None, owner.place, CorruptRecord(None, None, reason))
 
 
@@ -151,15 +151,15 @@ def remove_leftovers(collections: Collections, scope: str) -> Leftovers:
     for name in [*_find_names(collections.heads, scope), *_find_odd_names(collections, scope)]:
         if _find_scope(collections, name) == scope:
             removed += delete_unreadable(collections, name)
-    for owner in _find_headless(collections, _find_owners(collections, scope)):
+    for owner in _find_headless_owners(collections, _find_owners(collections, scope)):
         if _read_scope(owner.key) != scope:
             continue
         of = owner.of if isinstance(owner.of, ObjectId) else {"$not": {"$type": "objectId"}}
         removed += collections.segments.delete_many({"key": owner.key, "of": of}).deleted_count
     left = {f"_id {_format_name(name)}" for name in _find_names(collections.heads, scope)}
     left |= {f"_id {_format_name(name)}" for name in _find_odd_names(collections, scope)}
-    left |= {owner.place for owner in _find_headless(collections, _find_owners(collections, scope))}
-    left |= {owner.place for owner in _find_nameless(collections, scope)}
+    left |= {owner.place for owner in _find_headless_owners(collections, _find_owners(collections, scope))}
+    left |= {owner.place for owner in _find_keyless_owners(collections, scope)}
     return Leftovers(removed, tuple(sorted(left)), not left)
 
 
@@ -189,24 +189,24 @@ def _read_scope(name: Name) -> str | None:
     return scope if isinstance(scope, str) else None
 
 
-def _find_owners(collections: Collections, scope: str | None) -> list[Owner]:
+def _find_owners(collections: Collections, scope: str | None) -> list[SegmentOwner]:
     """Return the owners that the segments of a scope (None: of all) name, from an index alone."""
     pair = {"key": "$key", "of": "$of"}
     only: list[Document] = [] if scope is None else [{"$match": {"key": _bound_names(scope)}}]
     steps = [*only, {"$sort": {"key": 1, "of": 1}}, {"$project": {"_id": False, **pair}}, {"$group": {"_id": pair}}]
     raw = with_raw_documents(collections.segments)
     with raw.aggregate(steps, allowDiskUse=True, batchSize=_NAMES_AT_ONCE) as documents:
-        return [Owner(each.get("key"), each.get("of")) for each in (document["_id"] for document in documents)]
+        return [SegmentOwner(each.get("key"), each.get("of")) for each in (document["_id"] for document in documents)]
 
 
-def _find_nameless(collections: Collections, scope: str | None) -> list[Owner]:
+def _find_keyless_owners(collections: Collections, scope: str | None) -> list[SegmentOwner]:
     """Return the owners that have no head and no key that can be told; with a scope, not those that tell another."""
     odd = [owner for owner in _find_owners(collections, None) if parse_key(_decode_name(owner.key)) is None]
     here = [owner for owner in odd if scope is None or _read_scope(owner.key) in (None, scope)]
-    return _find_headless(collections, here)
+    return _find_headless_owners(collections, here)
 
 
-def _find_headless(collections: Collections, owners: Iterable[Owner]) -> list[Owner]:
+def _find_headless_owners(collections: Collections, owners: Iterable[SegmentOwner]) -> list[SegmentOwner]:
     """Return the owners of which there is no head: neither under that name, nor under another one."""
     raw, left = with_raw_documents(collections.heads), list(owners)
     for field in ("_id", "born"):

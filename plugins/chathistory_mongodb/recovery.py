@@ -98,7 +98,7 @@ def find_records(collections: Collections, key: Key) -> FoundRecords | None:
             return None
     segments = [] if born is None else list(collections.segments.find({"of": born}, SEGMENT_FIELDS))
     problem = "its head is gone" if stored is None else _try_parse(document)[1]
-    return _locate_records(
+    return _assign_positions(
         _MongoFoundRecords(key, _hash_document(stored), 0, 0, problem, born=born or ObjectId()), document, segments
     )
 
@@ -121,7 +121,9 @@ def _try_parse(document: Document) -> tuple[MongoStoredHead | None, str | None]:
         return None, "a later version wrote it"
 
 
-def _locate_records(found: _MongoFoundRecords, document: Document, segments: Sequence[Document]) -> _MongoFoundRecords:
+def _assign_positions(
+    found: _MongoFoundRecords, document: Document, segments: Sequence[Document]
+) -> _MongoFoundRecords:
     """Return `found` with the positions: what the head says, unless that cannot be."""
     first, end, start, cleared = (read_number(document.get(name)) for name in ("from", "end", "start", "cleared"))
     tail = document["tail"] if document["size"] > 0 else []

@@ -54,12 +54,12 @@ def check_client(client: Any) -> None:
     """
     hint = ""
     if isinstance(client, str):
-        hint = "; open_store(...) makes a store of a URL"
+        hint = "; pass a URL to open_store(...)"
     elif not isinstance(client, type) and callable(getattr(client, "get_database", None)):
         if isinstance(client.get_database, Collection | AsyncCollection):
             hint = "; hand in the client, and the database's name as `database`"
         elif type(client).__module__.startswith("motor") or is_coroutine_function(getattr(client, "close", None)):
-            hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
+            hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store as well"
         elif isinstance(getattr(client, "write_concern", None), WriteConcern):
             return
     raise ConfigError(f"client: must be a pymongo.MongoClient, not {class_name(client)}{hint}")
@@ -131,7 +131,7 @@ _DEFAULTS: Mapping[str, tuple[str, str]] = {
     "appName": ("chathistory", "what the server's log calls this client"),
 }
 # pymongo knows its options in lower case only; this is how its documentation spells them. A test compares.
-_OTHERS = """
+_PYMONGO_OPTIONS = """
     authMechanism authMechanismProperties authSource compressors directConnection heartbeatFrequencyMS loadBalanced
     localThresholdMS maxConnecting maxIdleTimeMS maxPoolSize maxStalenessSeconds minPoolSize readConcernLevel
     readPreference readPreferenceTags replicaSet retryReads retryWrites serverMonitoringMode ssl timeoutMS tls
@@ -141,7 +141,9 @@ _OTHERS = """
 
 OPTIONS: Mapping[str, Option] = {
     **{name: Option(partial(_parse_option, name), *default) for name, default in _DEFAULTS.items()},
-    **{name: Option(partial(_parse_option, name), None, "as pymongo documents it") for name in _OTHERS.split()},
+    **{
+        name: Option(partial(_parse_option, name), None, "as pymongo documents it") for name in _PYMONGO_OPTIONS.split()
+    },
     # pymongo looks at these only when it asks the name server
     **dict.fromkeys(
         ("srvMaxHosts", "srvServiceName"), Option(_parse_text, None, "as pymongo documents it, for mongodb+srv")

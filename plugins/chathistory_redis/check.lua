@@ -1,19 +1,19 @@
--- Whether everything is allowed here that the store does, whether this server does it as Redis does, and whether it
--- throws data away.
+-- Checks that the user may run every command of the store, that the commands work as in Redis, and that the server
+-- does not evict.
 --
--- KEYS  conversation, index of its scope, scopes of its tag, a key that is made and removed here
--- Returns {name of a command that is not allowed or '', what the server evicts when memory is full or '', name of a
--- command that does something else than it must or ''}.
+-- KEYS  conversation, index of its scope, scopes of its tag, a key that is created and removed here
+-- Returns {name of a command that is not allowed or '', eviction policy if the server evicts or '', name of a command
+-- that works differently than in Redis or ''}.
 local key, index, scopes, scratch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 redis.call('ZCARD', index)
-local due = {
+local needed = {
   {'LINDEX', key, 0}, {'LLEN', key}, {'LRANGE', key, 0, 0}, {'LSET', key, 0, ''}, {'LTRIM', key, 0, 0},
   {'RPUSH', key, ''}, {'EXISTS', key}, {'PERSIST', key}, {'PEXPIRE', key, 1}, {'TYPE', key}, {'UNLINK', key},
   {'ZADD', index, 0, ''}, {'ZCOUNT', index, 0, 0}, {'ZRANGE', index, 0, 0}, {'ZREM', index, ''},
   {'ZREVRANGE', index, 0, 0}, {'ZSCAN', index, 0}, {'SADD', scopes, ''}, {'SMEMBERS', scopes}, {'SREM', scopes, ''},
 }
 local denied = ''
-for _, command in ipairs(redis.acl_check_cmd and due or {}) do -- which Redis has from 7.0 on
+for _, command in ipairs(redis.acl_check_cmd and needed or {}) do -- Redis has `acl_check_cmd` from 7.0 on
   if denied == '' and not redis.acl_check_cmd(unpack(command)) then denied = command[1] end
 end
 local memory = redis.pcall('INFO', 'memory')
@@ -23,8 +23,8 @@ if type(memory) == 'string' then
   policy = string.match(memory, 'maxmemory_policy:([%w-]+)') or ''
 end
 
--- What guard, listing and repair rest on: a server that is only like Redis may differ in it.
-local function differing()
+-- Tries what the version check, the listing and the repair depend on: a server that only resembles Redis may differ.
+local function find_difference()
   redis.call('UNLINK', scratch)
   if redis.call('RPUSH', scratch, 'a', 'b') ~= 2 then return 'RPUSH' end
   redis.call('LSET', scratch, -1, 'c')
@@ -46,4 +46,4 @@ local function differing()
 end
 
 local is_allowed = denied == ''
-return {denied, (limit == '0' or policy == 'noeviction') and '' or policy, is_allowed and differing() or ''}
+return {denied, (limit == '0' or policy == 'noeviction') and '' or policy, is_allowed and find_difference() or ''}

@@ -44,12 +44,12 @@ _SLOTS = 16384
 
 @dataclass(frozen=True, slots=True)
 class ReplicaWait:
-    """What an append waits for.
+    """The confirmations that an append waits for.
 
     Attributes:
-        replicas: How many replicas must have it.
-        fsync: It must be on their disks, and on that of the master.
-        timeout: Seconds that this may take.
+        replicas: How many replicas must have the append.
+        fsync: It must be on the disks of these replicas, and on the disk of the master.
+        timeout: Seconds to wait.
     """
 
     replicas: int
@@ -58,14 +58,24 @@ class ReplicaWait:
 
     @property
     def command(self) -> tuple[str | int, ...]:
-        """The command that waits."""
+        """The Redis command that waits, with its arguments."""
         milliseconds = max(int(self.timeout * 1000), 1)
         return ("WAITAOF", 1, self.replicas, milliseconds) if self.fsync else ("WAIT", self.replicas, milliseconds)
 
     def check_reply(self, reply: Any) -> None:
-        """Raise `StoreUnavailable` unless the reply says that all is done."""
+        """Check the reply to `command`.
+
+        Args:
+            reply: The reply, or the server's error.
+
+        Raises:
+            StoreUnavailable: Too few replicas or disks have the append.
+        """
         if isinstance(reply, Exception):
-            raise StoreUnavailable("stored, but the server cannot confirm how safely", outcome="unknown") from reply
+            raise StoreUnavailable(
+                "stored, but the server cannot confirm replicas or disks (it refused WAIT or WAITAOF)",
+                outcome="unknown",
+            ) from reply
         on_disk, replicas = reply if self.fsync else (1, reply)
         if replicas < self.replicas or not on_disk:
             disk = "" if on_disk else ", and not on the disk of the master"
@@ -76,39 +86,47 @@ class ReplicaWait:
 
 
 class RedisConnection:
-    """A client of redis-py, and the ways to run a script with it.
+    """A redis-py client, and the methods to run scripts with it.
 
     Attributes:
-        is_cluster: Whether it is the client of a Cluster.
+        is_cluster: Whether the client is one for a Cluster.
     """
 
-    def __init__(self, open_client: Callable[[], Client], *, is_cluster: bool, owned: bool) -> None:
-        """Prepare a connection; nothing is sent yet.
+    def __init__(self, open_client: Callable[[], Client], *, is_cluster: bool, owns_client: bool) -> None:
+        """Prepare a connection; sends nothing.
 
         Args:
-            open_client: Returns the client; called when it is first needed.
-            is_cluster: Whether that is the client of a Cluster.
-            owned: Whether `close` closes it.
+            open_client: Returns the client; called at the first use.
+            is_cluster: Whether the client is one for a Cluster.
+            owns_client: Whether `close` closes the client.
         """
         self.is_cluster = is_cluster
-        self._owned = owned
+        self._owns_client = owns_client
         self._open_client = open_client
         self._lock = threading.Lock()
         self._client: Client | None = None
-        self._failures: tuple[int, Exception | None] = (0, None)  # how many there were, and the last
+        self._failures: tuple[int, Exception | None] = (0, None)  # the number of failed attempts, and the last error
 
     @classmethod
-    def to_address(cls, address: ServerAddress) -> Self:
-        """Return a connection to an address, with a client of its own."""
-        return cls(lambda: connect(address), is_cluster=address.scheme == "redis+cluster", owned=True)
+    def for_address(cls, address: ServerAddress) -> Self:
+        """Return a connection to an address, with a client of its own that `close` closes."""
+        return cls(lambda: connect(address), is_cluster=address.scheme == "redis+cluster", owns_client=True)
 
     @classmethod
-    def through_client(cls, client: Client) -> Self:
-        """Return a connection through a client that stays the caller's."""
-        return cls(lambda: client, is_cluster=_is_cluster(client), owned=False)
+    def from_client(cls, client: Client) -> Self:
+        """Return a connection with a client of the caller's, which `close` leaves open."""
+        return cls(lambda: client, is_cluster=_is_cluster(client), owns_client=False)
 
     def call(self, operation: str, use: Callable[[Client], T]) -> T:
-        """Return what `use` returns for the client, with the errors of redis-py translated."""
+        """Call `use` with the client, return its result, and translate the errors of redis-py.
+
+        Args:
+            operation: The word for the call in errors.
+            use: Called with the client.
+
+        Raises:
+            StoreError: See `translate_errors`.
+        """
         client = self._client
         if client is None:
             with translate_errors(operation, sent=False):
@@ -119,7 +137,7 @@ class RedisConnection:
                 return use(client)
             except ResponseError as error:
                 if code_of(error) == "READONLY" and not _is_cluster(client):
-                    # a master that has become a replica: let the next connections be made to the new master
+                    # a master that has become a replica: the next connections must go to the new master
                     cast("redis.Redis", client).connection_pool.disconnect(inuse_connections=False)
                 raise
 
@@ -132,14 +150,17 @@ class RedisConnection:
         *,
         wait: ReplicaWait | None = None,
     ) -> Any:
-        """Run a script on the server of its keys, and return its reply.
+        """Run a script on the server that has its keys, and return its reply.
 
         Args:
-            operation: The word for it in errors.
+            operation: The word for the call in errors.
             script: The script.
             keys: Its keys, all of one slot.
             args: Its arguments.
-            wait: What to wait for, on the same connection.
+            wait: Replicas and disks to wait for, on the same connection.
+
+        Raises:
+            StoreError: See `translate_errors` and `ReplicaWait.check_reply`.
         """
 
         def send(client: Client) -> Any:
@@ -152,18 +173,34 @@ class RedisConnection:
         return self.call(operation, send)
 
     def run_many(self, operation: str, script: Script, parts: Sequence[_KeysAndArgs]) -> list[Any]:
-        """Run a script once for each part, all at the same time, and return their replies."""
+        """Run a script once for each part, all at the same time.
+
+        Args:
+            operation: The word for the call in errors.
+            script: The script.
+            parts: Keys and arguments of each run.
+
+        Returns:
+            The replies, in the order of the parts.
+        """
         if not self.is_cluster or len(parts) == 1:
             return [self.run(operation, script, keys, args) for keys, args in parts]
         commands = [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in parts]
         replies = self.call(operation, lambda client: _send_to_nodes(client, commands))
-        return [  # a node that lacks the script, or has lost a slot, is asked again
+        return [  # repeat on a node that lacked the script, or has lost the slot
             self.run(operation, script, *part) if isinstance(reply, Exception) else reply
             for part, reply in zip(parts, replies, strict=True)
         ]
 
     def read_elements(self, operation: str, name: bytes, first: int, last: int) -> list[bytes] | None:
-        """Return some elements of a list; None if there is something else under that name."""
+        """Return the elements of a list from index `first` to `last`, as LRANGE does; None if the key is not a list.
+
+        Args:
+            operation: The word for the call in errors.
+            name: The key.
+            first: The index of the first element; negative from the end.
+            last: The index of the last element, included.
+        """
 
         def send(client: Client) -> list[bytes] | None:
             try:
@@ -178,11 +215,11 @@ class RedisConnection:
     def close(self) -> None:
         """Close the client, unless it is the caller's."""
         with self._lock:
-            if self._owned and self._client is not None:
+            if self._owns_client and self._client is not None:
                 self._client.close()
 
     def _connect_once(self) -> Client:
-        """Connect, one thread for all: those that waited while that failed get its error, and do not try themselves."""
+        """Connect in one thread: threads that waited during a failed attempt get its error, and do not try again."""
         known, _ = self._failures
         with self._lock:
             count, last = self._failures
@@ -197,12 +234,12 @@ class RedisConnection:
 
 
 def _is_cluster(client: Any) -> TypeGuard[RedisCluster]:
-    """Whether the client is that of a Cluster, or stands for one."""
+    """Return True if the client is one for a Cluster, or an object that wraps one."""
     return hasattr(client, "nodes_manager")
 
 
 def _execute_command(client: Client, command: _Command, wait: ReplicaWait | None = None) -> Any:
-    """Send a command to the server of its key, and return the reply as bytes; `wait`: having waited for replicas."""
+    """Send a command to the server of its key, wait for replicas if asked to, and return the reply as bytes."""
     if wait is None:
         execute: Callable[..., Any] = client.execute_command
         return execute(*command, **_AS_BYTES)
@@ -211,7 +248,7 @@ def _execute_command(client: Client, command: _Command, wait: ReplicaWait | None
         if isinstance(reply, MovedError) and _is_cluster(client):
             client.nodes_manager.initialize()
             reply, waited = _send_pair(_server_of(client, command), command, wait)
-        if isinstance(reply, AskError) and _is_cluster(client):  # a key that has moved before the rest of its slot
+        if isinstance(reply, AskError) and _is_cluster(client):  # the key has already moved, the slot has not yet
             client.nodes_manager.initialize()
             node = client.get_node(host=reply.host, port=reply.port)
             if node is None:
@@ -223,11 +260,11 @@ def _execute_command(client: Client, command: _Command, wait: ReplicaWait | None
     return reply
 
 
-_AS_BYTES: dict[str, Any] = {NEVER_DECODE: True}  # whatever the client is set to
+_AS_BYTES: dict[str, Any] = {NEVER_DECODE: True}  # also with a client that has decode_responses=True
 
 
 def _send_pair(server: redis.Redis, command: _Command, wait: ReplicaWait, *, asking: bool = False) -> tuple[Any, Any]:
-    """Send a command and what waits for it over one connection, and return both replies."""
+    """Send a command and the command that waits for it over one connection, and return both replies."""
     with server.pipeline(transaction=False) as pipe:
         if asking:
             pipe.execute_command("ASKING")
@@ -238,12 +275,12 @@ def _send_pair(server: redis.Redis, command: _Command, wait: ReplicaWait, *, ask
 
 
 def _server_of(client: Client, command: _Command) -> redis.Redis:
-    """Return the client of the server that has the first key of a script, which is the fourth part of its command."""
+    """Return the client of the server that has the first key of a script, the fourth part of its command."""
     if not _is_cluster(client):
         return cast("redis.Redis", client)
     node = client.get_node_from_key(command[3])
     if node is None:
-        raise SlotNotCoveredError("no node is known that has the slot")
+        raise SlotNotCoveredError("no known node has the slot")
     return client.get_redis_connection(node)
 
 
@@ -260,31 +297,31 @@ def _refresh_topology(client: Client) -> Iterator[None]:
 
 
 def _send_to_nodes(client: Client, commands: Sequence[_Command]) -> list[Any]:
-    """Send each command to the node of its key, all before the first answer is awaited; return replies and refusals.
+    """Send each command to the node of its key, and then read all replies; return replies and refusals in order.
 
-    redis-py's own pipeline does so, too, but then repeats each command of a node that does not answer, one after the
-    other, and waits each time. Raises the first error of a connection: then nothing is known of any of them.
+    redis-py's own pipeline does this as well, but repeats each command of a node that does not respond, one after the
+    other, and waits each time. Raises the first error of a connection; then the outcome of all commands is unknown.
     """
-    places: dict[redis.Redis, list[int]] = {}
+    indexes: dict[redis.Redis, list[int]] = {}
     for at, command in enumerate(commands):
-        places.setdefault(_server_of(client, command), []).append(at)
+        indexes.setdefault(_server_of(client, command), []).append(at)
     replies: list[Any] = [None] * len(commands)
     connections: dict[redis.Redis, Any] = {}
     with _refresh_topology(client):
         try:
-            for server in places:
+            for server in indexes:
                 connections[server] = server.connection_pool.get_connection()
             for server, connection in connections.items():
-                connection.send_packed_command(connection.pack_commands([commands[at] for at in places[server]]))
+                connection.send_packed_command(connection.pack_commands([commands[at] for at in indexes[server]]))
             for server, connection in connections.items():
-                for at in places[server]:
+                for at in indexes[server]:
                     try:
                         replies[at] = connection.read_response(disable_decoding=True)
                     except ResponseError as refusal:
                         replies[at] = refusal
         except BaseException:
             for connection in connections.values():
-                connection.disconnect()  # there may be answers on the way that nobody waits for
+                connection.disconnect()  # unread replies may still arrive on it
             raise
         finally:
             for server, connection in connections.items():
@@ -293,7 +330,11 @@ def _send_to_nodes(client: Client, commands: Sequence[_Command]) -> list[Any]:
 
 
 def list_primaries(client: Client) -> list[redis.Redis]:
-    """Return the clients of all primaries, having asked a Cluster anew who they are."""
+    """Return the clients of all primaries; refreshes the topology of a Cluster first.
+
+    Raises:
+        redis.RedisError: A Cluster cannot be reached, or some slots have no server.
+    """
     if not _is_cluster(client):
         return [cast("redis.Redis", client)]
     client.nodes_manager.initialize()
@@ -303,7 +344,7 @@ def list_primaries(client: Client) -> list[redis.Redis]:
 
 
 def read_eviction_policies(client: Client) -> list[str]:
-    """Return the `maxmemory-policy` of every primary; "" of one that does not say it."""
+    """Return the `maxmemory-policy` of every primary; "" for one that does not report it."""
     policies: list[str] = []
     for server in list_primaries(client):
         try:
@@ -314,23 +355,26 @@ def read_eviction_policies(client: Client) -> list[str]:
 
 
 def check_client(client: Any) -> None:
-    """Raise `ConfigError`, naming module and class, for what is no client that this store can use.
+    """Check that an object can be used as the client of a store.
 
-    Known wrong objects are named; any other object that has the methods (a proxy, a fake) is accepted.
+    Any object with the methods is accepted (a proxy, a fake), except known wrong ones.
+
+    Raises:
+        ConfigError: It cannot be used. The message has its module and class, and a hint for known wrong objects.
     """
     execute, pipeline = getattr(client, "execute_command", None), getattr(client, "pipeline", None)
     if isinstance(client, type) or not (callable(execute) and callable(pipeline)):
         hints: dict[type, str] = {
-            str: "; open_store(...) makes a store of a URL",
-            Sentinel: "; use its master_for(...)",
+            str: "; pass a URL to open_store(...)",
+            Sentinel: "; pass what its master_for(...) returns",
         }
         hint = hints.get(type(client), "")
     elif is_coroutine_function(execute) or is_coroutine_function(getattr(client, "execute", None)):
-        hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
+        hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store as well"
     elif callable(getattr(client, "execute", None)):
-        hint = ", a pipeline, which sends nothing before execute()"
+        hint = ", a pipeline, which sends nothing until execute(); pass the client itself"
     elif type(client).__module__.partition(".")[0] == "valkey":
-        hint = "; redis.Redis speaks to Valkey servers as well"
+        hint = "; redis.Redis works with Valkey servers as well"
     else:
         return
     raise ConfigError(f"client: must be a redis.Redis or redis.RedisCluster, not {class_name(client)}{hint}")

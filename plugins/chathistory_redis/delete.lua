@@ -1,10 +1,10 @@
 -- Removes a conversation.
 --
 -- KEYS  conversation, index of its scope, scopes of its tag
--- ARGV  '+' and the version that it must have, or '' for whatever is there
--- Returns 1 if it is gone, the present head if that has another version, nil if there was none; or what is damaged.
+-- ARGV  '+' and the version that it must have, or '' for any version
+-- Returns 1 if removed, the current head if its version differs, nil without a conversation; or a report of damage.
 local key, index, scopes = KEYS[1], KEYS[2], KEYS[3]
-local head, start, _, version = opened(key)
+local head, start, _, version = open_head(key)
 if head and not start then
   if head.err or ARGV[1] ~= '' then return head end
 elseif head and ARGV[1] ~= '' and ARGV[1] ~= '+' .. version then

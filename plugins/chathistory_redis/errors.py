@@ -1,7 +1,7 @@
-"""Translate errors of redis-py, and replies that cannot be read, into errors of chathistory.
+"""Translate errors of redis-py, and replies that cannot be parsed, into errors of chathistory.
 
-A server's error begins with a code word; within a script, older servers put it further back. No error of a server or of
-redis-py quotes what was sent, but one: that of an unknown command, which is cut short here.
+A server's error begins with a code word; within a script, older servers put it further back. Only one error of a server
+or of redis-py quotes arguments, the error for an unknown command; the arguments are cut off here.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ __all__ = ["code_of", "translate_errors"]
 _REJECTED = {
     "ASK": "the server belongs to a Redis Cluster; open it as redis+cluster:",
     "CROSSSLOT": "the server belongs to a Redis Cluster; open it as redis+cluster:",
-    "MISCONF": "the server cannot save to its disk, and refuses writes",
+    "MISCONF": "the server cannot save to its disk, so it refuses writes",
     "MOVED": "the server belongs to a Redis Cluster; open it as redis+cluster:",
-    "NOAUTH": "the server refuses user or password",
-    "NOPERM": "the user may not do this",
+    "NOAUTH": "the server refuses the user or password",
+    "NOPERM": "the user may not use this command; store.check() names the commands to allow",
     "OOM": "the server has no memory left (maxmemory)",
-    "WRONGPASS": "the server refuses user or password",
-    "WRONGTYPE": "a key below this prefix holds something else",
+    "WRONGPASS": "the server refuses the user or password",
+    "WRONGTYPE": "a key below this prefix has a wrong type; `chathistory doctor` names it",
 }
 _UNAVAILABLE = {
-    "BUSY": "the server is busy with a script",
+    "BUSY": "the server is busy with another script",
     "CLUSTERDOWN": "the cluster is down",
     "LOADING": "the server is loading its data",
     "MASTERDOWN": "the server has lost its master",
     "NOREPLICAS": "the server has too few replicas to take writes",
-    "READONLY": "the server is a replica, which takes no writes",
+    "READONLY": "the server is a replica, which accepts no writes",
     "TRYAGAIN": "the slot is being moved to another server",
 }
 _CODES = re.compile(rf"(?<![A-Za-z])({'|'.join([*_REJECTED, *_UNAVAILABLE])})\b")
@@ -60,12 +60,17 @@ _UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, Typ
 
 @contextmanager
 def translate_errors(operation: str, *, once: bool = True, sent: bool = True) -> Generator[None]:
-    """Translate what the body raises: calls of redis-py, or the parsing of a reply that no script can have given.
+    """Translate the errors of a body that calls redis-py, or parses a reply.
 
     Args:
-        operation: The word for it in messages, such as "append".
-        once: The client sends a command at most once: if the last try did not reach the server, none did.
-        sent: Whether the body may send the operation; False: it only connects.
+        operation: The word for the call in messages, such as "append".
+        once: Whether the client sends a command at most once. Then nothing is stored if the last try did not reach the
+            server.
+        sent: Whether the body may send the operation; False if it only connects.
+
+    Raises:
+        StoreRejected: The server refuses the operation, and will refuse it again.
+        StoreUnavailable: The server could not be reached, or cannot do it now; `outcome` is "not stored" or "unknown".
     """
     outcome: Literal["unknown", "not stored"] = "unknown" if sent else "not stored"
     try:
@@ -79,7 +84,7 @@ def translate_errors(operation: str, *, once: bool = True, sent: bool = True) ->
     except redis_errors.RedisClusterException as error:
         raise StoreUnavailable(f"{operation} failed: {error}", outcome=outcome) from error
     except (redis_errors.InvalidResponse, *_UNREADABLE) as error:
-        error.args = ()  # they quote the answer
+        error.args = ()  # they quote the reply
         if isinstance(error, UnicodeDecodeError):
             error.object = b""
         if isinstance(error, UnicodeEncodeError):
@@ -92,10 +97,10 @@ def translate_errors(operation: str, *, once: bool = True, sent: bool = True) ->
 
 
 def _to_store_error(operation: str, error: redis_errors.RedisError, *, once: bool, sent: bool) -> StoreError:
-    """Return our error for a refusal of the server, or for a connection that gave no answer."""
+    """Return the chathistory error for a refusal of the server, or for a connection without a reply."""
     error.args = tuple(_QUOTES.sub("", arg) if isinstance(arg, str) else arg for arg in error.args)
     code = code_of(error)
-    if once and "TTL exhausted" in str(error):  # the client of a Cluster was told to try again, too often
+    if once and "TTL exhausted" in str(error):  # the Cluster answered TRYAGAIN too often
         code = "TRYAGAIN"
     if code in _UNAVAILABLE:
         return StoreUnavailable(f"{operation} failed: {_UNAVAILABLE[code]}", outcome="not stored")
@@ -109,7 +114,7 @@ def _to_store_error(operation: str, error: redis_errors.RedisError, *, once: boo
 
 
 def code_of(error: Exception) -> str | None:
-    """Return the code word of a server's error; None: not one that is known here."""
+    """Return the code word of a server's error; None if it has none of the known ones."""
     for kind, code in _CLASSES.items():
         if isinstance(error, kind):
             return code

@@ -1,4 +1,4 @@
-"""Pages of a listing, and keys, as the indexes have them."""
+"""Pages of a listing, and keys, from the indexes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from chathistory.storage.values import Cursor, Damaged, Head, Key, Page
 from chathistory_redis.connection import RedisConnection
 from chathistory_redis.errors import translate_errors
 from chathistory_redis.schema import (
+    NOT_A_CONVERSATION,
     Layout,
     check_bytes,
     decode_head,
@@ -26,13 +27,13 @@ from chathistory_redis.scripts import LIST_IDS, LIST_PAGE, LIST_SCOPES
 
 __all__ = ["Listing"]
 
-_STEP = b"500"  # entries of an index that one script looks at
+_STEP = b"500"  # entries of an index that one script examines
 _TIME = re.compile(r"-?(\d{1,400}(\.\d{1,40})?(e[+-]?\d{1,3})?|inf)")
 
 
 @dataclass(frozen=True, slots=True)
 class _IndexRow:
-    """An entry of an index: its time and id there, and what stands under that id."""
+    """An entry of an index: its time and id there, and the conversation with that id."""
 
     time: bytes
     id: bytes
@@ -41,26 +42,37 @@ class _IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The indexes: one for each scope; in a Cluster, sixteen that are asked together."""
+    """The indexes: one for each scope; in a Cluster sixteen, which are read at the same time."""
 
     connection: RedisConnection
     layout: Layout
 
     def list_page(self, scope: str, after: Cursor | None, limit: int) -> Page[Head]:
-        """Return a page. The order is that of the index, so that a wrong time in it hides no other conversation."""
-        place = [] if after is None else [str(part).encode() for part in unpack_cursor(after, _is_place)]
-        parts = [(list(names), [b"%d" % (limit + 1), *place]) for names in self.layout.indexes(scope)]
+        """Return a page of the listing, in the order of the index, so that a wrong time there hides no conversation.
+
+        Args:
+            scope: The scope.
+            after: The cursor of the page before; None for the first page.
+            limit: The most heads to return.
+
+        Raises:
+            StoreError: The servers could not be read.
+        """
+        start = [] if after is None else [str(part).encode() for part in unpack_cursor(after, _is_cursor)]
+        parts = [(list(names), [b"%d" % (limit + 1), *start]) for names in self.layout.indexes(scope)]
         rows: list[_IndexRow] = []
         damaged: list[Damaged] = []
         while parts:
             replies = self.connection.run_many("listing", LIST_PAGE, parts)
-            asked, parts = parts, []
+            sent, parts = parts, []
             with translate_errors("listing"):
-                for (names, _), reply in zip(asked, replies, strict=True):
+                for (names, _), reply in zip(sent, replies, strict=True):
                     if is_damaged_index(reply):
                         reason = f"the index of the scope is a {reply[2].decode()} instead of a sorted set"
                         if after is None:
-                            damaged.append(report_stray(names[0], f"{reason}; remove this key, and run doctor"))
+                            damaged.append(
+                                report_stray(names[0], f"{reason}; remove this key, and run `chathistory doctor`")
+                            )
                         continue
                     found = [self._decode_row(scope, names[0], entry) for entry in reply[2:]]
                     rows += found
@@ -77,21 +89,21 @@ class Listing:
         return Page(items, cursor, (*damaged, *(row.item for row in rows if isinstance(row.item, Damaged))))
 
     def _decode_row(self, scope: str, index: bytes, entry: list[Any]) -> _IndexRow:
-        """Return what an entry of an index stands for."""
+        """Return the conversation of an entry of an index."""
         name, time, line = entry
-        place = b"%s:%s" % (index, name)
+        redis_key = b"%s:%s" % (index, name)
         key = self.layout.parse_key(scope, name)
-        if key is None or self.layout.names(key).conversation != place:
-            return _IndexRow(time, name, report_stray(place, "no conversation of this store has a key of this name"))
+        if key is None or self.layout.names(key).conversation != redis_key:
+            return _IndexRow(time, name, report_stray(redis_key, NOT_A_CONVERSATION))
         try:
             if is_damage(line):
                 raise describe_damage(key, line)
             return _IndexRow(time, name, decode_head(key, line))
         except ChatHistoryError as error:
-            return _IndexRow(time, name, Damaged(key, printable_name(place), error.with_traceback(None)))
+            return _IndexRow(time, name, Damaged(key, printable_name(redis_key), error.with_traceback(None)))
 
     def list_keys(self, scope: str | None) -> Iterator[Key]:
-        """Yield the keys of a scope; None: of all scopes."""
+        """Yield the keys of a scope; of all scopes if it is None."""
         for name, pairs in self.find_indexes(scope).items():
             seen: set[bytes] = set()
             for _, ids in self.walk_indexes([index for index, _ in pairs]):
@@ -100,7 +112,7 @@ class Listing:
                 yield from (key for each in new if (key := self.layout.parse_key(name, each)) is not None)
 
     def find_indexes(self, scope: str | None) -> dict[str, list[tuple[bytes, bytes]]]:
-        """Return the keys of the indexes of a scope, each with the scopes of its tag; None: of all known scopes."""
+        """Return the index keys of a scope (of all known scopes if it is None), each with the scopes of its tag."""
         if scope is not None:
             return {scope: self.layout.indexes(scope)}
         found: dict[str, list[tuple[bytes, bytes]]] = {}
@@ -111,7 +123,7 @@ class Listing:
         return found
 
     def read_scopes(self) -> list[tuple[bytes, bytes]]:
-        """Return the tags, each with a member of its set of scopes; a damaged set has none."""
+        """Return pairs of a tag and a member of its set of scopes; a damaged set counts as empty."""
         tags = list(self.layout.scopes())
         replies = self.connection.run_many("listing", LIST_SCOPES, [([tag], []) for tag in tags])
         with translate_errors("listing"):
@@ -119,14 +131,18 @@ class Listing:
             return [(tag, check_bytes(member)) for tag, members in zip(tags, sets, strict=True) for member in members]
 
     def walk_indexes(self, indexes: Sequence[bytes]) -> Iterator[tuple[bytes, list[bytes] | None]]:
-        """Yield each index with some of its ids, until all have come; None in their place: it is not an index."""
+        """Yield each index with some of its ids, repeatedly until all ids were yielded; None instead of ids if damaged.
+
+        Args:
+            indexes: The keys of the indexes.
+        """
         parts = [([index], [_STEP]) for index in indexes]
         while parts:
             replies = self.connection.run_many("listing", LIST_IDS, parts)
             found: list[tuple[bytes, list[bytes] | None]] = []
-            asked, parts = parts, []
+            sent, parts = parts, []
             with translate_errors("listing"):
-                for (names, _), reply in zip(asked, replies, strict=True):
+                for (names, _), reply in zip(sent, replies, strict=True):
                     if is_damaged_index(reply):
                         found.append((names[0], None))
                         continue
@@ -136,6 +152,6 @@ class Listing:
             yield from found
 
 
-def _is_place(time: Any, name: Any) -> bool:
-    """Return whether the parts of a cursor are the time and the id of an entry; raises what tells that they are not."""
+def _is_cursor(time: Any, name: Any) -> bool:
+    """Return True if the parts of a cursor are the time and the id of an entry; may also raise if they are not."""
     return _TIME.fullmatch(str(time)) is not None and isinstance(name.encode(), bytes)

@@ -1,10 +1,10 @@
--- Head and records of one moment.
+-- Reads a head and records, consistently.
 --
 -- KEYS  conversation
--- ARGV  start (negative: from the end), stop ('': the end), bytes after which the run ends early
--- Returns {head, position of the first record, {body, ...}, ...}, or nil if there is none.
+-- ARGV  start (negative: from the end), stop ('': the end), bytes after which the result ends early
+-- Returns {head, position of the first record, {body, ...}, ...}, nil without a conversation, or a report of damage.
 local key, room = KEYS[1], tonumber(ARGV[3])
-local head, start, stop = opened(key)
+local head, start, stop = open_head(key)
 if not start then return head end
 local low = tonumber(ARGV[1])
 if low < 0 then low = stop + low end
@@ -14,10 +14,10 @@ local found = {head, string.format('%.0f', low)}
 local at, last, chunk, size, count = low - start, high - start - 1, 32, 0, 0
 while at <= last do
   local bodies = redis.call('LRANGE', key, at, math.min(at + chunk - 1, last))
-  for place, body in ipairs(bodies) do
+  for nth, body in ipairs(bodies) do
     size = size + #body
-    if size > room and count + place > 1 then -- the first one comes whatever its size
-      bodies[place] = nil -- which ends this table, as a reply
+    if size > room and count + nth > 1 then -- the first record is always returned
+      bodies[nth] = nil -- ends this table when it becomes a reply
       last = -1
       break
     end
@@ -25,6 +25,6 @@ while at <= last do
   found[#found + 1] = bodies
   count = count + #bodies
   at = at + chunk
-  chunk = math.max(1, math.min(chunk * 4, math.floor((room - size) / (size / math.max(count, 1) + 1)))) -- what may fit
+  chunk = math.max(1, math.min(chunk * 4, math.floor((room - size) / (size / math.max(count, 1) + 1)))) -- about as many as fit
 end
 return found

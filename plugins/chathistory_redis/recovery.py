@@ -1,4 +1,4 @@
-"""A new head for a conversation whose head is damaged: finding the records, reading them, and putting them in order."""
+"""A new head for a conversation with a damaged head: finding the records, reading them, and ordering them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from chathistory_redis.scripts import FIND_STORED, POSITION_RUNS, RESTORE
 
 __all__ = ["RedisRecovery"]
 
-_STEP = b"8388608"  # bytes of elements that one script looks at
+_STEP = b"8388608"  # bytes of elements that one script examines
 _ATTEMPTS = 10
-_OTHER = -2  # what runs.lua says of elements that tell no position, but for those of an earlier form (-1)
-_GAP = 1000  # positions that may be missing at one place, beside as many as there are elements
+_UNKNOWN_POSITION = -2  # reported by position_runs.lua for elements without a position (-1: of an earlier form)
+_LARGEST_GAP = 1000  # positions that may be missing in one gap, in addition to the number of elements
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _ElementRun:
-    """Elements of a list that stand one after the other: from which index on, and at which positions."""
+    """Consecutive elements of a list, from `index` on, with consecutive positions from `position` on."""
 
     index: int
     position: int
@@ -34,7 +34,7 @@ class _ElementRun:
 
 @dataclass(frozen=True, slots=True)
 class _FoundRuns(FoundRecords):
-    """Where the records stand in a list, and how many elements it has."""
+    """The records that were found: their places in the list, and how many elements (`size`) it has."""
 
     size: int = 0
     runs: tuple[_ElementRun, ...] = field(default=(), repr=False)
@@ -50,7 +50,14 @@ class RedisRecovery:
     check_open: Callable[[], None]
 
     def find_records(self, key: Key) -> _FoundRuns | None:
-        """Return what is stored under a key; None: nothing."""
+        """Return the range of sound records under a key; None if nothing is stored there.
+
+        Args:
+            key: The conversation.
+
+        Raises:
+            StoreUnavailable: The conversation changed during each of several attempts.
+        """
         self.check_open()
         name = self.layout.names(key).conversation
         for _ in range(_ATTEMPTS):
@@ -72,16 +79,22 @@ class RedisRecovery:
                         problem = error.reason if isinstance(error, CorruptRecord) else str(error)
                 if head and size - 1 != head.end - head.start:
                     problem = f"its list holds {size - 1} records instead of {head.end - head.start}"
-                placed = _place_runs(runs, head, size)
-                start = placed[0].position if placed else 0
-                end = placed[-1].position + placed[-1].count if placed else 0
-                if head and placed and head.start < start <= head.start + size + _GAP:
+                ordered = _order_runs(runs, head, size)
+                start = ordered[0].position if ordered else 0
+                end = ordered[-1].position + ordered[-1].count if ordered else 0
+                if head and ordered and head.start < start <= head.start + size + _LARGEST_GAP:
                     start = head.start  # the head is sound enough to say that there was more
-                return _FoundRuns(key, token.decode(), start, end, problem, size, tuple(placed))
+                return _FoundRuns(key, token.decode(), start, end, problem, size, tuple(ordered))
         raise StoreUnavailable("recovery failed: the conversation changed too often meanwhile", outcome="not stored")
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> list[Record]:
-        """Return the sound records of [start, stop)."""
+        """Return the sound records of the positions [start, stop).
+
+        Args:
+            found: The result of `find_records`.
+            start: The first position.
+            stop: The position after the last one.
+        """
         self.check_open()
         known = found if isinstance(found, _FoundRuns) else self.find_records(found.key)
         name = self.layout.names(found.key).conversation
@@ -97,7 +110,18 @@ class RedisRecovery:
         return records
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        """Store a head and order the records. Raises `Conflict` if something else is there than what was found."""
+        """Store a new head and order the records.
+
+        Args:
+            found: The result of `find_records`.
+            head: The new head.
+
+        Returns:
+            The new head.
+
+        Raises:
+            Conflict: The conversation has changed since `find_records`.
+        """
         self.check_open()
         key = found.key
         known = found if isinstance(found, _FoundRuns) else self.find_records(key)
@@ -132,40 +156,40 @@ class RedisRecovery:
             for run in map(_ElementRun, numbers[0::3], numbers[1::3], numbers[2::3]):
                 last = runs[-1] if runs else None
                 next_position = None if last is None else last.position + (last.count if last.position >= 0 else 0)
-                if last and run.position == next_position:  # it goes on where the script before this one stopped
+                if last and run.position == next_position:  # it continues the last run of the script before
                     runs[-1] = replace(last, count=last.count + run.count)
                 else:
                     runs.append(run)
         return runs
 
 
-def _place_runs(runs: Sequence[_ElementRun], head: Head | None, size: int) -> list[_ElementRun]:
-    """Return the runs of records in order, each at its positions; what says no position is taken where it fits."""
+def _order_runs(runs: Sequence[_ElementRun], head: Head | None, size: int) -> list[_ElementRun]:
+    """Return the runs of records in order; elements without a position are used where they fit between the others."""
 
     def is_in_order(one: _ElementRun, other: _ElementRun) -> bool:
         gap = other.position - one.position - one.count
-        return 0 <= gap <= other.index - one.index - one.count + size + _GAP
+        return 0 <= gap <= other.index - one.index - one.count + size + _LARGEST_GAP
 
     sure: list[_ElementRun] = []
-    for run in sorted(runs, key=lambda run: -run.count):  # of two that contradict each other the longer one is right
+    for run in sorted(runs, key=lambda run: -run.count):  # of two runs that contradict each other the longer is right
         at = bisect(sure, run)
         neighbours = [*sure[max(at - 1, 0) : at], run, *sure[at : at + 1]]
         if run.position >= 0 and all(is_in_order(one, other) for one, other in pairwise(neighbours)):
             sure.insert(at, run)
-    placed: list[_ElementRun] = []
-    if not sure:  # no record says its position, as those of an earlier form do not
+    ordered: list[_ElementRun] = []
+    if not sure:  # no record contains its position: they are of an earlier form
         position = head.start if head else 0
-        for run in runs[:-1] if runs and runs[-1].position == _OTHER else runs:  # what is last may be a head
-            placed.append(_ElementRun(run.index, position, run.count))
+        for run in runs[:-1] if runs and runs[-1].position == _UNKNOWN_POSITION else runs:  # the last may be a head
+            ordered.append(_ElementRun(run.index, position, run.count))
             position += run.count
-        return _join_runs(placed)
+        return _join_runs(ordered)
     index, position = 0, max(sure[0].position - sure[0].index, 0) if head is None else head.start
     for run in sure:
-        if 0 < run.index - index == run.position - position:  # damaged records: they say no position, but fit exactly
-            placed.append(_ElementRun(index, position, run.index - index))
-        placed.append(run)
+        if 0 < run.index - index == run.position - position:  # damaged records without a position, which fit exactly
+            ordered.append(_ElementRun(index, position, run.index - index))
+        ordered.append(run)
         index, position = run.index + run.count, run.position + run.count
-    return _join_runs(placed)
+    return _join_runs(ordered)
 
 
 def _join_runs(runs: Iterable[_ElementRun]) -> list[_ElementRun]:
@@ -180,7 +204,7 @@ def _join_runs(runs: Iterable[_ElementRun]) -> list[_ElementRun]:
 
 
 def _plan_moves(found: _FoundRuns, head: Head) -> list[bytes]:
-    """Return what is to be done with the elements of a list, from the first on, to have each record at its place."""
+    """Return the operations on the elements of a list, from the first on, that bring each record to its place."""
     moves: list[tuple[bytes, int]] = []
     index, position = 0, head.start
     for run in found.runs:
@@ -190,6 +214,6 @@ def _plan_moves(found: _FoundRuns, head: Head) -> list[bytes]:
             moves += [(b"drop", first - index), (b"fill", low - position), (b"keep", high - low)]
             index, position = first + high - low, high
     moves += [(b"drop", found.size - index), (b"fill", head.end - position)]
-    if sum(count for what, count in moves if what == b"fill") > 2 * (found.size + _GAP):
-        raise InvalidInput("the head to be restored covers many more positions than have records")
+    if sum(count for what, count in moves if what == b"fill") > 2 * (found.size + _LARGEST_GAP):
+        raise InvalidInput("the new head must not cover many more positions than there are records")
     return [part for what, count in moves if count for part in (what, b"%d" % count)]

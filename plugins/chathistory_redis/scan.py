@@ -1,10 +1,9 @@
-"""Complete walks: everything that stands below the prefix, found in the keys themselves and not in an index.
+"""Complete walks: everything below the prefix, found by the keys themselves and not from an index.
 
-A SCAN gives each key that is there from its beginning to its end. That holds for one server: a failover in between, or
-a key that moves to a server which was looked through before, would let it miss some. So one pass counts only if the
-same servers answered from its beginning to its end, over the same connections. Where it cannot be told whether a slot
-of a Cluster was being moved, a pass counts that has found nothing new: a key moves once, so what one pass misses the
-next one finds.
+A SCAN returns each key that exists from its beginning to its end. That holds for one server: after a failover, or when
+a key moves to a server that was scanned before, it may miss some. So a pass counts only if the same servers answered
+from its beginning to its end, over the same connections. If nobody knows whether a slot of a Cluster was being moved, a
+pass counts that has found nothing new: a key moves once, so the next pass finds what one pass missed.
 """
 
 from __future__ import annotations
@@ -25,18 +24,26 @@ from chathistory.storage.values import Damaged, Key, Leftovers
 from chathistory_redis.connection import RedisConnection, list_primaries
 from chathistory_redis.errors import translate_errors
 from chathistory_redis.listing import Listing
-from chathistory_redis.schema import Layout, ParsedName, decode_head, is_damaged_index, printable_name, report_stray
+from chathistory_redis.schema import (
+    NOT_A_CONVERSATION,
+    Layout,
+    ParsedName,
+    decode_head,
+    is_damaged_index,
+    printable_name,
+    report_stray,
+)
 from chathistory_redis.scripts import KEY_TYPES, LIST_PAGE, REINDEX, REMOVE_LEFTOVER
 from chathistory_redis.urls import Client
 
 __all__ = ["FullScan", "scan_names"]
 
-_STEP = 500  # conversations that one script looks at
-_SCRIPTS = 32  # on the way at the same time, in a Cluster
+_STEP = 500  # conversations that one script examines
+_SCRIPTS = 32  # scripts that run at the same time, in a Cluster
 _TYPES = {"scopes": "set", "index": "zset"}
-_COUNT = 1000  # names that the server looks at in one step
-_PASSES = 20
-_BROKEN = 3  # passes in which a connection broke
+_COUNT = 1000  # names that the server examines in one step
+_PASSES = 20  # passes before the scan gives up
+_BROKEN = 3  # passes with a broken connection before the scan gives up
 
 T = TypeVar("T")
 _SendCommand: TypeAlias = Callable[..., Any]
@@ -44,14 +51,14 @@ _SendCommand: TypeAlias = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class FullScan:
-    """The walks over everything that a store keeps."""
+    """The walks over all keys of a store."""
 
     connection: RedisConnection
     layout: Layout
     listing: Listing
 
     def list_keys(self, scope: str | None) -> Iterator[Key]:
-        """Yield the key of every conversation of a scope (None: of all), having entered each into its index."""
+        """Yield the key of every conversation of a scope (of all scopes if it is None), and add each to its index."""
         found = [each for each in self._scan_all_names() if each.key is not None and scope in (None, each.scope)]
         for steps in _split_into_chunks(list(_split_by_tag(found)), _SCRIPTS):
             parts = [
@@ -62,7 +69,11 @@ class FullScan:
             yield from (each.key for some in steps for each in some if each.key is not None)
 
     def list_damaged(self, scope: str | None) -> Iterator[Damaged]:
-        """Yield what belongs to no conversation. Where SCAN is not allowed: only what the index leads to."""
+        """Yield what belongs to no conversation. If the user may not use SCAN: only what the indexes name.
+
+        Args:
+            scope: The scope; None for all scopes.
+        """
         try:
             found = self._scan_all_names()
         except StoreRejected:
@@ -72,7 +83,7 @@ class FullScan:
             found = [self.layout.parse(name) for name in sorted(names)]
         for each in found:
             if each.kind == "stray" and (scope is None or each.scope in (None, scope)):
-                yield report_stray(each.name, "no conversation of this store has a key of this name")
+                yield report_stray(each.name, NOT_A_CONVERSATION)
         listing = [
             each for each in found if each.kind == "scopes" or (each.kind == "index" and scope in (None, each.scope))
         ]
@@ -83,14 +94,23 @@ class FullScan:
             for each, type_name in zip(some, types, strict=True):
                 if type_name not in (_TYPES[each.kind], "none"):
                     what = "set of the scopes" if each.kind == "scopes" else "index of the scope"
-                    reason = f"the key of the {what} holds a {type_name}; remove it, and doctor makes it anew"
+                    reason = f"the key of the {what} holds a {type_name}; remove it and run `chathistory doctor`"
                     yield report_stray(each.name, reason)
         for tag, member in self.listing.read_scopes() if scope is None else ():
             if self.layout.parse_scope(member) is None:
-                yield report_stray(b"%s %s" % (tag, member), "this member of the set is not the name of a scope")
+                yield report_stray(
+                    b"%s %s" % (tag, member), "this member of the set is not the name of a scope; remove it"
+                )
 
     def remove_leftovers(self, scope: str) -> Leftovers:
-        """Remove what a scope has beside conversations that can be read, and look again."""
+        """Remove everything of a scope except readable conversations, and look again.
+
+        Args:
+            scope: The scope.
+
+        Returns:
+            How many keys were removed, and the names of what is left.
+        """
         can_scan = True
         try:
             found = self._find_names(scope, can_scan=True)
@@ -98,23 +118,25 @@ class FullScan:
             found, can_scan = self._find_names(scope, can_scan=False), False
         removed = sum(map(self._remove_key, found))
         for index, scopes in self.layout.indexes(scope):
-            place: list[bytes] | None = []
-            while place is not None:  # each page removes the entries that lead nowhere
-                reply = self.connection.run("erase", LIST_PAGE, [index, scopes], [b"%d" % _STEP, *place])
+            after: list[bytes] | None = []
+            while after is not None:  # each page removes index entries without a conversation
+                reply = self.connection.run("erase", LIST_PAGE, [index, scopes], [b"%d" % _STEP, *after])
                 with translate_errors("erase"):
-                    place = None if is_damaged_index(reply) or not reply[0] else reply[:2]
-            # no conversation has an empty id: this only removes the scope's name from `scopes` where nothing is left
+                    after = None if is_damaged_index(reply) or not reply[0] else reply[:2]
+            # no conversation has an empty id: this only removes the scope's name from `scopes` if nothing is left
             self.connection.run("erase", REMOVE_LEFTOVER, [index + b":", index, scopes], [b"other"])
         left = tuple(printable_name(each.name) for each in self._find_names(scope, can_scan=can_scan))
         return Leftovers(removed, left, can_scan and not left)
 
     def _scan_all_names(self) -> list[ParsedName]:
         probe = next(self.layout.scopes())
-        names = self.connection.call("listing", lambda client: sorted(scan_names(client, self.layout.pattern, probe)))
+        names = self.connection.call(
+            "listing", lambda client: sorted(scan_names(client, self.layout.scan_pattern, probe))
+        )
         return [self.layout.parse(name) for name in names]
 
     def _find_names(self, scope: str, *, can_scan: bool) -> list[ParsedName]:
-        """Return what stands in a scope, and what does not tell in which one it stands; else what its indexes name."""
+        """Return the keys of a scope and those of unknown scopes; without SCAN, only the keys that its indexes name."""
         if can_scan:
             return [each for each in self._scan_all_names() if each.scope in (None, scope) and each.kind != "scopes"]
         walked = self.listing.walk_indexes([index for index, _ in self.layout.indexes(scope)])
@@ -122,23 +144,23 @@ class FullScan:
         return [self.layout.parse(name) for name in chain.from_iterable(names)]
 
     def _remove_key(self, found: ParsedName) -> bool:
-        """Remove a key unless it is a conversation that can be read, or does not tell its scope."""
+        """Remove a key unless it is a readable conversation, or of an unknown scope; return whether it was removed."""
         if found.scope is None:
             return False
-        is_stray = found.kind == "stray"  # what would be beside it may be in another slot
+        is_stray = found.kind == "stray"  # the keys that would be its index and scopes may be in another slot
         keys = [found.name] * 3 if is_stray else [found.name, found.index, found.scopes]
         kind = b"other" if is_stray else found.kind.encode()
         reply = self.connection.run("erase", REMOVE_LEFTOVER, keys, [kind])
         if isinstance(reply, bytes) and found.key is not None:
             try:
                 decode_head(found.key, reply)
-            except ChatHistoryError:  # the script did not look at all of it
+            except ChatHistoryError:  # the script checks only a part of the head
                 reply = self.connection.run("erase", REMOVE_LEFTOVER, keys, [kind, reply])
         return bool(reply == 1)
 
 
 def _split_by_tag(found: Iterable[ParsedName]) -> Iterator[Sequence[ParsedName]]:
-    """Yield keys that one script may touch, as many as it should."""
+    """Yield lists of keys that one script may access, of the size for one script."""
     tags: dict[bytes, list[ParsedName]] = defaultdict(list)
     for each in found:
         tags[each.scopes].append(each)
@@ -150,12 +172,12 @@ def _split_into_chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def scan_names(client: Client, pattern: bytes, probe: bytes) -> set[bytes]:
-    """Return the names of all keys of a pattern.
+    """Return the names of all keys that match a pattern, on all primaries.
 
     Args:
-        client: Through which every primary is asked.
-        pattern: Of SCAN.
-        probe: A key of the store; a server that may not remove its time to live is a replica.
+        client: The client.
+        pattern: The pattern for SCAN.
+        probe: A key of the store. A server that refuses PERSIST for it is a replica.
 
     Raises:
         redis.RedisError: A server refuses, or cannot be reached.
@@ -181,7 +203,7 @@ def scan_names(client: Client, pattern: bytes, probe: bytes) -> set[bytes]:
 def _scan_once(
     client: Client, pattern: bytes, probe: bytes, found: set[bytes]
 ) -> Literal["steady", "changed", "unknown"]:
-    """Add the names of one pass to `found`; return whether the servers stayed what they were."""
+    """Add the names of one pass to `found`; return whether the servers stayed the same."""
     servers = list_primaries(client)
     owners = _slot_owners(client)
     is_steady = True
@@ -205,7 +227,7 @@ def _slot_owners(client: Client) -> dict[int, str]:
 
 @contextmanager
 def _open_connection(server: redis.Redis) -> Iterator[_SendCommand]:
-    """Yield a function that sends a command over one connection, the same one each time, and returns the reply."""
+    """Yield a function that sends a command over one connection, always the same, and returns the reply."""
     pool = server.connection_pool
     connection = pool.get_connection()
 
@@ -215,7 +237,7 @@ def _open_connection(server: redis.Redis) -> Iterator[_SendCommand]:
 
     try:
         yield ask
-    except ResponseError:  # a whole answer
+    except ResponseError:  # a complete reply: the connection is still usable
         raise
     except BaseException:
         connection.disconnect()
@@ -234,7 +256,7 @@ def _scan_server(ask: _SendCommand, pattern: bytes) -> Iterator[bytes]:
 
 
 def _is_primary(ask: _SendCommand, probe: bytes) -> bool:
-    """Return whether a server is known to be a primary; a replica takes no writes, and raises `ReadOnlyError`."""
+    """Return True if a server is known to be a primary; a replica accepts no writes and raises `ReadOnlyError`."""
     try:
         ask("PERSIST", probe)
     except NoPermissionError:
@@ -243,7 +265,7 @@ def _is_primary(ask: _SendCommand, probe: bytes) -> bool:
 
 
 def _moves_no_slot(ask: _SendCommand) -> bool:
-    """Return whether a server of a Cluster is known to move no slot; it says so only of itself, in brackets."""
+    """Return True if a server of a Cluster is known to move no slot; it reports its own moves only, in brackets."""
     try:
         nodes: bytes = ask("CLUSTER", "NODES")
     except ResponseError:

@@ -1,23 +1,24 @@
-r"""Which keys a conversation has, and what stands in its list.
+r"""The keys of a conversation, and the elements of its list.
 
     PREFIX{TAG}             the scopes of this tag                                               SET
-    PREFIX{TAG}:SCOPE       their conversations: ids, by the time of their last activity         ZSET
+    PREFIX{TAG}:SCOPE       the index of a scope: ids, by the time of their last activity        ZSET
     PREFIX{TAG}:SCOPE:ID    a conversation: its records, then its head                           LIST
 
     record    BODY \n POSITION
     head      1 \n START \n STOP \n VERSION \n UPDATED \n EXPIRES or nothing \n PAYLOAD
 
-A scope is written with %3A for a colon and %25 for a percent sign, so that it ends at the first colon: no two
-conversations share a key, and each key says whose it is. A prefix has no braces, so none reaches another one's keys.
+In a scope, %3A is written for a colon and %25 for a percent sign, so that it ends at the first colon: no two
+conversations share a key, and each key names its conversation. A prefix has no braces, so no prefix matches the keys of
+another one.
 
-In a Cluster, a script can only touch keys of one hash slot, and all keys with one tag are in one slot. So a
-conversation has the tag of its index: guard, records, head and index change together, in a Cluster as elsewhere. For a
-large scope not to fill a single node, it is spread over 16 of 256 tags. Elsewhere there is one tag.
+In a Cluster, a script can only access keys of one hash slot, and all keys with one tag are in one slot. So a
+conversation has the tag of its index: version check, records, head and index change together, in a Cluster as
+elsewhere. A large scope must not fill a single node, so it is spread over 16 of 256 tags. Elsewhere there is one tag.
 
-The head comes last, so that one plain LRANGE gives it together with the newest records. Its `1` is the number of this
-layout; the scripts take it apart as well. Each record says its position, so that what is missing, doubled or exchanged
-is noticed, and so that a list is understood when its head is lost. A record without a line break is one of an earlier
-form and stands where it stands.
+The head comes last, so that one plain LRANGE returns it together with the newest records. Its `1` is the number of this
+layout; the scripts parse it as well. Each record contains its position. So missing, duplicate and exchanged records are
+noticed, and a list can be understood without its head. A record without a line break is of an earlier form; its place
+in the list gives its position.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from chathistory.storage.values import LARGEST_NUMBER, Damaged, Head, Key, Recor
 
 __all__ = [
     "EXPIRY_MARGIN",
+    "NOT_A_CONVERSATION",
     "KeyNames",
     "Layout",
     "ParsedName",
@@ -52,7 +54,9 @@ __all__ = [
 ]
 
 EXPIRY_MARGIN = 3_600_000
-"""Milliseconds after its expiry for which a conversation stays on the server, so that clocks may differ by so much."""
+"""Milliseconds that a conversation stays on the server after its expiry: clocks may differ by so much."""
+
+NOT_A_CONVERSATION = "the name of this key is not one of this store; move or remove the key"
 
 _NAME = re.compile(rb"(\{[^}]*\})(?::([^:]*)(?::(.*))?)?", re.DOTALL)
 _HEAD = re.compile(
@@ -72,15 +76,15 @@ class KeyNames(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ParsedName:
-    """What the name of a key says.
+    """The name of a key, parsed.
 
     Attributes:
         name: The name.
-        kind: "stray" is what no conversation, index or set of scopes of this store can be called.
-        scope: The scope; None if the name does not tell it.
-        key: The conversation; None if it is not that of one.
-        index: The key that would be the index of this one; b"" if the name does not tell it.
-        scopes: The key that would be the set of scopes of this one.
+        kind: "stray" for a name that this store gives to no conversation, index or set of scopes.
+        scope: The scope; None if the name does not contain it.
+        key: The conversation; None for other keys.
+        index: The key of the index that this key belongs to; b"" if the name does not contain it.
+        scopes: The key of the set of scopes that this key belongs to.
     """
 
     name: bytes
@@ -96,9 +100,9 @@ class Layout:
     """The keys below one prefix.
 
     Attributes:
-        prefix: What they begin with.
-        tags: Over how many tags the store is spread. To change this is to lose sight of what is stored.
-        tags_per_scope: Over how many of them a scope is spread.
+        prefix: The beginning of all keys.
+        tags: The number of tags of the store. Never change it: stored conversations would not be found.
+        tags_per_scope: The number of tags of one scope.
     """
 
     prefix: str
@@ -127,7 +131,7 @@ class Layout:
         return (self._scopes_of_tag(tag) for tag in range(self.tags))
 
     def parse(self, name: bytes) -> ParsedName:
-        """Return what the name of a key says, which begins with the prefix and a brace."""
+        """Parse the name of a key that begins with the prefix and a brace."""
         found = _NAME.fullmatch(name, len(self.prefix.encode()))
         if not found:
             return ParsedName(name, "stray")
@@ -147,12 +151,12 @@ class Layout:
 
     @staticmethod
     def index(scopes: bytes, scope: str) -> bytes:
-        """Return the key of the index of a scope, beside the scopes of its tag."""
+        """Return the key of the index of a scope, for the set of scopes of its tag."""
         return scopes + b":" + scope.replace("%", "%25").replace(":", "%3A").encode()
 
     @classmethod
     def parse_scope(cls, name: bytes) -> str | None:
-        """Return the scope that is written so in a key; None: none is."""
+        """Return the scope of an encoded name in a key; None if it is not the encoding of a scope."""
         try:
             scope = name.decode().replace("%3A", ":").replace("%25", "%")
             Key(scope, "-")
@@ -162,15 +166,15 @@ class Layout:
 
     @staticmethod
     def parse_key(scope: str, name: bytes) -> Key | None:
-        """Return the key of a conversation whose id is written so; None: that is no id."""
+        """Return the key of a conversation from its scope and its encoded id; None if that is not an id."""
         try:
             return Key(scope, name.decode())
         except (UnicodeDecodeError, InvalidInput):
             return None
 
     @property
-    def pattern(self) -> bytes:
-        """The pattern, for a SCAN, of all keys of the store."""
+    def scan_pattern(self) -> bytes:
+        """The pattern for SCAN that matches all keys of the store."""
         return re.sub(rb"([*?\[\]^\\-])", rb"\\\1", self.prefix.encode()) + b"{*"
 
     def _scopes_of_tag(self, number: int) -> bytes:
@@ -178,21 +182,21 @@ class Layout:
 
 
 def encode_record(position: int, body: str) -> bytes:
-    """Return the element of a record."""
+    """Return the list element of a record."""
     return b"%s\n%d" % (body.encode(), position)
 
 
 def encode_revision(revision: Revision) -> bytes:
-    """Return the head from the version on; what stands before it are layout, start and stop."""
+    """Return the head from the version on; layout, start and stop come before it."""
     expires = "" if revision.expires is None else revision.expires
     return f"{revision.version}\n{revision.updated}\n{expires}\n{revision.payload}".encode()
 
 
 def time_to_live(revision: Revision) -> bytes:
-    """Return after how many milliseconds from now the server may remove the conversation; empty: never.
+    """Return the milliseconds from now after which the server may remove the conversation; b"" for never.
 
-    Counted from now, not to a moment of the server's clock, which may be wrong; or from `updated`, if a clock was ahead
-    then or is now. So it may stay too long, and never too short.
+    A duration does not depend on the server's clock, which may be wrong. It counts from now, or from `updated` if that
+    is earlier, because a clock may be ahead. So the conversation may stay too long, but never too short.
     """
     if revision.expires is None:
         return b""
@@ -202,7 +206,16 @@ def time_to_live(revision: Revision) -> bytes:
 
 
 def decode_head(key: Key, line: bytes) -> Head:
-    """Return the head. Raises `CorruptRecord`, or `UnsupportedRecord` if a later version wrote it."""
+    """Return the head of a conversation from the last element of its list.
+
+    Args:
+        key: The conversation.
+        line: The element.
+
+    Raises:
+        CorruptRecord: The element is not a valid head.
+        UnsupportedRecord: A later version wrote it.
+    """
     found = _HEAD.fullmatch(line)
     if found:
         start, stop, updated, expires = (int(found[name] or 0) for name in ("start", "stop", "updated", "expires"))
@@ -221,18 +234,27 @@ def _head_error(key: Key, line: bytes) -> ChatHistoryError:
 
 
 def decode_record(position: int, element: Any) -> Record | str:
-    """Return the record that must have this position, or what is wrong with it."""
-    body, newline, place = element.rpartition(b"\n")
+    """Return the record of an element that must have this position, or a sentence that says what is wrong."""
+    body, newline, stored_position = element.rpartition(b"\n")
     if element == b"\n":
         return "it is missing"
-    if newline and place != b"%d" % position:
-        return "something else is stored in its place"
+    if newline and stored_position != b"%d" % position:
+        return "another record is stored in its place"
     text = _decode_text(body if newline else element)
     return "it is not UTF-8" if text is None else Record(position, text)
 
 
 def decode_records(key: Key, first: int, elements: Iterable[bytes]) -> list[Record]:
-    """Return the records from position `first` on. Raises `CorruptRecord` at the first damaged one."""
+    """Return the records of consecutive elements.
+
+    Args:
+        key: The conversation.
+        first: The position of the first element.
+        elements: The elements.
+
+    Raises:
+        CorruptRecord: At the first damaged record.
+    """
     records: list[Record] = []
     for position, element in enumerate(elements, first):
         record = decode_record(position, element)
@@ -243,7 +265,7 @@ def decode_records(key: Key, first: int, elements: Iterable[bytes]) -> list[Reco
 
 
 def _decode_text(line: bytes) -> str | None:
-    """Return the text, or None: an error raised in the handler would quote the line in its context."""
+    """Return the text; None if it is not UTF-8. An error raised in the handler would quote the line in its context."""
     try:
         return line.decode()
     except UnicodeDecodeError:
@@ -251,36 +273,36 @@ def _decode_text(line: bytes) -> str | None:
 
 
 def check_bytes(part: Any) -> bytes:
-    """Return a part of a reply. Raises `TypeError` for one that is not bytes, which no script of ours gives."""
+    """Return a part of a reply. Raises `TypeError` if it is not bytes: no script of this package returns that."""
     if not isinstance(part, bytes):
         raise TypeError
     return part
 
 
 def is_damage(reply: Any) -> bool:
-    """Whether a script reports damage: {'!', what, more about it}."""
+    """Return True if a reply reports damage: {'!', kind, details}."""
     return isinstance(reply, list) and len(reply) > 0 and reply[0] == b"!"
 
 
 def is_damaged_index(reply: Any) -> bool:
-    """Whether a script reports that a key of the listing is damaged. Raises `TypeError` for what is not a list."""
+    """Return True if a reply reports that a key of the listing is damaged. Raises `TypeError` if it is not a list."""
     if not isinstance(reply, list):
         raise TypeError
     return is_damage(reply)
 
 
 def describe_damage(key: Key, reply: list[bytes]) -> ChatHistoryError:
-    """Return the error for what a script reports of a conversation."""
-    _, what, more = reply
-    if what == b"type":
-        return CorruptRecord(key, None, f"its key holds a {more.decode()} instead of a list")
-    if what == b"length":
-        return CorruptRecord(key, None, f"its list holds {more.decode()}")
-    return _head_error(key, more)
+    """Return the error for damage of a conversation that a script has reported."""
+    _, kind, details = reply
+    if kind == b"type":
+        return CorruptRecord(key, None, f"its key holds a {details.decode()} instead of a list")
+    if kind == b"length":
+        return CorruptRecord(key, None, f"its list holds {details.decode()}")
+    return _head_error(key, details)
 
 
 def report_stray(name: bytes, reason: str) -> Damaged:
-    """Return what a walk shows of something that belongs to no conversation."""
+    """Return the row of a walk for a key that belongs to no conversation."""
     return Damaged(None, printable_name(name), CorruptRecord(None, None, reason))
 
 

@@ -1,4 +1,4 @@
-"""The store: reads, writes and checks. Nearly every call is one script, which says what it does."""
+"""The store: reads, writes and checks. Nearly every call is one script; the head of its `.lua` file describes it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from chathistory_redis.urls import OPTIONS, Client, ServerAddress, check_prefix
 __all__ = ["RedisStore"]
 
 _READ_LIMIT = b"8388608"  # bytes of bodies after which a read ends early
-_TAIL = 64  # records that are few enough to be read whatever their size
-_LARGEST = 2**29 - 32  # what Redis takes as one string, and room for the position
+_TAIL = 64  # up to so many records are read whatever their size is
+_LARGEST = 2**29 - 32  # the longest string of Redis, less the position
 
 
 class RedisStore(BaseStore):
@@ -57,15 +57,15 @@ class RedisStore(BaseStore):
         wait_fsync: bool = False,
         wait_timeout: float = 2.0,
     ) -> None:
-        """Open a store through a client that stays the caller's.
+        """Open a store with a client of the caller's; `close` does not close the client.
 
         Args:
-            client: A `redis.Redis` or `redis.RedisCluster`; its time-outs and retries are used as they are, its
+            client: A `redis.Redis` or `redis.RedisCluster`. Its time-outs and retries are used as they are; its
                 `decode_responses` does not matter.
-            prefix: What all keys begin with, 1 to 100 characters without blanks and braces.
-            wait: Replicas that must have an append before it returns.
-            wait_fsync: It must be on disk there, and on the master.
-            wait_timeout: Seconds that this may take, else `StoreUnavailable`.
+            prefix: The beginning of all keys: 1 to 100 characters without blanks and braces.
+            wait: The number of replicas that must have an append before it returns.
+            wait_fsync: The append must also be on the disks of these replicas and of the master.
+            wait_timeout: Seconds to wait for that; then the append raises `StoreUnavailable`.
 
         Raises:
             ConfigError: The client or the prefix cannot be used.
@@ -73,7 +73,7 @@ class RedisStore(BaseStore):
         super().__init__()
         if not isinstance(client, RedisConnection):
             check_client(client)
-            client = RedisConnection.through_client(client)
+            client = RedisConnection.from_client(client)
         self._connection = client
         self._layout = (Layout.for_cluster if client.is_cluster else Layout)(check_prefix(prefix))
         self._wait = ReplicaWait(wait or 0, wait_fsync, wait_timeout) if wait or wait_fsync else None
@@ -84,9 +84,9 @@ class RedisStore(BaseStore):
     def from_url(cls, url: StoreURL) -> Self:
         options = {name: option.default for name, option in OPTIONS.items()} | dict(url.options)
         if (options["wait"] or options["wait_fsync"]) and options["wait_timeout"] >= options["socket_timeout"]:
-            raise ConfigError(f"{url.scheme}: wait_timeout must be below socket_timeout")
+            raise ConfigError(f"{url.scheme}: wait_timeout must be less than socket_timeout")
         return cls(
-            RedisConnection.to_address(ServerAddress.from_url(url)),
+            RedisConnection.for_address(ServerAddress.from_url(url)),
             prefix=options["prefix"],
             wait=options["wait"],
             wait_fsync=bool(options["wait_fsync"]),
@@ -109,10 +109,10 @@ class RedisStore(BaseStore):
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
         name = self._layout.names(key).conversation
         if -_TAIL <= start < 0 and stop is None:
-            elements = self._connection.read_elements("read", name, start - 1, -1)  # quicker than a script
+            elements = self._connection.read_elements("read", name, start - 1, -1)  # faster than a script
             if elements == []:
                 return None
-            if elements is not None:  # else something that is not a list, which the script describes
+            if elements is not None:  # else the key is not a list; the script below describes it
                 with translate_errors("read"):
                     *bodies, line = elements
                     head = decode_head(key, line)
@@ -159,7 +159,7 @@ class RedisStore(BaseStore):
         return self._full_scan.remove_leftovers(scope)
 
     def _is_index_complete(self) -> bool:
-        """Return whether no primary evicts: each says `maxmemory-policy noeviction`. One that does not say it may."""
+        """Return True if no primary evicts: each reports `maxmemory-policy noeviction`."""
         policies = self._connection.call("check", read_eviction_policies)
         return all(policy == "noeviction" for policy in policies)
 
@@ -167,21 +167,27 @@ class RedisStore(BaseStore):
         return RedisRecovery(self._connection, self._layout, self._wait, self._check_open)
 
     def _check(self) -> None:
-        """Make one round trip: whether the store can be reached, and its user may do all that it needs.
+        """Check in one round trip that the server can be reached, and that its user may do all that the store needs.
 
-        Tries, on a key that is gone again afterwards, whether the server does what Redis does; else `StoreRejected`.
-        Warns (`UserWarning`) of a server that evicts: one that throws conversations away when its memory is full.
+        Tries, with a key that is removed afterwards, that the commands work as in Redis; else raises `StoreRejected`.
+        Warns (`UserWarning`) if the server evicts, that is, removes conversations when its memory is full.
         """
         names = self._layout.names(Key("default", "-"))
         reply = self._connection.run("check", CHECK, [*names, names.scopes + b"::"], [])
         with translate_errors("check"):
             denied, evicts, differs = (word.decode() for word in reply)
         if denied:
-            raise StoreRejected(f"the user may not use {denied} on the keys of this store")
+            raise StoreRejected(f"the user may not use {denied} on the keys of this store; extend its ACL")
         if differs:
-            raise StoreRejected(f"the server does not do what Redis does for {differs}: nothing is safe there")
+            raise StoreRejected(
+                f"{differs} does not work on this server as in Redis, so conversations would not be safe; "
+                "use Redis or Valkey"
+            )
         if evicts:
-            words = f"this server evicts ({evicts}): when its memory is full, it throws conversations away"
+            words = (
+                f"this server evicts ({evicts}): it removes conversations when its memory is full; "
+                "set maxmemory-policy to noeviction"
+            )
             warnings.warn(words, stacklevel=3)
 
     def _close(self) -> None:
@@ -189,7 +195,7 @@ class RedisStore(BaseStore):
 
 
 def _decode_reply(key: Key, reply: Any) -> Head | None:
-    """Return the head that a script replied with; None: there is no conversation. Raises what is damaged."""
+    """Return the head in a script's reply; None if there is no conversation. Raises the error for reported damage."""
     if is_damage(reply):
         raise describe_damage(key, reply)
     return None if reply is None else decode_head(key, reply)

@@ -1,4 +1,4 @@
-"""Store URLs: where the servers are, the options that go to redis-py under its own names, and the client for them."""
+"""Store URLs: the addresses of the servers, the options (with redis-py's own names), and the client for them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%]+)\]|(?P<host>[^:\[\]/\s]*))(?::
 
 
 def check_prefix(value: object) -> str:
-    """Return what all keys begin with. Raises `ConfigError` for what cannot be that."""
+    """Return a prefix of keys. Raises `ConfigError` if it cannot be one."""
     if not (isinstance(value, str) and _PREFIX.fullmatch(value)):
-        raise ConfigError("prefix: must have 1 to 100 characters without blanks and braces")
+        raise ConfigError("prefix: must be 1 to 100 characters without blanks and braces")
     return value
 
 
 def _parse_count(value: str | int) -> int:
     if int(value) < 1:
-        raise ConfigError("must be a number above 0")
+        raise ConfigError("must be at least 1")
     return int(value)
 
 
@@ -51,32 +51,32 @@ def _parse_cert_reqs(value: str) -> str:
 
 
 OPTIONS: Mapping[str, Option] = {
-    "prefix": Option(check_prefix, "chathistory:", "what all keys begin with"),
+    "prefix": Option(check_prefix, "chathistory:", "the beginning of all keys"),
     "wait": Option(_parse_count, None, "replicas that must have an append before it returns (WAIT)"),
     "wait_fsync": Option(parse_boolean, None, "the append must be on disk before it returns (WAITAOF, from 7.2 on)"),
-    "wait_timeout": Option(parse_seconds, 2.0, "seconds that an append waits for that"),
-    "db": Option(int, None, "number of the database, if not in the path"),
-    "username": Option(_parse_text, None, "user of the server's access list, if not before the @"),
+    "wait_timeout": Option(parse_seconds, 2.0, "seconds that an append waits for replicas and disks"),
+    "db": Option(int, None, "number of the database, if it is not in the path"),
+    "username": Option(_parse_text, None, "user of the server's ACL, if not before the @"),
     "password": Option(_parse_text, None, "password, if not before the @"),
     "sentinel_username": Option(_parse_text, None, "user on the sentinels"),
     "sentinel_password": Option(_parse_text, None, "password on the sentinels"),
-    "socket_timeout": Option(parse_seconds, 5.0, "seconds that a server has for its answer"),
-    "socket_connect_timeout": Option(parse_seconds, 5.0, "seconds that a connection may take to be made"),
-    "socket_keepalive": Option(parse_boolean, None, "let the system detect dead connections; true unless given"),
-    "health_check_interval": Option(int, 0, "seconds after which an idle connection is tried first; 0: never"),
+    "socket_timeout": Option(parse_seconds, 5.0, "seconds to wait for a reply"),
+    "socket_connect_timeout": Option(parse_seconds, 5.0, "seconds to wait for a new connection"),
+    "socket_keepalive": Option(parse_boolean, None, "TCP keepalive, to detect dead connections; true unless given"),
+    "health_check_interval": Option(int, 0, "seconds after which an idle connection is tested before use; 0: never"),
     "max_connections": Option(_parse_count, None, "connections at once; more callers wait for one"),
     "client_name": Option(_parse_text, None, "the name of the connections on the server"),
     "ssl": Option(parse_boolean, None, "TLS, with redis+sentinel and redis+cluster"),
-    "ssl_ca_certs": Option(_parse_text, None, "file of the authorities that are trusted"),
-    "ssl_ca_path": Option(_parse_text, None, "folder of the authorities that are trusted"),
-    "ssl_certfile": Option(_parse_text, None, "file of the client's certificate"),
-    "ssl_keyfile": Option(_parse_text, None, "file of its key"),
-    "ssl_password": Option(_parse_text, None, "password of that file"),
+    "ssl_ca_certs": Option(_parse_text, None, "file with the trusted certificate authorities"),
+    "ssl_ca_path": Option(_parse_text, None, "folder with the trusted certificate authorities"),
+    "ssl_certfile": Option(_parse_text, None, "file with the client's certificate"),
+    "ssl_keyfile": Option(_parse_text, None, "file with the key of that certificate"),
+    "ssl_password": Option(_parse_text, None, "password of `ssl_keyfile`"),
     "ssl_cert_reqs": Option(_parse_cert_reqs, None, "required (unless given), optional or none"),
     "ssl_check_hostname": Option(parse_boolean, None, "whether the certificate must name the host; true unless given"),
 }
-_OURS = {"prefix", "wait", "wait_fsync", "wait_timeout", "max_connections", "ssl"}
-_SENTINELS = {"sentinel_username", "sentinel_password"}
+_STORE_OPTIONS = {"prefix", "wait", "wait_fsync", "wait_timeout", "max_connections", "ssl"}
+_SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
 _EXAMPLES = {
     "unix": "unix:///run/redis.sock?db=0",
     "redis+sentinel": "redis+sentinel://host:26379,host:26379/mymaster/0",
@@ -86,13 +86,13 @@ _EXAMPLES = {
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """What stands behind the user and password in the location of a URL.
+    """The address in a URL, without user and password.
 
     Attributes:
         hosts: Names and ports; empty for a socket.
         path: The path of a socket.
-        service: What the sentinels call the master.
-        db: The number of a database; None: not given.
+        service: The sentinels' name of the master.
+        db: The number of a database; None if the URL has none.
     """
 
     hosts: tuple[tuple[str, int], ...] = ()
@@ -102,7 +102,15 @@ class Location:
 
     @classmethod
     def parse(cls, scheme: str, text: str) -> Self:
-        """Read the location of a URL, without user and password. Raises `ConfigError`, quoting nothing of it."""
+        """Parse the address in a URL, without user and password.
+
+        Args:
+            scheme: The scheme of the URL.
+            text: The address.
+
+        Raises:
+            ConfigError: It is invalid. The message quotes nothing of it.
+        """
         if scheme == "unix" and text.startswith("/"):
             return cls(path=unquote(text))
         names, *rest = text.split("/")
@@ -117,7 +125,7 @@ class Location:
         )
         is_right = (
             len(hosts) == len(found)
-            and all(0 < port < 65536 for _, port in hosts)  # noqa: PLR2004 - the ports there are
+            and all(0 < port < 65536 for _, port in hosts)  # noqa: PLR2004 - the range of ports
             and scheme != "unix"
             and not rest
             and (not db or db.isdecimal())
@@ -132,15 +140,15 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where the servers are, and how to connect to them.
+    """The addresses of the servers, and the settings for connections to them.
 
     Attributes:
         scheme: The scheme of the URL.
         location: Hosts, socket, service.
         use_tls: Whether the connections use TLS.
-        max_connections: How many connections there may be at once; None: no limit.
-        settings: Those of the connections, by redis-py's names. Kept out of `repr`: there are secrets among them.
-        sentinel_settings: Those of the connections to the sentinels.
+        max_connections: The most connections at once; None for no limit.
+        settings: The settings of the connections, by redis-py's names. Not in `repr`, because they hold secrets.
+        sentinel_settings: The settings of the connections to the sentinels.
     """
 
     scheme: str
@@ -152,26 +160,39 @@ class ServerAddress:
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
-        """Read a URL. Raises `ConfigError`, quoting nothing of it."""
+        """Parse a URL.
+
+        Args:
+            url: The URL of a store.
+
+        Raises:
+            ConfigError: It is invalid. The message quotes nothing of it.
+        """
         if not url.location.startswith("//"):
             raise _invalid_url(url.scheme)
-        userinfo, _, place = url.location.removeprefix("//").rpartition("@")
+        userinfo, _, address = url.location.removeprefix("//").rpartition("@")
         user, _, password = userinfo.partition(":")
-        location = Location.parse(url.scheme, place)
+        location = Location.parse(url.scheme, address)
         options = {name: option.default for name, option in OPTIONS.items()} | dict(url.options)
-        settings = {name: value for name, value in options.items() if name not in _OURS and value is not None}
-        sentinel_login = {name.removeprefix("sentinel_"): settings.pop(name) for name in _SENTINELS & settings.keys()}
+        settings = {name: value for name, value in options.items() if name not in _STORE_OPTIONS and value is not None}
+        sentinel_login = {
+            name.removeprefix("sentinel_"): settings.pop(name) for name in _SENTINEL_OPTIONS & settings.keys()
+        }
         given = {"username": unquote(user) or None, "password": unquote(password) or None, "db": location.db}
         for name, value in given.items():
             if value is not None:
                 if name in settings:
-                    raise ConfigError(f"{url.scheme}: {name} is given twice, in the location and as an option")
+                    part = "path" if name == "db" else "part before the @"
+                    raise ConfigError(
+                        f"{url.scheme}: {name} is given twice, in the URL's {part} and as an option; leave one out"
+                    )
                 settings[name] = value
         if options["ssl"] is not None and "+" not in url.scheme:
-            raise ConfigError(f"{url.scheme}: has no option ssl; write rediss: for TLS")
+            raise ConfigError(f"{url.scheme}: has no option ssl; for TLS write rediss:")
         use_tls = bool(options["ssl"]) or url.scheme == "rediss"
         if not use_tls and any(name.startswith("ssl_") for name in settings):
-            raise ConfigError(f"{url.scheme}: has options for TLS, but does not use it")
+            tls = "ssl=true" if "+" in url.scheme else "the scheme rediss:"
+            raise ConfigError(f"{url.scheme}: has options for TLS, but does not use TLS; add {tls}, or leave them out")
         common = {name: value for name, value in settings.items() if name.startswith(("socket_", "ssl_"))}
         return cls(url.scheme, location, use_tls, options["max_connections"], settings, common | sentinel_login)
 
@@ -182,10 +203,16 @@ def _invalid_url(scheme: str) -> ConfigError:
 
 
 def connect(address: ServerAddress) -> Client:
-    """Return the client of an address, without retries. Only that of a Cluster connects at once, to learn its slots.
+    """Return a redis-py client without retries. Only the client of a Cluster connects at once, to read its slots.
 
-    redis-py repeats ten times what got no answer: a dead server is then noticed after a minute or two, and a command
-    that was done but not answered is done twice. The core repeats what may be repeated.
+    By default, redis-py repeats a command without a reply ten times: a dead server is then noticed after a minute or
+    two, and a command that was done but got no reply is done twice. The core repeats calls where that is safe.
+
+    Args:
+        address: The servers and settings.
+
+    Raises:
+        redis.RedisError: A Cluster cannot be reached.
     """
     location = address.location
     common: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
@@ -207,5 +234,5 @@ def connect(address: ServerAddress) -> Client:
         settings |= {"connection_class": redis.SSLConnection if tls else redis.Connection, "host": host, "port": port}
     if not limit:
         return redis.Redis.from_pool(redis.ConnectionPool(**settings))
-    timeout = address.settings["socket_timeout"]  # for a connection that others use
+    timeout = address.settings["socket_timeout"]  # seconds to wait for a free connection
     return redis.Redis.from_pool(redis.BlockingConnectionPool(timeout=timeout, **settings, **limit))

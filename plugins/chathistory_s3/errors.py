@@ -32,12 +32,12 @@ from botocore.parsers import ResponseParserError
 from chathistory.errors import StoreError, StoreRejected, StoreUnavailable
 
 __all__ = [
-    "Fault",
     "IncompleteAnswer",
     "ObjectMissing",
     "ObjectUnavailable",
     "PreconditionFailed",
     "RangeBeyondEnd",
+    "RequestFault",
     "classify_error",
     "refuse_unavailable",
     "store_error",
@@ -80,7 +80,7 @@ def refuse_unavailable(name: str, unavailable: ObjectUnavailable) -> StoreReject
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RequestFault:
     """An error of a request, sorted.
 
     busy: nothing was done, try again; unreachable: the same, but it will hardly help; broken: nobody knows what was
@@ -119,21 +119,21 @@ _TRANSPORT = (HTTPClientError, IncompleteReadError, FlexibleChecksumError, BotoC
 _NOT_IMPLEMENTED = 501
 
 
-def classify_error(error: Exception, *, is_read: bool = False) -> Fault:
+def classify_error(error: Exception, *, is_read: bool = False) -> RequestFault:
     """Sort an error that a request raised, and remove from it what must not be passed on; `is_read`: of a GET."""
     if isinstance(error, ClientError):
         return _classify_answer(error, is_read=is_read)
     _remove_secrets(error)
     if isinstance(error, _UNREACHABLE):
-        return Fault("unreachable", "the service cannot be reached")
+        return RequestFault("unreachable", "the service cannot be reached")
     if isinstance(error, BotoCoreError) and not isinstance(error, _TRANSPORT):
-        return Fault("rejected", f"boto3 refuses: {type(error).__name__}")
+        return RequestFault("rejected", f"boto3 refuses: {type(error).__name__}")
     if isinstance(error, IncompleteAnswer):
-        return Fault("broken", f"{error}")
-    return Fault("broken", f"the connection failed: {type(error).__name__}")
+        return RequestFault("broken", f"{error}")
+    return RequestFault("broken", f"the connection failed: {type(error).__name__}")
 
 
-def _classify_answer(error: ClientError, *, is_read: bool) -> Fault:
+def _classify_answer(error: ClientError, *, is_read: bool) -> RequestFault:
     response: Any = error.response
     code = str(response.get("Error", {}).get("Code", ""))
     message = str(response.get("Error", {}).get("Message", ""))
@@ -145,13 +145,13 @@ def _classify_answer(error: ClientError, *, is_read: bool) -> Fault:
     if is_read and (
         code == "InvalidObjectState" or code.startswith("KMS.") or (code == "InvalidRequest" and "ncryption" in message)
     ):
-        return Fault("unavailable", words)
+        return RequestFault("unavailable", words)
     # A 404 without a code that had a body was cut: it may as well mean the bucket.
     is_cut = code == "404" and headers.get("content-length") != "0" and "transfer-encoding" not in headers
     kind = _KINDS.get(code, "busy" if status in {409, 429} else "rejected")
     if is_cut or code in _BROKEN or (status >= 500 and status != _NOT_IMPLEMENTED and kind != "busy"):  # noqa: PLR2004
-        return Fault("broken", words)
-    return Fault(kind, words)
+        return RequestFault("broken", words)
+    return RequestFault(kind, words)
 
 
 def _remove_secrets(error: BaseException) -> None:
@@ -182,7 +182,7 @@ def _remove_secrets(error: BaseException) -> None:
         rest += [one for one in (kwargs or {}).values() if isinstance(one, BaseException)]
 
 
-def store_error(operation: str, fault: Fault, *, uncertain: bool) -> StoreError:
+def store_error(operation: str, fault: RequestFault, *, uncertain: bool) -> StoreError:
     """Return our error for a fault that no further try mends; `uncertain`: something may have been written."""
     if fault.kind == "rejected":
         return StoreRejected(f"{operation} was refused: {fault.words}")

@@ -27,7 +27,7 @@ __all__ = [
     "Tail",
     "encode_line",
     "encode_lines",
-    "find_sound",
+    "find_sound_bodies",
     "find_tail",
     "read_records",
     "split_lines",
@@ -68,7 +68,7 @@ def read_records(data: bytes, key: Key, first: int, end: int, *, low: int, high:
         found = [_decode_line(lines[position - first], position) for position in range(low, high)]
         if None not in found:
             return [record for record in found if record is not None]
-    sound = find_sound(data, first, end)
+    sound = find_sound_bodies(data, first, end)
     found = [Record(position, sound[position]) if position in sound else None for position in range(low, high)]
     for position, record in enumerate(found, low):
         if record is None:
@@ -86,7 +86,7 @@ def _decode_line(line: bytes, position: int) -> Record | None:
         return None
 
 
-def find_sound(data: bytes, first: int, end: int) -> dict[int, str]:
+def find_sound_bodies(data: bytes, first: int, end: int) -> dict[int, str]:
     """Return the bodies of all lines that are sound, by their positions within [first, end)."""
     pieces = (
         (position, _decode_line(piece, position)) for position, piece in _iter_pieces(data, first, end) if position >= 0
@@ -110,7 +110,9 @@ def find_tail(data: bytes, guesses: Iterable[int]) -> Tail | None:
     """
     given = set(guesses)
     most = len(data) // SHORTEST + 1
-    bodies = max((find_sound(data, first, first + most) for first in sorted(given | _guess_firsts(data))), key=len)
+    bodies = max(
+        (find_sound_bodies(data, first, first + most) for first in sorted(given | _guess_firsts(data))), key=len
+    )
     if not bodies:
         return None
     lowest = min(bodies)

@@ -14,13 +14,13 @@ __all__ = ["read_range"]
 LARGEST_READ = 32 * 1024 * 1024
 """Bytes of records after which a run ends early."""
 
-_ROUNDS = 10  # looks at a conversation whose segments are merged or forgotten each time while they are fetched
+_ATTEMPTS = 10  # looks at a conversation whose segments are merged or forgotten each time while they are fetched
 
 
 def read_range(heads: Heads, key: Key, start: int, stop: int | None) -> ReadResult | None:
     """Return the records of a range as `BaseStore._read_range` says."""
     last: S3StoredHead | None = None
-    for _ in range(_ROUNDS):
+    for _ in range(_ATTEMPTS):
         stored = heads.load(key)
         content = stored.living if stored is not None else None
         if stored is None or content is None:
@@ -31,7 +31,7 @@ def read_range(heads: Heads, key: Key, start: int, stop: int | None) -> ReadResu
         except SegmentMissing:
             last = stored
     raise StoreUnavailable(
-        f"the segments of the conversation changed {_ROUNDS} times while they were read", outcome="not stored"
+        f"the segments of the conversation changed {_ATTEMPTS} times while they were read", outcome="not stored"
     )
 
 

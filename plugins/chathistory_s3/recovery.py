@@ -23,7 +23,7 @@ from chathistory.storage.values import Head, Key, Record
 from chathistory_s3.bucket import ListedObject
 from chathistory_s3.errors import ObjectMissing, ObjectUnavailable, PreconditionFailed, refuse_unavailable
 from chathistory_s3.heads import OTHER_CONVERSATION, S3StoredHead
-from chathistory_s3.lines import DAMAGED, SHORTEST, Tail, encode_line, find_sound, find_tail
+from chathistory_s3.lines import DAMAGED, SHORTEST, Tail, encode_line, find_sound_bodies, find_tail
 from chathistory_s3.names import UNKNOWN_TIME, SegmentName, new_token, object_path
 from chathistory_s3.schema import HeadContent, Tombstone, encode_head, find_tokens
 from chathistory_s3.segments import SegmentStore
@@ -57,7 +57,7 @@ class _FoundSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Remains:
+class _StoredRemains:
     """What is stored under a key.
 
     Attributes:
@@ -157,7 +157,7 @@ def restore_head(writer: S3Writer, found: FoundRecords, head: Head) -> Head:
     return _put_head(writer, remains, content, obsolete)
 
 
-def _put_head(writer: S3Writer, remains: _Remains, content: HeadContent, obsolete: list[str]) -> Head:
+def _put_head(writer: S3Writer, remains: _StoredRemains, content: HeadContent, obsolete: list[str]) -> Head:
     """Put a head in the place of what was found there, and remove what it no longer names."""
     key, place = content.head.key, object_path(content.head.key)
     content = replace(content, marker=writer.next_marker(content.marker, content.head.revision), writer=new_token())
@@ -187,7 +187,7 @@ def _load_head(writer: S3Writer, key: Key) -> Head | None:
     return None
 
 
-def _load_remains(writer: S3Writer, key: Key) -> _Remains | None:
+def _load_remains(writer: S3Writer, key: Key) -> _StoredRemains | None:
     """Return what is stored under a key; None: nothing is, or the tombstone of a deleted conversation."""
     name = writer.names.head(key)
     listed = writer.bucket.list_objects(writer.names.segments_at(object_path(key)))
@@ -210,8 +210,8 @@ def _load_remains(writer: S3Writer, key: Key) -> _Remains | None:
         return None
     if content is not None:
         segments = _sort_segments(entries, data, content.incarnation)
-        tail = find_sound(content.tail, content.tail_start, content.head.end)
-        return _Remains(etag, content, None, content.incarnation, content.marker, segments, all_segments,
+        tail = find_sound_bodies(content.tail, content.tail_start, content.head.end)
+        return _StoredRemains(etag, content, None, content.incarnation, content.marker, segments, all_segments,
                         content.tail_start, tail)  # fmt: skip
     incarnation, marker = find_tokens(data)
     if entries and not any(segment.incarnation == incarnation for _, segment in entries):
@@ -220,7 +220,7 @@ def _load_remains(writer: S3Writer, key: Key) -> _Remains | None:
     segments = _sort_segments(entries, data, incarnation or "")
     found = _find_tail(writer, segments, data, error)
     tail_start = found.first if found is not None else max((segment.first for segment in segments), default=0)
-    return _Remains(etag, None, error, incarnation or new_token(), marker or UNKNOWN_TIME, segments, all_segments,
+    return _StoredRemains(etag, None, error, incarnation or new_token(), marker or UNKNOWN_TIME, segments, all_segments,
                     tail_start, found.bodies if found is not None else {}, _find_starts(data))  # fmt: skip
 
 
@@ -261,7 +261,7 @@ def _find_starts(data: bytes) -> tuple[int, ...]:
     return tuple(found) if start is not None and any(firsts) and len(found) == 1 else ()
 
 
-def _load_sound_between(writer: S3Writer, remains: _Remains, low: int, high: int) -> dict[int, str]:
+def _load_sound_between(writer: S3Writer, remains: _StoredRemains, low: int, high: int) -> dict[int, str]:
     """Return the sound records of [low, high) by their positions."""
     sound = {position: remains.tail[position] for position in range(low, high) if position in remains.tail}
     missing = set(range(low, high)) - set(sound)
@@ -284,4 +284,4 @@ def _load_sound(writer: S3Writer, segment: _FoundSegment) -> dict[int, str]:
         return {}
     except ObjectUnavailable as unavailable:
         raise refuse_unavailable(segment.name, unavailable) from unavailable.__cause__
-    return find_sound(data, segment.first, segment.limit)
+    return find_sound_bodies(data, segment.first, segment.limit)

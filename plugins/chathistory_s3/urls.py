@@ -80,9 +80,9 @@ def check_client(client: Any) -> None:
     methods = [getattr(client, method, None) for method in _METHODS]
     is_async = any(map(is_coroutine_function, [getattr(client, "_make_api_call", None), *methods]))
     if isinstance(client, str):
-        hint = "; open_store(...) makes a store of a URL"
+        hint = "; pass a URL to open_store(...)"
     elif type(client).__module__.partition(".")[0] in ("aiobotocore", "aioboto3") or is_async:
-        hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
+        hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store as well"
     elif type(client).__module__ == "boto3.resources.factory":
         hint = ", a resource; its client is `.meta.client`"
     elif isinstance(client, type) or not all(map(callable, methods)):

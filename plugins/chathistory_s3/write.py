@@ -29,7 +29,7 @@ from chathistory_s3.segments import SegmentMissing, SegmentStore
 
 __all__ = ["S3Writer"]
 
-_ROUNDS = 100  # commits that others overtake with what is no conflict, and forgets and deletes that others overtake
+_ATTEMPTS = 100  # commits that others overtake with what is no conflict, and forgets and deletes that others overtake
 
 
 class S3Writer:
@@ -50,7 +50,7 @@ class S3Writer:
             if known is None or known.head.revision.version != after.revision.version:
                 found = self.heads.load(key)
         writer = new_token()
-        for _ in range(_ROUNDS):
+        for _ in range(_ATTEMPTS):
             if after is None and found is not None and isinstance(found.content, Tombstone):
                 found = self.finish_delete(object_path(key), found.content, found.etag, stays=True)
             base = found.living if found is not None else None
@@ -117,7 +117,7 @@ class S3Writer:
     def forget(self, key: Key, before: int) -> Head | None:
         """Forget as `BaseStore._forget_records` says; a second call removes what a crash of the first one left."""
         last: S3StoredHead | None = None  # of the look before, when a segment was missing
-        for _ in range(_ROUNDS):
+        for _ in range(_ATTEMPTS):
             stored = self.heads.load(key)
             content = stored.living if stored is not None else None
             if stored is None or content is None:
@@ -158,7 +158,7 @@ class S3Writer:
         """Delete as `BaseStore._delete` says; a damaged one too, unless it must have a `version`."""
         deleter = new_token()
         tried: str | None = None  # the incarnation that we may have deleted, although no answer said so
-        for _ in range(_ROUNDS):
+        for _ in range(_ATTEMPTS):
             try:
                 stored = self.heads.load(key)
             except (CorruptRecord, UnsupportedRecord):
@@ -240,4 +240,4 @@ class S3Writer:
 
 
 def _too_many_conflicts() -> StoreUnavailable:
-    return StoreUnavailable(f"others changed the conversation {_ROUNDS} times during the call", outcome="not stored")
+    return StoreUnavailable(f"others changed the conversation {_ATTEMPTS} times during the call", outcome="not stored")

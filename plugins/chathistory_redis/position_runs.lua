@@ -1,12 +1,12 @@
--- Which positions the elements of a list say that they have.
+-- Reads the positions in the elements of a list.
 --
 -- KEYS  conversation
--- ARGV  what stands for it; the first element to look at; bytes after which to stop
--- Returns {the next element to look at, index, position, count, index, ...}: runs of elements, each with the position
--- after that of the one before it. Position -1: no line break, as records of an earlier form; -2: anything else.
--- Nil if the list has changed.
+-- ARGV  token of its content; index of the first element to examine; bytes after which to stop
+-- Returns {index of the next element to examine, index, position, count, index, ...}: runs of elements with consecutive
+-- positions. Position -1: no line break, as in records of an earlier form; -2: anything else. Nil if the list has
+-- changed.
 local key, at, room = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-if token_of(key) ~= ARGV[1] then return false end
+if compute_token(key) ~= ARGV[1] then return false end
 local found, chunk = {0}, 8
 local index, position, count = at, nil, 0
 repeat

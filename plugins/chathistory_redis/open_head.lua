@@ -1,10 +1,10 @@
--- Comes before every script that opens a conversation: its head, taken apart.
+-- Prepended to every script that opens a conversation: reads and parses its head.
 --
--- Returns the head's text, start, stop, version and expires; false if there is no conversation; and, if start is nil,
--- what the script is to return at once: what is damaged, as {'!', what, more about it}, or the error of the server.
+-- Returns the head's text, start, stop, version and expires; false without a conversation. If start is nil, the first
+-- value is the reply that the script must return at once: a report of damage {'!', kind, details}, or a server error.
 local LARGEST = 9007199254740991 -- 2^53 - 1: up to here numbers are exact
 
-local function opened(key)
+local function open_head(key)
   local head = redis.pcall('LINDEX', key, -1)
   if type(head) == 'table' then
     if not string.find(head.err, 'WRONGTYPE', 1, true) then return head end

@@ -1,12 +1,12 @@
--- Removes a key that belongs to no conversation that can be read, and its entry in the index.
+-- Removes a key that belongs to no readable conversation, and its entry in the index.
 --
--- KEYS  the key, the index beside it, the scopes beside that
--- ARGV  'conversation' if it may be one, which stays if it can be read, or else 'other', or 'index';
---       a head that cannot be read, if any
--- Returns 1 if it is gone, 0 if there was nothing, the head of a conversation that stays.
+-- KEYS  the key, its index, the scopes of its tag
+-- ARGV  'conversation' if the key may be one: it then stays if it can be read; else 'other' or 'index';
+--       optionally a head that is known to be unreadable
+-- Returns 1 if the key was removed, 0 if it did not exist, or the head of a conversation that stays.
 local key, index, scopes = KEYS[1], KEYS[2], KEYS[3]
 if ARGV[1] == 'conversation' then
-  local head, start = opened(key)
+  local head, start = open_head(key)
   if head and head ~= ARGV[2] and (start or head.err) then return head end
 end
 local gone = 0

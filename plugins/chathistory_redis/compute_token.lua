@@ -1,6 +1,6 @@
--- Comes before the scripts that repair a head: what stands for the bytes that were found.
+-- Prepended to the scripts that repair a head: returns a token that changes with the content of a key.
 
-local function token_of(key)
+local function compute_token(key)
   local kind = redis.call('TYPE', key).ok
   if kind == 'none' then return '' end
   if kind ~= 'list' then return kind .. ':' .. redis.sha1hex(redis.call('DUMP', key)) end

@@ -1,22 +1,22 @@
--- A page of the listing of a scope, newest first.
+-- Returns a page of the listing of a scope, newest first.
 --
 -- KEYS  index of the scope, scopes of its tag
--- ARGV  number of heads; and, to go on below a place, its time and id
--- Returns {time and id of the last entry looked at (both '' if that was the last one of all), {id, time, head}, ...}.
--- In the place of a head stands what is damaged, which does not count; so does what is returned if the index is.
+-- ARGV  number of heads; and, to continue below an entry, its time and id
+-- Returns {time and id of the last examined entry (both '' at the end of the index), {id, time, head}, ...}. In place
+-- of a damaged head is a report of damage, which does not count as a head. A report alone means a damaged index.
 local index, scopes, want = KEYS[1], KEYS[2], tonumber(ARGV[1])
-local MOST = want + 1000 -- entries to look at: what is gone is not counted, and this server has others to serve
-local wrong = no_index(index)
+local MOST = want + 1000 -- entries to examine: missing conversations do not count, and the server has other clients
+local wrong = check_index(index)
 if wrong then return wrong end
 
--- The rank of the first entry below (time, id): some may have the same time.
+-- Returns the rank of the first entry below (time, id); several entries may have the same time.
 local function rank_below(time, id)
   local low = redis.call('ZCOUNT', index, '(' .. time, '+inf')
   local high = redis.call('ZCOUNT', index, time, '+inf')
   while low < high do
     local middle = math.floor((low + high) / 2)
-    local there = redis.call('ZREVRANGE', index, middle, middle)[1]
-    if above(there, id) or there == id then low = middle + 1 else high = middle end
+    local other = redis.call('ZREVRANGE', index, middle, middle)[1]
+    if is_above(other, id) or other == id then low = middle + 1 else high = middle end
   end
   return low
 end
@@ -29,9 +29,9 @@ repeat
   entries = redis.call('ZREVRANGE', index, rank + looked, rank + looked + step - 1, 'WITHSCORES')
   for at = 1, #entries, 2 do
     local id = entries[at]
-    local head, start = opened(index .. ':' .. id)
-    local answer = head or there(index, id)
-    if type(answer) == 'table' and answer.err then return refusal(answer) end
+    local head, start = open_head(index .. ':' .. id)
+    local answer = head or check_exists(index, id)
+    if type(answer) == 'table' and answer.err then return to_error_reply(answer) end
     if answer == 1 then
       gone[#gone + 1] = id
     else
@@ -46,7 +46,7 @@ repeat
   end
 until full or looked >= MOST or #entries < 2 * step
 
--- What the server has expired or evicted leaves the index here; not on a replica, nor without the right to write.
+-- Remove what the server has expired or evicted from the index; this fails on a replica and without the right to write.
 for _, id in ipairs(gone) do redis.pcall('ZREM', index, id) end
 if #gone > 0 and redis.pcall('EXISTS', index) == 0 then
   redis.pcall('SREM', scopes, string.sub(index, #scopes + 2))
