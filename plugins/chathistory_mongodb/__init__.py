@@ -2,16 +2,16 @@
 
     mongodb://host/database      mongodb+srv://user:password@cluster.example/database?prefix=app_
 
-    store       what the core calls, in terms of the rest
-    recovery    a new head for a conversation whose head is damaged
-    listing     heads by time, all names, and what is stored beside conversations
-    write       appends, and what is moved out of a full head
-    delete      forget, delete, and the sweep of what expired
+    store       the store that the core calls, by means of the rest
+    recovery    a new head for a conversation with a damaged head
+    listing     heads by time, all names, and documents that belong to no conversation
+    write       appends, and moving bodies out of a full head
+    delete      forget, delete, and the sweep of expired conversations
     read        a range of records
-    server      the client, the indexes, and whether the server does what all this rests on
+    server      the client, the indexes, and a check that the server works like MongoDB
     urls        URLs and their options
-    schema      what the documents look like
-    errors      what an error of pymongo is called here
+    schema      the documents and their fields
+    errors      translates the errors of pymongo
 
 Each uses only those below it. `docs/mongodb.md` describes the documents for other programs.
 """
@@ -26,5 +26,5 @@ __all__ = ["MongoStore"]
 
 @hookimpl
 def chathistory_store(scheme: str) -> type[HistoryStore] | None:
-    """Serve `mongodb:` and `mongodb+srv:`."""
+    """Return the store class for `mongodb:` and `mongodb+srv:` URLs."""
     return MongoStore if scheme in {"mongodb", "mongodb+srv"} else None

@@ -1,7 +1,7 @@
-"""Forget, delete, and the sweep of what expired: what a conversation loses is gone for good, whole or not at all.
+"""Forget, delete, and the sweep of expired conversations. Each is atomic, and removes its data for good.
 
-The head goes first. From then on nobody sees what it no longer names, and the head says that something is left to be
-removed (`cleared` below `start`, or `dead`), so that the next caller can finish what a crash left.
+The head is changed first. From then on nobody sees the records that it no longer names, and the head shows that
+something is left to remove (`cleared` below `start`, or `dead`). So after a crash, the next caller can finish the work.
 """
 
 from __future__ import annotations
@@ -40,14 +40,27 @@ __all__ = ["delete", "delete_tombstone", "delete_unreadable", "forget_records", 
 
 
 def forget_records(collections: Collections, key: Key, before: int) -> Head | None:
-    """Remove the records below `before`; None: no such conversation. Raises `CorruptRecord`."""
+    """Remove the records below a position.
+
+    Args:
+        collections: The collections.
+        key: The conversation.
+        before: The first position to keep.
+
+    Returns:
+        The new head; None if there is no such conversation.
+
+    Raises:
+        CorruptRecord: The head is damaged.
+        UnsupportedRecord: A later version wrote it.
+    """
     rest = {"$slice": ["$tail", {"$max": [0, {"$subtract": ["$start", "$from"]}]}, {"$max": [1, {"$size": "$tail"}]}]}
     size = {"$cond": [{"$eq": [{"$type": "$$this"}, "string"]}, {"$strLenBytes": "$$this"}, 0]}
     sizes = {"$map": {"input": "$tail", "in": {"$add": [BODY_OVERHEAD, size]}}}
     document = collections.heads.find_one_and_update(
         {
             "_id": head_id(key),
-            "version": {"$exists": True},  # no tombstone
+            "version": {"$exists": True},  # not a tombstone
             "start": {"$lt": Int64(before)},
             "$expr": is_array_complete("$tail", "$from", "$end"),
         },
@@ -68,9 +81,9 @@ def forget_records(collections: Collections, key: Key, before: int) -> Head | No
 
 
 def _clear_segments(collections: Collections, stored: MongoStoredHead) -> None:
-    """Remove what segments hold below the start: whole ones, and the beginning of the one in which it lies.
+    """Remove all bodies below the start from segments: whole segments, and the beginning of the one with the start.
 
-    A damaged one goes as a whole if it may hold something of that: nothing in it can be read anyway.
+    A damaged segment is removed as a whole if it may hold such a body: nothing in it can be read anyway.
     """
     segments, start = collections.segments, Int64(stored.head.start)
     segments.delete_many({"of": stored.born, "end": {"$lte": start}})
@@ -85,9 +98,21 @@ def _clear_segments(collections: Collections, stored: MongoStoredHead) -> None:
 
 
 def delete(collections: Collections, key: Key, version: str | None) -> bool:
-    """Remove a conversation, without a version whatever is stored. False: there was none. Raises `Conflict`."""
+    """Remove a conversation.
+
+    Args:
+        collections: The collections.
+        key: The conversation.
+        version: The version that it must have; None removes whatever is stored, also a damaged conversation.
+
+    Returns:
+        False if there was no such conversation.
+
+    Raises:
+        Conflict: It has another version.
+    """
     name = head_id(key)
-    # Before the head goes: later ones may be of the next conversation of this name.
+    # Before the head is removed: later owners may belong to the next conversation with this name.
     owners = collections.segments.distinct("of", {"key": name, "of": {"$type": "objectId"}})
     document = collections.heads.find_one_and_update(
         {"_id": name, **(NOT_TOMBSTONE if version is None else {"version": version})},
@@ -108,7 +133,14 @@ def delete(collections: Collections, key: Key, version: str | None) -> bool:
 
 
 def delete_tombstone(collections: Collections, document: Document) -> None:
-    """Remove what a tombstone stands for; one that is being made is claimed first, so that it cannot come alive."""
+    """Remove a tombstone and its segments.
+
+    The tombstone of a conversation that is being created is claimed first, so that the creation fails.
+
+    Args:
+        collections: The collections.
+        document: The tombstone.
+    """
     if document["dead"] == CREATING:
         unfinished = {"_id": document["_id"], "born": document.get("born"), "dead": CREATING}
         if not collections.heads.update_one(unfinished, {"$set": {"dead": REMOVING}}).matched_count:
@@ -117,7 +149,7 @@ def delete_tombstone(collections: Collections, document: Document) -> None:
 
 
 def _finish_delete(collections: Collections, document: Document, owners: Iterable[ObjectId]) -> None:
-    """Remove the segments of a tombstone, and of `owners`, which have no head; then the tombstone."""
+    """Remove the segments of a tombstone and of `owners` without a head; then the tombstone."""
     name, born = document["_id"], document.get("born")
     owners = [*owners, *([born] if isinstance(born, ObjectId) else [])]
     collections.segments.delete_many(_segments_of(name, owners))
@@ -125,12 +157,20 @@ def _finish_delete(collections: Collections, document: Document, owners: Iterabl
 
 
 def _segments_of(name: Document, owners: Iterable[ObjectId]) -> Document:
-    """Return the filter for the segments of some owners, and those of the name that have no owner."""
+    """Return the filter for the segments of some owners, and for segments of this name without an owner."""
     return {"$or": [{"of": {"$in": list(owners)}}, {"key": name, "of": {"$not": {"$type": "objectId"}}}]}
 
 
 def delete_unreadable(collections: Collections, name: Any) -> bool:
-    """Remove a head document unless it is a conversation that can be read; its segments then have no head."""
+    """Remove a head document unless it is a readable conversation; its segments stay, without a head.
+
+    Args:
+        collections: The collections.
+        name: The `_id` of the head document.
+
+    Returns:
+        Whether it was removed.
+    """
     stored = with_raw_documents(collections.heads).find_one({"_id": name})
     if stored is None:
         return False
@@ -146,7 +186,12 @@ def delete_unreadable(collections: Collections, name: Any) -> bool:
 
 
 def sweep(collections: Collections, before: int) -> SweepReport:
-    """Remove what expired before a time, each whole and only if nobody wrote to it meanwhile."""
+    """Remove the conversations that expired before a time, each as a whole and only if nobody wrote to it meanwhile.
+
+    Args:
+        collections: The collections.
+        before: The time, in microseconds since 1970 UTC.
+    """
     swept = SweepReport()
     expired = {"expires": {"$gte": 0, "$lt": Int64(before)}}
     with collections.heads.find(expired, HEAD_FIELDS).hint(EXPIRING) as documents:

@@ -1,7 +1,7 @@
-"""Reading a range of records, and the head of the same moment.
+"""Reading a range of records together with the head, consistently.
 
-A head and the tail that stands in it are of one moment, and segments never change while a head names them: only a
-forget or a delete removes them. So a reader who finds one missing looks at the head again.
+A head and its tail are one document, and segments never change while a head names them: only a forget or a delete
+removes them. So a reader that finds a segment missing reads the head again.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from chathistory_mongodb.server import Collections
 
 __all__ = ["TOO_FAR", "load_head", "read_range"]
 
-TOO_FAR = "its positions are far from those of its records"
+TOO_FAR = "its positions are far from the positions of its records"
 _RESULT_SIZE = 8 * 1024 * 1024  # characters of bodies after which a result ends early
-_SEGMENTS_AT_ONCE = 32  # in one answer: about a result
-_MOST_STRAYS = 8  # segments in a row that are skipped in search of one that has the next record
+_SEGMENTS_AT_ONCE = 32  # in one reply: about as many as a result has
+_MOST_STRAYS = 8  # segments in a row that are skipped in search of the one with the next record
 _LARGEST_INT = 2**31 - 1
 
 
 def load_head(heads: Documents, key: Key, tail: Document | None = None) -> MongoStoredHead | None:
-    """Return the stored head of a conversation; None: there is no such conversation.
+    """Return the stored head of a conversation; None if there is no such conversation.
 
     Args:
         heads: The collection.
         key: The conversation.
-        tail: The projection of the field `tail`; None: no body comes along.
+        tail: The projection of the field `tail`; None to read no bodies.
 
     Raises:
         CorruptRecord: The head is damaged.
@@ -57,19 +57,33 @@ def load_head(heads: Documents, key: Key, tail: Document | None = None) -> Mongo
 
 
 def read_range(collections: Collections, key: Key, start: int, stop: int | None) -> ReadResult | None:
-    """Return the records of a range, up to a damaged one, with the head of the same moment; None: no conversation."""
+    """Return the records of a range, up to a damaged one, with the head that they belong to.
+
+    Args:
+        collections: The collections.
+        key: The conversation.
+        start: The first position; negative from the end.
+        stop: The position after the last one; None for the end.
+
+    Returns:
+        None if there is no such conversation.
+
+    Raises:
+        CorruptRecord: The head or the first record of the range is damaged.
+        UnsupportedRecord: A later version wrote the conversation.
+    """
     heads, segments = collections.preferred_heads, collections.preferred_segments
     before: MongoStoredHead | None = None
     while True:
         stored = load_head(heads, key, _project_tail(start, stop))
         if stored is None:
-            counted = {"key": head_id(key), "by": None}  # by a head that was there once
+            committed = {"key": head_id(key), "by": None}  # by an earlier head
             if (
-                collections.segments.find_one(counted, {"_id": True}) is not None
+                collections.segments.find_one(committed, {"_id": True}) is not None
                 and collections.heads.find_one({"_id": head_id(key)}, {"_id": True}) is None
-                and collections.segments.find_one(counted, {"_id": True}) is not None
+                and collections.segments.find_one(committed, {"_id": True}) is not None
             ):
-                raise CorruptRecord(key, None, "it is gone, and records of it are there")
+                raise CorruptRecord(key, None, "its head is gone, but some of its records are still there")
             return None
         wanted = stored.head.narrow(start, stop)
         records = _read_records(segments, stored, wanted) if wanted else []
@@ -78,11 +92,11 @@ def read_range(collections: Collections, key: Key, start: int, stop: int | None)
         if before is not None and (before.head, before.born, before.runs) == (stored.head, stored.born, stored.runs):
             raise _missing_record(segments, stored, wanted.start)
         before = stored
-        heads, segments = collections.heads, collections.segments  # a secondary may be behind; the primary is not
+        heads, segments = collections.heads, collections.segments  # a secondary may lag; the primary does not
 
 
 def _project_tail(start: int, stop: int | None) -> Document:
-    """Return the projection of the tail's end that a range can be about; its begin is known by its length."""
+    """Return the projection of the part of the tail that a range may need; its length gives its first position."""
     if stop is not None and stop <= start and (start >= 0) == (stop >= 0):
         return {}
     if start <= 0:
@@ -93,9 +107,9 @@ def _project_tail(start: int, stop: int | None) -> Document:
 
 
 def _read_records(segments: Documents, stored: MongoStoredHead, wanted: range) -> list[Record]:
-    """Return the records of a range up to the first damaged one, or as many as a result may have."""
+    """Return the records of a range up to the first damaged one, or as many as one result may have."""
     records: list[Record] = []
-    pieces: list[Any] = []  # of the record that comes next
+    pieces: list[Any] = []  # of the next record
     strays, size = 0, 0
     for segment in _find_segments(segments, stored, wanted):
         position = wanted.start + len(records)
@@ -122,9 +136,9 @@ def _read_records(segments: Documents, stored: MongoStoredHead, wanted: range) -
 
 
 def _find_segments(segments: Documents, stored: MongoStoredHead, wanted: range) -> Iterator[MongoSegment | None]:
-    """Yield the segments of a range in order, and then the tail as if it were one; None for a damaged segment.
+    """Yield the segments of a range in order, and then the tail as if it were a segment; None for a damaged segment.
 
-    Each holds a record, or a piece of one, so no more are asked for than can be needed.
+    Each holds at least a record or a piece of one, which limits the number of segments to request.
     """
     order = [("end", 1), ("part", 1)]
     low, stop, seen = wanted.start + 1, min(wanted.stop, stored.tail_start), 0
@@ -135,25 +149,25 @@ def _find_segments(segments: Documents, stored: MongoStoredHead, wanted: range) 
             documents = list(found)
         missing = 0
         for document in documents:
-            seen = seen + 1 if document["end"] == low else 1  # of those that end at `low`
+            seen = seen + 1 if document["end"] == low else 1  # the number of segments that end at `low`
             low = document["end"]
             segment = parse_segment(document)
-            missing = segment.parts - segment.part - 1 if segment else 1  # what may yet end there as well
+            missing = segment.parts - segment.part - 1 if segment else 1  # pieces that may still end there
             yield segment
         limit = min(stop - low + missing, _SEGMENTS_AT_ONCE) if len(documents) == limit else 0
     yield MongoSegment(stored.head.end - len(stored.tail), stored.head.end, 0, 1, stored.tail)
 
 
 def _missing_record(segments: Documents, stored: MongoStoredHead, position: int) -> CorruptRecord:
-    """Return the error for a range that begins with a damaged record, which says how many are missing in a row.
+    """Return the error for a range that begins with a damaged record; it contains how many are missing in a row.
 
-    If that is too many, it is the head that is damaged.
+    If these are too many, the head counts as damaged instead.
     """
-    key, reason = stored.head.key, "it is missing, or something that is no text is stored in its place"
+    key, reason = stored.head.key, "it is missing, or its value is not text"
     if position >= stored.tail_start:
         return CorruptRecord(key, position, reason)
-    behind = {**match_committed_segments(stored.born, stored.runs), "end": {"$gt": Int64(position), **INTEGER}}
-    with segments.find(behind, SEGMENT_FIELDS, limit=_MOST_STRAYS).sort("end", 1) as found:
+    following = {**match_committed_segments(stored.born, stored.runs), "end": {"$gt": Int64(position), **INTEGER}}
+    with segments.find(following, SEGMENT_FIELDS, limit=_MOST_STRAYS).sort("end", 1) as found:
         firsts = [segment.first for each in found if (segment := parse_segment(each))]
     stop = max(position + 1, min([*firsts, stored.tail_start]))
     if stop - position > LONGEST_GAP:

@@ -1,7 +1,7 @@
-"""A new head for a conversation whose head document is damaged, or gone: finding the records, and naming them anew.
+"""A new head for a conversation with a damaged or missing head document: finding the records, and naming them again.
 
-Segments say their positions, and of which `born` they are. The bodies of the tail do not say theirs: they stand one
-after the other, from where the segments end, or where `from` or `end` of the head say.
+Segments contain their positions and the `born` of their head. The bodies of the tail do not contain their positions:
+they follow one another from the end of the segments, or according to `from` or `end` of the head.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ __all__ = ["find_records", "read_found", "restore_head"]
 
 @dataclass(frozen=True, slots=True)
 class _SegmentRun:
-    """Records that stand in one segment, or one record that stands in several, piece by piece.
+    """The records of one segment, or one record in several segments, piece by piece.
 
     Attributes:
         first: The position of the first record.
-        end: One above the position of the last one.
-        by: The attempt that wrote it; None once it is settled.
+        end: The position after the last record.
+        by: The attempt that wrote it; None once it is marked as committed.
         ids: The `_id`s of the segments, in order.
     """
 
@@ -62,12 +62,12 @@ class _SegmentRun:
 
 @dataclass(frozen=True, slots=True)
 class _MongoFoundRecords(FoundRecords):
-    """Where the records stand: in segments, and behind them in the tail of the head document.
+    """The records that were found: in segments, and then in the tail of the head document.
 
     Attributes:
-        born: What the segments say in `of`.
-        runs: Their records, in order.
-        unused: The `_id`s of segments that lie across others; they count for nothing.
+        born: The value of `of` in the segments.
+        runs: The records in segments, in order.
+        unused: The `_id`s of segments that overlap others; they are not used.
         tail_start: The position of the tail's first body.
         tail_count: How many bodies the tail has.
     """
@@ -80,13 +80,18 @@ class _MongoFoundRecords(FoundRecords):
 
 
 def find_records(collections: Collections, key: Key) -> FoundRecords | None:
-    """Return what is stored under a key; None: nothing."""
+    """Return the range of sound records under a key; None if nothing is stored there.
+
+    Args:
+        collections: The collections.
+        key: The conversation.
+    """
     stored = _load_stored(collections, key)
     document = decode_raw(stored)
     if stored is not None and is_tombstone(document):
         return None
     born = document.get("born")
-    if not isinstance(born, ObjectId):  # that of most records
+    if not isinstance(born, ObjectId):  # then use the one of the most records
         counts: Counter[ObjectId] = Counter()
         with collections.segments.find({"key": head_id(key)}, {"of": True, "first": True, "end": True}) as found:
             for each in found:
@@ -112,7 +117,7 @@ def _hash_document(stored: RawBSONDocument | None) -> str:
 
 
 def _try_parse(document: Document) -> tuple[MongoStoredHead | None, str | None]:
-    """Return what a head document says, or what is wrong with it."""
+    """Return the parsed head document, or what is wrong with it."""
     try:
         return parse_head(document), None
     except CorruptRecord as error:
@@ -124,24 +129,24 @@ def _try_parse(document: Document) -> tuple[MongoStoredHead | None, str | None]:
 def _assign_positions(
     found: _MongoFoundRecords, document: Document, segments: Sequence[Document]
 ) -> _MongoFoundRecords:
-    """Return `found` with the positions: what the head says, unless that cannot be."""
+    """Return `found` with the positions: those in the head, unless they are impossible."""
     first, end, start, cleared = (read_number(document.get(name)) for name in ("from", "end", "start", "cleared"))
     tail = document["tail"] if document["size"] > 0 else []
-    # The tail begins where most of these say: `from`, `end`, and the last segment.
+    # The tail begins at the position that most of these give: `from`, `end`, and the last segment.
     ends = [number for each in segments if (number := read_number(each.get("end"))) is not None]
     guesses = [first, None if end is None else end - len(tail), max(ends, default=start)]
     known = [guess for guess in guesses if guess is not None and guess >= 0]
     tail_start = max(known, key=lambda guess: (known.count(guess), -known.index(guess)), default=0)
-    # Of groups of segments that are too far apart, the one before the tail counts; without a tail, the largest.
+    # Of groups of segments with a large gap between them, the one before the tail counts; without a tail, the largest.
     groups = _chain_runs(document, segments, tail_start)
     runs = groups[-1] if tail else max(groups, key=lambda runs: sum(run.end - run.first for run in runs))
-    # A tail that is too far from them has wrong positions: it follows them. So it is with the start.
-    said = [number for number in (start, cleared) if number is not None]
-    before = runs[-1].end if runs else max(said, default=tail_start)
+    # A tail far from the segments has wrong positions: it must follow them. The same holds for the start.
+    stored_starts = [number for number in (start, cleared) if number is not None]
+    before = runs[-1].end if runs else max(stored_starts, default=tail_start)
     is_far = len(groups) > 1 or tail_start - before > LONGEST_GAP
     tail_start = before if tail_start - before > LONGEST_GAP else tail_start
     lowest = runs[0].first if runs else tail_start
-    kept_from = next((number for number in said if lowest - LONGEST_GAP <= number <= tail_start), lowest)
+    kept_from = next((number for number in stored_starts if lowest - LONGEST_GAP <= number <= tail_start), lowest)
     is_far = is_far or (start is not None and kept_from - start > LONGEST_GAP)
     sound = [at for at, body in enumerate(tail, tail_start + 1) if read_text(body) is not None]
     used = {name for group in groups for run in group for name in run.ids}
@@ -158,12 +163,13 @@ def _assign_positions(
 
 
 def _chain_runs(document: Document, segments: Sequence[Document], tail_start: int) -> list[list[_SegmentRun]]:
-    """Return the records in segments that lead from the tail back to the beginning, parted where a gap is too long.
+    """Return the records in segments, chained from the tail back to the beginning, and split at large gaps.
 
-    Of several that end at the same position one is taken that counts for certain; then one that begins furthest back.
+    Of several runs that end at one position, a run that is certainly committed is preferred, and then the longest one.
     """
-    said = document.get("runs")
-    named = {each.get("by") for each in said if isinstance(each, Mapping)} if isinstance(said, list) else set()
+    stored_runs = document.get("runs")
+    attempts = stored_runs if isinstance(stored_runs, list) else []
+    named = {each.get("by") for each in attempts if isinstance(each, Mapping)}
     ends: dict[int, list[_SegmentRun]] = defaultdict(list)
     for run in _find_runs(segments):
         ends[run.end].append(run)
@@ -180,7 +186,7 @@ def _chain_runs(document: Document, segments: Sequence[Document], tail_start: in
 
 
 def _find_runs(segments: Sequence[Document]) -> list[_SegmentRun]:
-    """Return the records that sound segments hold; of a record in pieces only if all of them are there."""
+    """Return the records in sound segments; a record in pieces only if all pieces are there."""
     runs: list[_SegmentRun] = []
     pieces: dict[tuple[Any, int, int], dict[int, Any]] = defaultdict(dict)
     for document in segments:
@@ -196,7 +202,14 @@ def _find_runs(segments: Sequence[Document]) -> list[_SegmentRun]:
 
 
 def read_found(collections: Collections, found: FoundRecords, start: int, stop: int) -> list[Record]:
-    """Return the sound records of [start, stop)."""
+    """Return the sound records of the positions [start, stop).
+
+    Args:
+        collections: The collections.
+        found: The result of `find_records`.
+        start: The first position.
+        stop: The position after the last one.
+    """
     known = found if isinstance(found, _MongoFoundRecords) else find_records(collections, found.key)
     if not isinstance(known, _MongoFoundRecords):
         return []
@@ -206,7 +219,7 @@ def read_found(collections: Collections, found: FoundRecords, start: int, stop: 
             with collections.segments.find({"_id": {"$in": list(run.ids)}}).sort("part", 1) as documents:
                 lists = [each["bodies"] for each in documents if isinstance(each.get("bodies"), list)]
             if len(lists) != len(run.ids):
-                continue  # removed since
+                continue  # removed meanwhile
             if len(lists) > 1:
                 texts = [read_text(piece) for pieces in lists for piece in pieces]
                 lists = [[None if None in texts else "".join(map(str, texts))]]
@@ -220,17 +233,30 @@ def read_found(collections: Collections, found: FoundRecords, start: int, stop: 
 
 
 def restore_head(collections: Collections, found: FoundRecords, head: Head) -> Head:
-    """Store a head that names the records which were found. Raises `Conflict` if the head has changed since."""
+    """Store a new head that names the records that were found.
+
+    Args:
+        collections: The collections.
+        found: The result of `find_records`.
+        head: The new head.
+
+    Returns:
+        The new head.
+
+    Raises:
+        Conflict: The head document has changed since `find_records`.
+        InvalidInput: The new head does not end where the records do.
+    """
     key = found.key
     known = found if isinstance(found, _MongoFoundRecords) else find_records(collections, key)
     stored = _load_stored(collections, key)
     if not isinstance(known, _MongoFoundRecords) or _hash_document(stored) != found.token:
-        raise Conflict(key, _parse_present(stored))
+        raise Conflict(key, _parse_current(stored))
     old = decode_raw(stored)
     first = min(max(known.tail_start, head.start), head.end)
     if any(run.end > head.end for run in known.runs) or head.end - first > known.tail_count + LONGEST_GAP:
-        raise InvalidInput("the head to be restored does not end where the records do")
-    # Each body of the tail stays at its position; what is missing is damaged there.
+        raise InvalidInput("the new head must end where the records do")
+    # Each body of the tail stays at its position; a missing body becomes a damaged one.
     bodies = list(map(to_storable, old["tail"])) if old["size"] > 0 else []
     tail = bodies[first - known.tail_start : head.end - known.tail_start] if bodies else []
     tail += [None] * (head.end - first - len(tail))
@@ -243,13 +269,13 @@ def restore_head(collections: Collections, found: FoundRecords, head: Head) -> H
     else:
         is_done = insert_head(collections, document)
     if not is_done:
-        raise Conflict(key, _parse_present(_load_stored(collections, key)))
+        raise Conflict(key, _parse_current(_load_stored(collections, key)))
     if known.unused:
         collections.segments.delete_many({"_id": {"$in": list(known.unused)}})
     return Head(key, head.start, head.end, head.revision)
 
 
-def _parse_present(stored: RawBSONDocument | None) -> Head | None:
-    """Return the head that is stored, if it can be read."""
-    present = None if stored is None else _try_parse(decode_raw(stored))[0]
-    return present.head if present else None
+def _parse_current(stored: RawBSONDocument | None) -> Head | None:
+    """Return the stored head; None if it cannot be read."""
+    current = None if stored is None else _try_parse(decode_raw(stored))[0]
+    return current.head if current else None

@@ -1,22 +1,22 @@
-"""The documents: what their fields are, and the way from a document to a value and back.
+"""The documents: their fields, and the conversion between documents and values.
 
-A conversation is one *head document*: the head, the revision, and in `tail` the newest bodies, so that guard, append
-and index are one update. `from` is the position of the tail's first body. What no longer fits, or never did, stands in
-*segment documents*: several bodies, or one piece of a body that is too large for one document.
+A conversation is one *head document*: the head, the revision, and in `tail` the newest bodies, so that version check,
+append and index are one update. `from` is the position of the tail's first body. Bodies that do not fit, or no longer
+fit, are in *segment documents*: several bodies, or one piece of a body that is too large for one document.
 
     head     _id {s, i}, format, scope, id, start, end, version, updated, expires, info,
              born, from, bytes, tail [text, ...], runs [{by, first}, ...], cleared
     segment  _id, key {s, i}, of, by, first, end, part, parts, bodies [text, ...]
 
-`born` is made anew with each conversation, and `of` repeats it: what a deleted conversation left can never be taken for
-a part of the next one of that name. `by` is the attempt at an append that wrote a segment. The head lists in `runs` the
-attempts that succeeded; later their segments get `by: null` and the list is emptied. So a segment counts only if its
-head says so, and a writer who loses a race harms nobody. `key` tells whose a segment is when its head is lost.
+`born` is a new id for each conversation, and `of` repeats it: leftovers of a deleted conversation can never become part
+of the next one with the same name. `by` is the attempt at an append that wrote a segment. The head lists the successful
+attempts in `runs`; later their segments get `by: null` and the list is emptied. So a segment counts only if its head
+names it, and a writer that loses a race does no harm. `key` names the conversation of a segment when its head is lost.
 
-A head with `dead` and without `version` is a *tombstone*, and no conversation: its segments are being written
+A head with `dead` and without `version` is a *tombstone* and not a conversation: its segments are being written
 (CREATING) or removed (REMOVING).
 
-Every document may be damaged, so each field is checked for its type and its range.
+Every document may be damaged, so the type and the range of each field are checked.
 """
 
 from __future__ import annotations
@@ -72,34 +72,34 @@ Documents: TypeAlias = Collection[Document]
 
 FORMAT = 1
 CREATING, REMOVING = 1, 2
-BODY_OVERHEAD = 16  # bytes that a body of a tail takes beside its text: type, key, length
+BODY_OVERHEAD = 16  # bytes of a body in a tail in addition to its text: type, key, length
 
 CODEC: CodecOptions[Document] = CodecOptions(
     unicode_decode_error_handler="surrogateescape", datetime_conversion=DatetimeConversion.DATETIME_MS
 )
-"""Decodes whatever a document holds, so that a damaged one hides no other of the same answer."""
+"""Decodes any content of a document, so that a damaged one hides no other in the same reply."""
 
 HEAD_FIELDS: Document = {
     **dict.fromkeys(("format", "scope", "id", "start", "end", "version", "updated", "expires", "info"), True),
     **dict.fromkeys(("dead", "born", "from", "bytes", "runs", "cleared"), True),
     "size": {"$cond": [{"$isArray": "$tail"}, {"$size": "$tail"}, -1]},
 }
-"""The projection of a head document with the length of its tail (-1: it is no array) in place of the tail."""
+"""The projection of a head document with the length of its tail (-1 if that is not an array) instead of the tail."""
 
 SEGMENT_FIELDS: Document = {
     **dict.fromkeys(("by", "first", "end", "part", "parts"), True),
     "size": {"$cond": [{"$isArray": "$bodies"}, {"$size": "$bodies"}, -1]},
 }
-"""The projection of a segment with the number of its bodies (-1: they are no array) in place of the bodies."""
+"""The projection of a segment with the number of its bodies (-1 if that is not an array) instead of the bodies."""
 
 NOT_TOMBSTONE: Document = {"$nor": [{"dead": {"$in": [CREATING, REMOVING]}, "version": {"$exists": False}}]}
-"""The filter that every head document passes, except tombstones."""
+"""The filter that matches every head document except tombstones."""
 
 INTEGER: Document = {"$type": ["int", "long"], "$not": {"$type": "array"}}
-"""The filter for a whole number: an array is of the types of its elements as well."""
+"""The filter for an integer. It excludes arrays, because `$type` also matches the types of their elements."""
 
-_LARGE_DOCUMENT = 8 * 1024 * 1024  # bytes; a command has room for 16 MB
-_ESCAPED = re.compile("[\ud800-\udfff]")  # stands for bytes that are no UTF-8
+_LARGE_DOCUMENT = 8 * 1024 * 1024  # bytes; a command may have 16 MB
+_ESCAPED = re.compile("[\ud800-\udfff]")  # bytes that are not UTF-8, as `surrogateescape` decodes them
 _CONTROL = re.compile("[\x00-\x1f\ud800-\udfff]")
 
 
@@ -109,12 +109,13 @@ class MongoStoredHead:
 
     Attributes:
         head: Positions and revision.
-        born: What its segments repeat in `of`.
+        born: The id that its segments repeat in `of`.
         tail_start: The position of the tail's first body.
-        tail_bytes: What the tail weighs, see `measure_bodies`.
-        runs: The attempts whose segments count, as stored.
-        cleared: Below this position no segment holds anything.
-        tail: All bodies of the tail, the last of them, or none, as the projection was; a damaged one is not a text.
+        tail_bytes: The size of the tail, see `measure_bodies`.
+        runs: The successful attempts, as stored; their segments count.
+        cleared: Segments hold no body below this position.
+        tail: The bodies of the tail that the projection asked for: all, the last ones, or none. A damaged body is not
+            a str.
     """
 
     head: Head
@@ -128,14 +129,14 @@ class MongoStoredHead:
 
 @dataclass(frozen=True, slots=True)
 class MongoSegment:
-    """The place of a sound segment, and its bodies if the projection had them.
+    """The positions of a sound segment, and its bodies if the projection had them.
 
     Attributes:
         first: The position of its first body.
-        end: One above the position of its last body.
-        part: Which piece of a body it is, from 0.
-        parts: How many pieces that body has; 1: the segment holds whole bodies.
-        bodies: The bodies; a damaged one is not a text.
+        end: The position after its last body.
+        part: The number of its piece of a body, from 0.
+        parts: How many pieces that body has; 1 if the segment holds whole bodies.
+        bodies: The bodies; a damaged body is not a str.
     """
 
     first: int
@@ -146,28 +147,28 @@ class MongoSegment:
 
 
 def head_id(key: Key) -> Document:
-    """Return the `_id` of a conversation: an embedded document, so that scope and id cannot run together."""
+    """Return the `_id` of a conversation: an embedded document, so that scope and id stay separate."""
     return {"s": key.scope, "i": key.id}
 
 
 def measure_bodies(bodies: Iterable[Any]) -> int:
-    """Return the bytes that bodies take in a tail."""
+    """Return the size of bodies in a tail, in bytes."""
     return sum((len(body.encode()) if isinstance(body, str) else 0) + BODY_OVERHEAD for body in bodies)
 
 
 def read_text(body: Any) -> str | None:
-    """Return the text of a body; None: it is damaged."""
+    """Return the text of a body; None if it is damaged."""
     return body if isinstance(body, str) and (body.isascii() or not _ESCAPED.search(body)) else None
 
 
 def read_number(value: Any) -> int | None:
-    """Return a position or a time; None: the value cannot be one."""
+    """Return a stored position or time as an int; None if the value cannot be one."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return int(value) if is_number and 0 <= value <= LARGEST_NUMBER else None
 
 
 def to_storable(body: Any) -> Any:
-    """Return a body in a form that can be stored again; a damaged one stays damaged."""
+    """Return a body in a form that can be stored again; a damaged body stays damaged."""
     if isinstance(body, str) and read_text(body) is None:
         return Binary(body.encode(errors="surrogateescape"))
     return body
@@ -185,7 +186,14 @@ def revision_fields(revision: Revision, end: int) -> Document:
 
 
 def make_head_document(head: Head, born: ObjectId, tail: Sequence[Any], runs: Sequence[Document] = ()) -> Document:
-    """Return the document of a conversation whose last bodies are `tail`."""
+    """Return a head document.
+
+    Args:
+        head: The head.
+        born: The id of the conversation, for its segments.
+        tail: The last bodies.
+        runs: The successful attempts that wrote its segments.
+    """
     return {
         "_id": head_id(head.key),
         "format": FORMAT,
@@ -203,7 +211,7 @@ def make_head_document(head: Head, born: ObjectId, tail: Sequence[Any], runs: Se
 
 
 def parse_key(name: Any) -> Key | None:
-    """Return the key that the `_id` of a head document stands for; None: it cannot be the `_id` of a conversation."""
+    """Return the key in the `_id` of a head document; None if it cannot be the `_id` of a conversation."""
     if not isinstance(name, Mapping) or list(name) != ["s", "i"]:
         return None
     try:
@@ -213,15 +221,21 @@ def parse_key(name: Any) -> Key | None:
 
 
 def is_tombstone(document: Document) -> bool:
-    """Return whether a head document is no conversation, but one that is being made or removed."""
+    """Return True if a head document is not a conversation, but one that is being created or removed."""
     return read_number(document.get("dead")) in {CREATING, REMOVING} and "version" not in document
 
 
 def parse_head(document: Document) -> MongoStoredHead | None:
-    """Return what a head document says; None: it is a tombstone.
+    """Parse a head document.
+
+    Args:
+        document: The document, with the fields of `HEAD_FIELDS`.
+
+    Returns:
+        None for a tombstone.
 
     Raises:
-        CorruptRecord: A field is missing or wrong, or the tail has another length than the positions say.
+        CorruptRecord: A field is missing or wrong, or the length of the tail does not match the positions.
         UnsupportedRecord: A later version wrote it.
     """
     if is_tombstone(document):
@@ -231,7 +245,7 @@ def parse_head(document: Document) -> MongoStoredHead | None:
         raise CorruptRecord(None, None, "its _id is not {s: scope, i: id}")
     if isinstance(version, int) and version > FORMAT:
         raise UnsupportedRecord(key, read_number(document.get("start")) or 0, version)
-    wrong = next((name for name, is_right in _FIELD_CHECKS.items() if not is_right(document.get(name, _MISSING))), None)
+    wrong = next((name for name, is_valid in _FIELD_CHECKS.items() if not is_valid(document.get(name, _MISSING))), None)
     if wrong is not None:
         raise CorruptRecord(key, None, f"its field {wrong!r} is missing or wrong")
     if (document["scope"], document["id"]) != (key.scope, key.id):
@@ -248,14 +262,14 @@ def parse_head(document: Document) -> MongoStoredHead | None:
 
 
 def decode_raw(stored: RawBSONDocument | None) -> Document:
-    """Return a head document that was read whole and undecoded, with `size`, so that `parse_head` can read it."""
+    """Decode a head document that was read whole and undecoded, and add `size` for `parse_head`."""
     document = {} if stored is None else decode(stored.raw, CODEC)
     tail = document.get("tail")
     return {**document, "size": len(tail) if isinstance(tail, list) else -1}
 
 
 def parse_segment(document: Document) -> MongoSegment | None:
-    """Return the place of a segment; None: it is damaged."""
+    """Parse a segment document; None if it is damaged."""
     first, end, part, parts = (read_number(document.get(name)) for name in ("first", "end", "part", "parts"))
     bodies = document.get("bodies")
     if first is None or end is None or part is None or parts is None or not part < parts:
@@ -267,13 +281,13 @@ def parse_segment(document: Document) -> MongoSegment | None:
 
 
 def match_head(head: Head) -> Document:
-    """Return the filter that only this very state of a conversation passes."""
+    """Return the filter that matches a conversation only with this head."""
     names = {"_id": head_id(head.key), "version": head.revision.version}
     return {**names, "start": Int64(head.start), "end": Int64(head.end)}
 
 
 def match_document(stored: RawBSONDocument) -> Document:
-    """Return the filter that a document passes only as long as nothing of it has changed."""
+    """Return the filter that matches a document only while it is unchanged."""
     size = len(stored.raw)
     is_same = {"$eq": ["$$ROOT", {"$literal": stored}]}
     is_as_long = {"$eq": [{"$bsonSize": "$$ROOT"}, size]}
@@ -281,24 +295,35 @@ def match_document(stored: RawBSONDocument) -> Document:
 
 
 def match_committed_segments(born: ObjectId, runs: Iterable[Document]) -> Document:
-    """Return the filter for the segments of a conversation that count."""
+    """Return the filter for the segments that count.
+
+    Args:
+        born: The id of their conversation.
+        runs: The successful attempts, from its head.
+    """
     return {"of": born, "by": {"$in": [None, *(run["by"] for run in runs)]}}
 
 
 def is_integer(field: str) -> Document:
-    """Return the expression for: the field is a whole number."""
+    """Return the aggregation expression that is true if a field is an integer."""
     return {"$in": [{"$type": field}, ["int", "long"]]}
 
 
 def is_array_complete(array: str, first: str, end: str) -> Document:
-    """Return the expression for: a document has as many bodies as it has positions. It never fails."""
+    """Return the aggregation expression that is true if a document has one body for each position; it never fails.
+
+    Args:
+        array: The field of the bodies, with `$`.
+        first: The field of the first position.
+        end: The field of the position after the last one.
+    """
     size = {"$size": {"$cond": [{"$isArray": array}, array, []]}}
     is_sound = {"$and": [{"$isArray": array}, is_integer(first), is_integer(end)]}
     return {"$cond": [is_sound, {"$eq": [end, {"$add": [first, size]}]}, False]}
 
 
 def with_raw_documents(documents: Documents) -> Collection[RawBSONDocument]:
-    """Return a collection that gives out documents undecoded, so that they can be sent back as they are."""
+    """Return the collection so that it returns undecoded documents, which can be sent back as they are."""
     return documents.with_options(codec_options=CODEC.with_options(document_class=RawBSONDocument))
 
 
@@ -325,4 +350,4 @@ _FIELD_CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "dead": lambda value: value is _MISSING,
     "size": lambda value: isinstance(value, int) and value >= 0,
 }
-"""What each field of a head document must be; `size` is that of its tail."""
+"""The check of each field of a head document; `size` is the length of its tail."""

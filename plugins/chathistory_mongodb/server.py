@@ -1,6 +1,6 @@
-"""The way to the two collections: the client, the indexes, and a look at whether the server does what all rests on.
+"""Access to the two collections: the client, the indexes, and a check that the server works like MongoDB.
 
-The indexes are made once, by name, and checked, for what would happen without them is slow or wrong.
+The indexes are created once, by name, and checked: without them, queries would be slow or wrong.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Client: TypeAlias = MongoClient[Document]
 
 BY_ACTIVITY, EXPIRING = "by_activity", "expiring"
 _HEAD_INDEXES = (
-    IndexModel({"_id.s": 1, "updated": 1, "_id.i": 1}, name=BY_ACTIVITY),  # of the _id, which nobody can change
+    IndexModel({"_id.s": 1, "updated": 1, "_id.i": 1}, name=BY_ACTIVITY),  # on the _id, which cannot change
     IndexModel({"expires": 1}, name=EXPIRING, partialFilterExpression={"expires": {"$gte": 0}}),
 )
 _SEGMENT_INDEXES = (
@@ -46,13 +46,13 @@ _SAFE = WriteConcern(w="majority", j=True, wtimeout=5000)
 
 @dataclass(frozen=True, slots=True)
 class Collections:
-    """The two collections, twice.
+    """The two collections, each with two settings.
 
     Attributes:
-        heads: As it is now on the primary: for every write, and every look that a write depends on.
-        segments: The same.
-        preferred_heads: With the read preference and read concern of the client: for readers.
-        preferred_segments: The same.
+        heads: Head documents, read from the primary: for writes, and for reads that a write depends on.
+        segments: Segment documents, in the same way.
+        preferred_heads: Head documents, with the read preference and read concern of the client: for readers.
+        preferred_segments: Segment documents, in the same way.
     """
 
     heads: Documents
@@ -62,9 +62,9 @@ class Collections:
 
 
 class Server:
-    """The client, which was handed in, or is made when it is first needed and then owned.
+    """The client, either one of the caller or created at the first use and then owned.
 
-    Making a client for `mongodb+srv` asks the name server, so it is not done when a URL is read.
+    Creating a client for `mongodb+srv` queries the name server, so it is not done when a URL is parsed.
     """
 
     def __init__(self, target: MongoTarget, collections: Collections | None = None) -> None:
@@ -84,7 +84,11 @@ class Server:
         return self._collections
 
     def prepare_collections(self) -> Collections:
-        """Return the collections with their indexes, for writing. Raises `StoreRejected` if an index is wrong."""
+        """Return the collections for writing, and create their indexes at the first call.
+
+        Raises:
+            StoreRejected: An index or a collection has other settings than this store needs.
+        """
         collections = self.open_collections()
         if not self._has_indexes:
             with self._lock:
@@ -95,23 +99,33 @@ class Server:
         return collections
 
     def close(self) -> None:
-        """Close the client, if it is owned."""
+        """Close the client, if this object created it."""
         with self._lock:
             if self._client is not None:
                 self._client.close()
 
 
 def get_collections(client: Client, target: MongoTarget) -> Collections:
-    """Return the collections. A write concern that the client sets itself is kept. Raises `ConfigError`."""
+    """Return the collections; a write concern that the client sets is kept.
+
+    Args:
+        client: The client.
+        target: The names of the database and of the prefix.
+
+    Raises:
+        ConfigError: A name is invalid, or the client has unacknowledged writes (w=0).
+    """
     check_client(client)
     for name, value in (("database", target.database), ("prefix", target.prefix)):
         if not isinstance(value, str):
             raise ConfigError(f"{name}: must be text, not {class_name(value)}")
     if not is_database_name(target.database) or not is_prefix(target.prefix):
-        raise ConfigError("mongodb: invalid database name or collection prefix")
+        raise ConfigError(
+            "mongodb: invalid database name or collection prefix; a prefix must have letters, digits, '_', '-' and '.'"
+        )
     concern = _SAFE if client.write_concern.is_server_default else client.write_concern
     if not concern.acknowledged:
-        raise ConfigError("mongodb: a client with w=0 never learns what became of a write; it must have at least w=1")
+        raise ConfigError("mongodb: the client must have at least w=1; with w=0 it never learns whether a write failed")
     base = client.get_database(target.database, codec_options=CODEC, write_concern=concern)
     now: dict[str, Any] = {"read_preference": ReadPreference.PRIMARY, "read_concern": ReadConcern("local")}
     heads, segments = f"{target.prefix}conversations", f"{target.prefix}segments"
@@ -120,9 +134,9 @@ def get_collections(client: Client, target: MongoTarget) -> Collections:
     )
 
 
-@translate_errors("making the indexes")
+@translate_errors("creating the indexes")
 def _ensure_indexes(collection: Documents, indexes: Sequence[IndexModel]) -> None:
-    """Make the indexes that are not there. Raises `StoreRejected` if one is another than it must be."""
+    """Create the missing indexes. Raises `StoreRejected` if an existing one has other keys."""
     present: dict[str, Mapping[str, Any]] = {index["name"]: index for index in collection.list_indexes()}
     if "collation" in present.get("_id_", {}):
         raise StoreRejected(
@@ -132,33 +146,36 @@ def _ensure_indexes(collection: Documents, indexes: Sequence[IndexModel]) -> Non
     for index in indexes:
         name, keys = index.document["name"], dict(index.document["key"])
         if name in present and dict(present[name]["key"]) != keys:
-            raise StoreRejected(f"the index {name!r} of {collection.name} has other keys than {keys}; drop it")
+            raise StoreRejected(f"the index {name!r} of {collection.name} must have the keys {keys}; drop it")
     missing = [index for index in indexes if index.document["name"] not in present]
     if missing:
         collection.create_indexes(missing)
 
 
 def find_difference(documents: Documents) -> str | None:
-    """Return what the server does otherwise than MongoDB; None: nothing. A server that is only like it may differ.
+    """Return how the server differs from MongoDB; None if it does not.
 
-    Tries out what guard, forget and repair rest on, with a document that is gone afterwards.
+    Tries what the version check, forget and repair depend on, with a document that is removed afterwards.
+
+    Args:
+        documents: The collection for the document.
     """
     name = ObjectId()
     try:
         trials = _try_out(documents, name)
     finally:
         documents.delete_one({"_id": name})
-    return next((difference for difference, is_right in trials.items() if not is_right), None)
+    return next((difference for difference, is_as_expected in trials.items() if not is_as_expected), None)
 
 
 def _try_out(documents: Documents, name: ObjectId) -> dict[str, bool]:
-    """Return whether each trial had the right outcome, by what is wrong if not."""
+    """Return whether each trial had the right outcome; the keys describe the failures."""
     document = {"_id": name, "key": {"s": "", "i": ""}, "version": "a", "tail": ["x", "é"], "end": Int64(2)}
     documents.insert_one({**document, "from": Int64(0), "time": Int64(2**53 - 1)})
     trials: dict[str, bool] = {}
     try:
         documents.insert_one({"_id": name})
-        trials["it takes two documents with one _id"] = False
+        trials["it accepts two documents with one _id"] = False
     except DuplicateKeyError:
         pass
     change: Any = {"$push": {"tail": {"$each": ["y", "z"]}}, "$set": {"version": "b"}, "$inc": {"end": Int64(2)}}
@@ -166,15 +183,15 @@ def _try_out(documents: Documents, name: ObjectId) -> dict[str, bool]:
     trials["an update changes a document that its filter does not match"] = count == 0
     seen = {"_id": name, "version": "a", "$expr": is_array_complete("$tail", "$from", "$end")}
     counts = [documents.update_one(seen, change).matched_count for _ in range(2)]
-    trials["a guarded update is not done once"] = counts == [1, 0]
+    trials["a conditional update is not done exactly once"] = counts == [1, 0]
     rest: Any = {"$slice": ["$tail", {"$subtract": [Int64(2), "$from"]}, {"$size": "$tail"}]}
     size = {"$sum": {"$map": {"input": "$tail", "in": {"$strLenBytes": "$$this"}}}}
     steps = [{"$set": {"size": size}}, {"$set": {"tail": rest, "from": Int64(2)}}]
     cut: Any = documents.find_one_and_update({"_id": name}, steps, return_document=ReturnDocument.AFTER) or {}
     outcome = [cut.get(field) for field in ("tail", "from", "size", "time")]
-    trials["an update by an expression has another outcome"] = outcome == [["y", "z"], 2, 5, 2**53 - 1]
+    trials["an update by an expression has another result"] = outcome == [["y", "z"], 2, 5, 2**53 - 1]
     stored = with_raw_documents(documents).find_one({"_id": name})
     same = match_document(stored) if stored else {"_id": name}
     counts = [documents.replace_one(same, {"version": "d"}).matched_count for _ in range(2)]
-    trials["a whole document is not compared"] = counts == [1, 0]
+    trials["it does not compare whole documents"] = counts == [1, 0]
     return trials

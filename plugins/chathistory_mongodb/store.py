@@ -1,4 +1,4 @@
-"""The store: what the base class of backends calls, in terms of the rest of the package."""
+"""The store: the hooks that `BaseStore` calls, by means of the rest of the package."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class MongoStore(BaseStore):
     traits = Traits(
         durable=True,
         shared=True,
-        not_reached=("oplog", "journal", "snapshots", "secondaries that are behind", "backups"),
+        not_reached=("oplog", "journal", "snapshots", "secondaries that lag", "backups"),
     )
     options: ClassVar[Mapping[str, Option]] = OPTIONS
 
     def __init__(self, client: Client | MongoTarget, *, database: str = DATABASE, prefix: str = PREFIX) -> None:
-        """Use a client; it is never closed.
+        """Open a store with a client of the caller's; `close` does not close the client.
 
         Args:
-            client: Where it sets no write concern, the store's own holds (majority, journalled).
-            database: The name of the database that has the two collections.
-            prefix: What the names of the two collections begin with.
+            client: A `pymongo.MongoClient`. If it sets no write concern, the store uses its own (majority, journalled).
+            database: The name of the database with the two collections.
+            prefix: The beginning of the names of the two collections.
 
         Raises:
-            ConfigError: A name that no database or collection can have, or a client with unacknowledged writes.
+            ConfigError: A name is invalid, or the client has unacknowledged writes (w=0).
         """
         super().__init__()
         if isinstance(client, MongoTarget):
@@ -76,7 +76,7 @@ class MongoStore(BaseStore):
         )
 
     def _scan_keys(self, scope: str | None) -> Iterator[Key]:
-        """Yield the conversations as they are now on the primary, and then those of which only segments are left."""
+        """Yield the conversations as they are now on the primary, and then those with segments only."""
         yield from self._walk_collections(lambda collections: listing.list_keys(collections, collections.heads, scope))
         yield from self._walk_collections(lambda collections: listing.list_lost_keys(collections, scope))
 
@@ -84,7 +84,7 @@ class MongoStore(BaseStore):
         return self._walk_collections(lambda collections: listing.list_damaged_keys(collections, scope))
 
     def _walk_collections(self, walk: Callable[[Collections], Iterator[T]]) -> Iterator[T]:
-        """Yield what a walk over the collections finds."""
+        """Yield the rows of a walk over the collections, with errors translated."""
         rows = translate_errors("listing")(lambda: walk(self._server.open_collections()))()
         step = translate_errors("listing")(lambda: next(rows, None))
         while (row := step()) is not None:
@@ -104,15 +104,15 @@ class MongoStore(BaseStore):
 
     @translate_errors("check")
     def _check(self) -> None:
-        """See whether the server can be reached, and does what this store rests on, in some ten round trips.
+        """Check in about ten round trips that the server can be reached, and works as this store needs.
 
-        Tries it out on a document in the collection of segments, which is gone afterwards. Raises `StoreRejected` if
-        the server differs, or if the user may not write.
+        Tries it with a document in the collection of segments, which is removed afterwards. Raises `StoreRejected` if
+        the server differs from MongoDB, or if the user may not write.
         """
         difference = find_difference(self._server.prepare_collections().segments)
         if difference:
             raise StoreRejected(
-                f"the server does something else than MongoDB, so that nothing is safe there: {difference}"
+                f"the server does not work like MongoDB ({difference}), so conversations would not be safe; use MongoDB"
             )
 
     def _close(self) -> None:

@@ -1,6 +1,7 @@
-"""URLs, which are pymongo's, with pymongo's options; only `prefix` is ours.
+"""URLs: those of pymongo, with pymongo's options and one more, `prefix`.
 
-What matters for safety has a default of ours: acknowledged by a majority, journalled, and never without a time-out.
+Options that matter for safety have a default of this store: writes are acknowledged by a majority and journalled, and
+every operation has a time-out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PREFIX = "chathistory_"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MongoTarget:
-    """Where a URL leads: `uri` is for pymongo, and holds the credentials."""
+    """The target of a URL: `uri` is for pymongo and holds the credentials; database name and collection prefix."""
 
     uri: str
     database: str
@@ -37,27 +38,30 @@ class MongoTarget:
 
 
 def is_database_name(text: str) -> bool:
-    """Return whether a database may have this name."""
+    """Return True if a database may have this name."""
     return re.fullmatch(r'[^/\\. "$*<>:|?\0]{1,63}', text) is not None
 
 
 def is_prefix(text: str) -> bool:
-    """Return whether the names of collections may begin with this."""
+    """Return True if the names of collections may begin with this."""
     return re.fullmatch(r"(?!system\.)([A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})?", text) is not None
 
 
 def check_client(client: Any) -> None:
-    """Raise `ConfigError`, naming module and class, for an object that this store cannot use as its client.
+    """Check that an object can be used as the client of a store.
 
-    Known wrong objects are named; any other object that has the methods (a proxy, a fake) is accepted. A `Database`
-    has an attribute of every name, which is a `Collection`.
+    Any object with the methods is accepted (a proxy, a fake), except known wrong ones. A `Database` has an attribute of
+    every name, which is a `Collection`.
+
+    Raises:
+        ConfigError: It cannot be used. The message has its module and class, and a hint for known wrong objects.
     """
     hint = ""
     if isinstance(client, str):
         hint = "; pass a URL to open_store(...)"
     elif not isinstance(client, type) and callable(getattr(client, "get_database", None)):
         if isinstance(client.get_database, Collection | AsyncCollection):
-            hint = "; hand in the client, and the database's name as `database`"
+            hint = "; pass the client itself, and the name of the database as `database`"
         elif type(client).__module__.startswith("motor") or is_coroutine_function(getattr(client, "close", None)):
             hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store as well"
         elif isinstance(getattr(client, "write_concern", None), WriteConcern):
@@ -66,10 +70,13 @@ def check_client(client: Any) -> None:
 
 
 def parse_url(url: StoreURL) -> MongoTarget:
-    """Check a URL without asking anybody, not even a name server.
+    """Check a URL without any network access, also without a name server.
+
+    Args:
+        url: The URL of a store.
 
     Raises:
-        ConfigError: It cannot be right; nothing of it is quoted.
+        ConfigError: It is invalid. The message quotes nothing of it.
     """
     path, is_service = url.location.removeprefix("//"), url.scheme == "mongodb+srv"
     hosts, _, database = path.partition("/")
@@ -83,23 +90,23 @@ def parse_url(url: StoreURL) -> MongoTarget:
             "password percent-encoded"
         )
     elif is_service and re.search(r"[,:]", hosts.rpartition("@")[2]):
-        problem = "the address must name one host, without a port: the name server knows the rest"
+        problem = "the address must be one host without a port; the name server knows the servers and their ports"
     elif is_service and options.get("directConnection") == "true":
-        problem = "directConnection is for one server, and a name server may name many"
+        problem = "directConnection is for a single server; write mongodb: and its host, or leave the option out"
     elif database and not is_database_name(database):
-        problem = "the path must be the name of a database, and nothing else"
+        problem = "the path must be the name of a database, such as mongodb://host/chathistory"
     elif not is_service and not _is_accepted(f"{hosts}/{database}?{query}"):
-        problem = "these options contradict each other"
+        problem = "some of these options exclude each other; see pymongo's documentation of its URI options"
     if problem:
         raise ConfigError(f"{url.scheme}: {problem}")
     return MongoTarget(f"{url.scheme}://{hosts}/{database}?{query}", database or DATABASE, prefix)
 
 
 def _is_accepted(rest: str) -> bool:
-    """Return whether pymongo takes a URL; its own words may quote a password."""
+    """Return True if pymongo accepts a URL. Its error is dropped, because it may quote a password."""
     try:
         parse_uri(f"mongodb://{rest}", validate=True, warn=False)
-    except Exception:  # noqa: BLE001  # whatever pymongo makes of a wrong URL
+    except Exception:  # noqa: BLE001  # pymongo raises errors of many classes for a wrong URL
         return False
     return True
 
@@ -113,24 +120,24 @@ def _parse_option(name: str, value: object) -> str:
     if name == "prefix" and not is_prefix(text):
         raise ConfigError("must be up to 100 letters, digits, '_', '-' and '.'")
     if name == "w" and text == "0":
-        raise ConfigError("must be at least 1, or nobody learns what became of a write")
+        raise ConfigError("must be at least 1; with 0 nobody learns whether a write failed")
     if name != "prefix" and not _is_accepted(f"localhost/?{name}={quote_plus(text)}"):
-        raise ConfigError("must be a value that pymongo takes for it")
+        raise ConfigError("must be a value that pymongo accepts for this option")
     return text
 
 
 _DEFAULTS: Mapping[str, tuple[str, str]] = {
-    "prefix": (PREFIX, "what the names of the two collections begin with"),
+    "prefix": (PREFIX, "the beginning of the names of the two collections"),
     "w": ("majority", "how many members acknowledge a write"),
     "journal": ("true", "whether a write is acknowledged only when it is in the journal"),
     "wTimeoutMS": ("5000", "milliseconds that members may take to acknowledge a write"),
-    "connectTimeoutMS": ("5000", "milliseconds for a connection to be made"),
-    "socketTimeoutMS": ("10000", "milliseconds that an answer may take"),
-    "serverSelectionTimeoutMS": ("5000", "milliseconds to find a server that can do it"),
+    "connectTimeoutMS": ("5000", "milliseconds to wait for a new connection"),
+    "socketTimeoutMS": ("10000", "milliseconds to wait for a reply"),
+    "serverSelectionTimeoutMS": ("5000", "milliseconds to find a suitable server"),
     "waitQueueTimeoutMS": ("5000", "milliseconds to wait for a free connection"),
-    "appName": ("chathistory", "what the server's log calls this client"),
+    "appName": ("chathistory", "the name of this client in the server's log"),
 }
-# pymongo knows its options in lower case only; this is how its documentation spells them. A test compares.
+# pymongo has its options in lower case only; its documentation spells them like this. A test compares.
 _PYMONGO_OPTIONS = """
     authMechanism authMechanismProperties authSource compressors directConnection heartbeatFrequencyMS loadBalanced
     localThresholdMS maxConnecting maxIdleTimeMS maxPoolSize maxStalenessSeconds minPoolSize readConcernLevel
@@ -144,7 +151,7 @@ OPTIONS: Mapping[str, Option] = {
     **{
         name: Option(partial(_parse_option, name), None, "as pymongo documents it") for name in _PYMONGO_OPTIONS.split()
     },
-    # pymongo looks at these only when it asks the name server
+    # pymongo reads these only when it queries the name server
     **dict.fromkeys(
         ("srvMaxHosts", "srvServiceName"), Option(_parse_text, None, "as pymongo documents it, for mongodb+srv")
     ),

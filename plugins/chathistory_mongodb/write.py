@@ -1,8 +1,8 @@
-"""Appends, and what is moved out of the head's tail when it is full or a batch is too large for it.
+"""Appends, and moving bodies out of the head's tail when it is full or a batch is too large for it.
 
-An append is one command: an update that only the version that its writer has seen passes, or the insertion of the
-head. Only if the tail is full, or the batch is large, are segments written first; the same guarded update then makes
-them count. Until then, and if it never comes, nobody sees them.
+An append is one command: an update with the version that its writer has seen as the condition, or the insertion of the
+head. If the tail is full or the batch is large, segments are written first, and the same conditional update makes them
+count. Until then, nobody sees them.
 """
 
 from __future__ import annotations
@@ -34,20 +34,35 @@ from chathistory_mongodb.server import Collections
 
 __all__ = ["append_records", "create_conversation", "insert_head"]
 
-TAIL = 64 * 1024  # bytes of a tail from which on it is full
+TAIL = 64 * 1024  # a tail of so many bytes is full
 KEPT = 24 * 1024  # bytes of the newest bodies that stay in the tail
 SEGMENT = 256 * 1024  # bytes of bodies in one segment
-PIECE = 2 * 1024 * 1024  # characters of a piece of a body: at most 8 MB of the 16 that a document may have
-RUNS = 8  # attempts that a head names before their segments are marked
+PIECE = 2 * 1024 * 1024  # characters of a piece of a body: at most 8 MB of the 16 MB of a document
+RUNS = 8  # attempts in a head before their segments are marked as committed
 _ATTEMPTS = 100
 
 
 def append_records(
     collections: Collections, key: Key, bodies: Sequence[str], *, after: Head, revision: Revision
 ) -> Head:
-    """Append to a conversation of which `after` was seen. Raises `Conflict`."""
+    """Append to a conversation.
+
+    Args:
+        collections: The collections.
+        key: The conversation.
+        bodies: The bodies of the new records.
+        after: The head that the writer has seen.
+        revision: The new revision.
+
+    Returns:
+        The new head.
+
+    Raises:
+        Conflict: The conversation has another version than `after`.
+        StoreUnavailable: The tail changed during each of many attempts.
+    """
     size, version = measure_bodies(bodies), after.revision.version
-    seen = Head(key, after.start, after.end, after.revision)  # `after` may be of another conversation
+    seen = Head(key, after.start, after.end, after.revision)  # `after` may belong to another conversation
     tail = {"tail": {"$cond": [{"$eq": ["$version", {"$literal": version}]}, "$tail", []]}}
     for _ in range(_ATTEMPTS):
         failure: OperationFailure | None = None
@@ -55,14 +70,14 @@ def append_records(
             try:
                 if _push_bodies(collections, bodies, size, seen=seen, revision=revision):
                     return Head(key, seen.start, seen.end + len(bodies), revision)
-            except OperationFailure as error:  # the server cannot calculate with what is damaged, or a tombstone
+            except OperationFailure as error:  # the server cannot evaluate the update on a damaged head or a tombstone
                 failure = error
         stored = load_head(collections.heads, key, tail)
         if failure is not None and stored is not None:
             raise failure
         if stored is None or stored.head.revision.version != version:
             raise Conflict(key, stored.head if stored else None)
-        seen = stored.head  # a forget may have moved its start, which disturbs no writer
+        seen = stored.head  # a forget may have moved its start, which is no conflict
         if max(size, stored.tail_bytes) >= TAIL and _append_with_segments(collections, stored, bodies, revision):
             return Head(key, seen.start, seen.end + len(bodies), revision)
     raise _too_many_conflicts()
@@ -82,12 +97,12 @@ def _push_bodies(collections: Collections, bodies: Sequence[str], size: int, *, 
 def _append_with_segments(
     collections: Collections, stored: MongoStoredHead, bodies: Sequence[str], revision: Revision
 ) -> bool:
-    """Append, and keep only the newest bodies in the tail; False: another writer was faster."""
+    """Append, and keep only the newest bodies in the tail; return False if another writer was faster."""
     head, first = stored.head, stored.tail_start
     bodies = [*map(to_storable, stored.tail), *bodies]
     moved = len(bodies) - _count_newest(bodies)
     runs = list(stored.runs)
-    if len(runs) >= RUNS:  # mark their segments, so that the list stays short
+    if len(runs) >= RUNS:  # mark their segments as committed, so that the list stays short
         named = {"of": stored.born, "by": {"$in": [run["by"] for run in runs]}}
         lowest = min(run["first"] for run in runs)
         collections.segments.update_many({**named, "end": {"$gt": lowest}}, {"$set": {"by": None}})
@@ -106,7 +121,7 @@ def _append_with_segments(
 
 
 def _count_newest(bodies: Sequence[Any]) -> int:
-    """Return how many bodies, counted from the end, may stay in a tail."""
+    """Return how many of the last bodies may stay in a tail."""
     size = 0
     for count, body in enumerate(reversed(bodies)):
         size += measure_bodies([body])
@@ -141,7 +156,7 @@ def _make_segments(owner: Document, first: int, bodies: Sequence[Any]) -> Iterat
 
 
 def _commit_segments(collections: Collections, owner: Document, only: Document, change: Document) -> bool:
-    """Make the guarded update by which segments count; if it has certainly failed, remove them."""
+    """Make the conditional update that makes segments count; if it has certainly failed, remove them."""
     mine = {"of": owner["of"], "by": owner["by"]}
     try:
         is_done = collections.heads.update_one(only, change).matched_count == 1
@@ -156,7 +171,22 @@ def _commit_segments(collections: Collections, owner: Document, only: Document, 
 def create_conversation(
     collections: Collections, key: Key, bodies: Sequence[str], *, revision: Revision, first: int
 ) -> Head:
-    """Make a conversation. Raises `Conflict` if there is one."""
+    """Create a conversation.
+
+    Args:
+        collections: The collections.
+        key: The conversation.
+        bodies: The bodies of its records.
+        revision: Its revision.
+        first: The position of its first record.
+
+    Returns:
+        Its head.
+
+    Raises:
+        Conflict: The conversation already exists.
+        StoreUnavailable: It was created and deleted again during each of many attempts.
+    """
     head, name = Head(key, first, first + len(bodies), revision), head_id(key)
     moved = len(bodies) - _count_newest(bodies) if measure_bodies(bodies) >= TAIL else 0
     for _ in range(_ATTEMPTS):
@@ -165,7 +195,7 @@ def create_conversation(
         new = make_head_document(head, born, bodies[moved:], runs)
         if not moved and insert_head(collections, new):
             return head
-        # What a crash leaves of segments that come before their head is found by a tombstone.
+        # The segments are written before their head, so a tombstone names them in case of a crash.
         unfinished = {"_id": name, "born": born, "dead": CREATING}
         if moved and insert_head(collections, {**unfinished, "expires": Int64(0)}):
             owner = {"key": name, "of": born, "by": born}
@@ -182,7 +212,7 @@ def create_conversation(
 
 
 def insert_head(collections: Collections, document: Document) -> bool:
-    """Insert a head document; False: there is one of that name."""
+    """Insert a head document; return False if there is one with that `_id`."""
     try:
         collections.heads.insert_one(document)
     except DuplicateKeyError as error:
@@ -193,4 +223,6 @@ def insert_head(collections: Collections, document: Document) -> bool:
 
 
 def _too_many_conflicts() -> StoreUnavailable:
-    return StoreUnavailable("append failed: the conversation changed too often meanwhile", outcome="not stored")
+    return StoreUnavailable(
+        f"append failed: others changed the conversation during each of {_ATTEMPTS} attempts", outcome="not stored"
+    )
