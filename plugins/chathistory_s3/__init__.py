@@ -1,26 +1,27 @@
-"""Conversations on S3, and on every service that speaks its protocol and honours conditional writes.
+"""Conversations on S3, and on every compatible service that supports conditional writes.
 
     s3://bucket/prefix?region=eu-central-1&endpoint_url=...&profile=...
 
-One object per conversation holds its head and its newest records. It is written with `If-Match`, made with
-`If-None-Match: *`: that one PUT is the commit, the guard and the head. Older records are in *segments*, objects that
-never change; a *marker*, an object whose name says the time, finds the conversation in the listing of its scope.
+One object per conversation holds its head and its newest records. It is created with `If-None-Match: *` and replaced
+with `If-Match`: this one PUT is the commit, the version check and the new head. Older records are in *segments*,
+objects that never change. A *marker*, an object with a time in its name, puts the conversation into the listing of its
+scope.
 
-    store       what the store does, in terms of the rest
-    sweep       removes what crashes left over, what has expired, and what is in a scope beside its conversations
-    recovery    finds the records of a conversation whose head is damaged, and gives it a new one
-    listing     a scope's conversations, newest first, by the markers; all conversations, by their own names
-    write       the commit of an append, a forget and a delete, and what is removed after it
-    read        the records of a range, fetched side by side
-    segments    where records go when the head is full, and when segments are merged
-    heads       the present head of a conversation, and the one that this process has seen last
-    schema      what a head's object holds
-    lines       what a record is in an object
-    names       what the objects are called
-    probe       whether the service can be trusted with the guard
+    store       the store that the core calls, by means of the rest
+    sweep       removes leftovers of crashes, expired conversations, and leftovers of a scope
+    recovery    finds the records of a conversation with a damaged head, and gives it a new one
+    listing     the conversations of a scope, newest first, from the markers; all conversations, from their names
+    write       the commit of an append, a forget and a delete, and the removal of old objects after it
+    read        the records of a range, fetched in parallel
+    segments    stores records in segments when the head is full, and merges segments
+    heads       the current head of a conversation, and a cache of the heads that this process has seen
+    schema      the content of a head's object
+    lines       the line of a record in an object
+    names       the names of the objects
+    probe       checks that the service supports conditional writes
     bucket      requests, repeated where that is safe
-    errors      what boto3's errors are called here
-    urls        from a URL to boto3's client
+    errors      translates the errors of boto3
+    urls        makes boto3's client from a URL
 
 Each uses only those below it. `docs/s3.md` has the layout, the guarantees and the costs.
 """
@@ -36,5 +37,5 @@ __all__ = ["S3Store", "S3SweepReport"]
 
 @hookimpl
 def chathistory_store(scheme: str) -> type[HistoryStore] | None:
-    """Serve `s3:`."""
+    """Return the store class for `s3:` URLs."""
     return S3Store if scheme == "s3" else None

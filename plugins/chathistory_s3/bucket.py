@@ -1,7 +1,7 @@
-"""Requests to one bucket, repeated where that is safe, and several at once where that saves time.
+"""Requests to one bucket, repeated where that is safe, and in parallel where that saves time.
 
-Every request here may be repeated: a conditional write that was done after all is refused the second time, and
-`PreconditionFailed.uncertain` says that the refusal may be of that kind.
+Every request here may be repeated. A conditional write that was done although its response was lost is refused the
+second time; then `PreconditionFailed.uncertain` is True.
 """
 
 from __future__ import annotations
@@ -37,21 +37,28 @@ __all__ = ["Bucket", "ListedObject", "Service"]
 T = TypeVar("T")
 
 PARALLEL = 64
-"""Requests that one call has under way at once, at most."""
+"""The most requests that one call has in progress at once."""
 
-_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds before the next try, give or take a half
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds before the next try, plus or minus a half
 _TRIES_UNREACHABLE = 2
-_PAGE = 1000  # objects that one DeleteObjects, or one page of a listing, has at most
-_BATCH = 256  # objects of a listing that are looked at together
-_CHUNK = 1024 * 1024  # bytes of a body that are read at once
-_OK = 200  # the status of an answer that is a whole object and not a part
+_PAGE = 1000  # the most objects of one DeleteObjects, or of one page of a listing
+_BATCH = 256  # objects of a listing that are examined together
+_CHUNK = 1024 * 1024  # bytes of a body to read at once
+_OK = 200  # the status of a response with a whole object instead of a part
 _ANSWERS: Mapping[str, type[Exception]] = {
     "missing": ObjectMissing, "beyond end": RangeBeyondEnd, "unavailable": ObjectUnavailable
 }  # fmt: skip
 
 
 class ListedObject(NamedTuple):
-    """An object as a listing has it; `modified` in seconds since 1970, infinite if the service does not say."""
+    """An object in a listing.
+
+    Attributes:
+        name: The name of the object.
+        size: Its size in bytes; -1 if the service does not report it.
+        modified: The time of its last change in seconds since 1970; infinite if the service does not report it.
+        etag: Its ETag; "" if the service does not report it.
+    """
 
     name: str
     size: int
@@ -61,17 +68,26 @@ class ListedObject(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What was found out about a service: does If-Match take quotes, and does DELETE honour it."""
+    """What the probe found out about a service.
+
+    Attributes:
+        quotes_etags: `If-Match` takes an ETag with its quotes.
+        conditional_delete: DELETE supports `If-Match`.
+    """
 
     quotes_etags: bool = True
     conditional_delete: bool = True
 
 
 class Bucket:
-    """A bucket, reached through a client that is made when it is first needed.
+    """A bucket, with a client that is created at the first use.
 
-    write_options: what every PUT says besides (encryption, storage class). timeout: seconds after which there is no new
-    try. owns_client: whether `close` closes the client.
+    Args:
+        connect: Returns the client.
+        name: The name of the bucket.
+        write_options: Additional arguments of every PUT (encryption, storage class).
+        timeout: Seconds after which a request is not repeated.
+        owns_client: Whether `close` closes the client.
     """
 
     def __init__(
@@ -95,9 +111,20 @@ class Bucket:
         self._deletes_singly = False  # DeleteObjects does not work here
 
     def get(self, name: str, *, offset: int = 0, size: int | None = None) -> tuple[bytes, str]:
-        """Return the bytes of an object, or `size` of them from `offset` on, and its ETag.
+        """Return the bytes of an object and its ETag.
 
-        Raises `ObjectMissing`, and `ObjectUnavailable` if the service does not return this object.
+        Args:
+            name: The name of the object.
+            offset: The offset of the first byte.
+            size: The most bytes to return; None for the whole object.
+
+        Returns:
+            The bytes and the ETag; (b"", "") if the object ends before `offset`.
+
+        Raises:
+            ObjectMissing: There is no such object.
+            ObjectUnavailable: The service does not return the object, for example because it is archived.
+            StoreError: The request failed.
         """
         part: dict[str, Any] = {} if size is None else {"Range": f"bytes={offset}-{offset + size - 1}"}
         mismatches = 0
@@ -110,28 +137,41 @@ class Bucket:
                 _read_body(response, chunks)
             except FlexibleChecksumError:
                 mismatches += 1
-                if mismatches == 1:  # of the way, perhaps; the second time of what is stored: our own checksums tell
+                if (
+                    mismatches == 1
+                ):  # perhaps damaged on the way; at the second time use the bytes: lines have checksums
                     raise
             data = b"".join(chunks)
             if size is not None and response["ResponseMetadata"].get("HTTPStatusCode") == _OK:
-                data = data[offset : offset + size]  # the service does not know ranges
+                data = data[offset : offset + size]  # the service does not support ranges
             return data, _get_etag(response)
 
         try:
             return self._send_request("reading", call, is_read=True)
-        except RangeBeyondEnd:  # the object is there, and shorter: it has nothing of that range
+        except RangeBeyondEnd:  # the object exists but is shorter
             return b"", ""
 
     def put(self, name: str, data: bytes) -> str:
-        """Store an object that nothing depends on yet, whatever is there; return its ETag."""
+        """Store an object unconditionally; return its ETag."""
         return self._put_object(name, data, {}, is_write=False)
 
     def create(self, name: str, data: bytes) -> str:
-        """Store an object if there is none, else raise `PreconditionFailed`; return its ETag."""
+        """Create an object and return its ETag. Raises `PreconditionFailed` if it exists."""
         return self._put_object(name, data, {"IfNoneMatch": "*"})
 
     def replace(self, name: str, data: bytes, *, etag: str) -> str:
-        """Store an object in the place of the one with this ETag, else raise `PreconditionFailed`; return its ETag."""
+        """Replace the object if it has this ETag; return its new ETag.
+
+        Args:
+            name: The name of the object.
+            data: The new bytes.
+            etag: The ETag that it must have.
+
+        Raises:
+            PreconditionFailed: The object has another ETag.
+            ObjectMissing: There is no such object.
+            StoreError: The request failed.
+        """
         return self._put_object(name, data, {"IfMatch": self._quote_etag(etag)})
 
     def _put_object(self, name: str, data: bytes, condition: dict[str, Any], *, is_write: bool = True) -> str:
@@ -144,7 +184,16 @@ class Bucket:
         return self._send_request("writing", call, is_write=is_write)
 
     def delete(self, name: str, *, etag: str | None = None) -> None:
-        """Remove an object if it is there; with `etag`, only the one that has it, else raise `PreconditionFailed`."""
+        """Remove an object if it exists.
+
+        Args:
+            name: The name of the object.
+            etag: The ETag that it must have; None for any.
+
+        Raises:
+            PreconditionFailed: The object has another ETag.
+            StoreError: The request failed.
+        """
         condition: dict[str, Any] = {} if etag is None else {"IfMatch": self._quote_etag(etag)}
 
         def call() -> None:
@@ -156,7 +205,7 @@ class Bucket:
             return
 
     def delete_all(self, names: Sequence[str]) -> None:
-        """Remove these objects, as far as they are there: by DeleteObjects, and singly what it does not confirm."""
+        """Remove the objects that exist, with DeleteObjects; one by one if that does not confirm them."""
         for at in range(0, len(names), _PAGE):
             left = list(names[at : at + _PAGE])
             refused = False
@@ -165,7 +214,7 @@ class Bucket:
                 try:
                     answer = self._send_request("removing", partial(self._delete_objects, request), is_write=True)
                     left = [name for name in left if name not in answer]
-                except StoreRejected:  # it may want another checksum, or not know the request at all
+                except StoreRejected:  # the service may need another checksum, or not support the request
                     refused = True
             self.run_parallel([partial(self.delete, name) for name in left])
             self._deletes_singly = self._deletes_singly or refused
@@ -175,10 +224,15 @@ class Bucket:
         return {entry.get("Key", "") for entry in answer.get("Deleted", [])}
 
     def list_objects(self, prefix: str, *, after: str = "") -> Iterator[ListedObject]:
-        """Yield the objects whose names begin with `prefix` and come behind `after`, in the order of their names.
+        """Yield objects in the order of their names.
 
-        Raises `StoreRejected` if the service does not list in that order, or gives the same again and again: objects
-        would be missing in silence.
+        Args:
+            prefix: The beginning of their names.
+            after: Only names that sort after this one.
+
+        Raises:
+            StoreRejected: The service does not list in that order, or repeats a page, so that objects could be missing
+                unnoticed.
         """
         for page in self._list_pages(prefix, {"StartAfter": after} if after else {}):
             for entry in page.get("Contents", []):
@@ -188,13 +242,13 @@ class Bucket:
                     yield ListedObject(entry["Key"], entry.get("Size", -1), seconds, entry.get("ETag", ""))
 
     def list_batches(self, prefix: str) -> Iterator[list[ListedObject]]:
-        """Yield what `list_objects` yields, in lists of a size that can be looked at together."""
+        """Yield the objects of `list_objects` in lists of up to 256."""
         entries = self.list_objects(prefix)
         while batch := list(islice(entries, _BATCH)):
             yield batch
 
     def list_children(self, prefix: str) -> Iterator[str]:
-        """Yield what stands directly below a prefix: names of objects, and of folders with a slash at the end."""
+        """Yield the names directly below a prefix: of objects, and of folders with a slash at the end."""
         for page in self._list_pages(prefix, {"Delimiter": "/"}):
             yield from (entry["Key"] for entry in page.get("Contents", []))
             yield from (entry["Prefix"] for entry in page.get("CommonPrefixes", []))
@@ -204,7 +258,7 @@ class Bucket:
         while True:
             try:
                 page = self._send_request("listing", partial(self._list_page, prefix, start))
-            except ObjectMissing as missing:  # an unknown path of the service, not of ours
+            except ObjectMissing as missing:  # a 404 for a listing means that the path of the bucket is unknown
                 raise StoreRejected("listing was refused: the service does not know the bucket") from missing.__cause__
             names = [entry["Key"] for entry in page.get("Contents", [])]
             if any(later.encode() <= earlier.encode() for earlier, later in pairwise([last, *names])):
@@ -216,17 +270,26 @@ class Bucket:
                 return
             last, token = (names[-1] if names else last), page.get("NextContinuationToken")
             if not (names or token):
-                raise StoreRejected("listing was refused: the service says that there is more, and not where")
+                raise StoreRejected(
+                    "listing was refused: the service says that the listing continues, but gives no token for it"
+                )
             start = {**options, "ContinuationToken": token} if token else {**options, "StartAfter": last}
 
     def _list_page(self, prefix: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         page = self.get_client().list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=_PAGE, **options)
         if "IsTruncated" not in page:
-            raise IncompleteAnswer("the answer to a listing is empty, or not one")
+            raise IncompleteAnswer("the response to a listing is empty, or not a listing")
         return page
 
     def run_parallel(self, works: Sequence[Callable[[], T]]) -> list[T]:
-        """Return what the works return, in their order, having done some of them at the same time."""
+        """Run functions in parallel, up to 64 at a time; return their results in order.
+
+        Args:
+            works: The functions, without arguments.
+
+        Raises:
+            StoreClosed: Another thread closed the store.
+        """
         if len(works) <= 1:
             return [work() for work in works]
         with self._lock:
@@ -236,15 +299,15 @@ class Bucket:
         try:
             futures = [pool.submit(work) for work in works]
         except RuntimeError as error:
-            raise StoreClosed("this store was closed by another thread") from error
+            raise StoreClosed("another thread closed this store; open a new one") from error
         try:
             return [future.result() for future in futures]
         finally:
             for future in futures:
-                future.cancel()  # after an error nobody waits for the rest
+                future.cancel()  # after an error, the rest is not needed
 
     def close(self) -> None:
-        """End the threads, and the client if it was made here."""
+        """Stop the threads, and close the client if this object created it."""
         with self._lock:
             pool, client = self._pool, self._client
         if pool is not None:
@@ -253,7 +316,7 @@ class Bucket:
             client.close()
 
     def get_client(self) -> S3Client:
-        """Return the client, made at the first call."""
+        """Return the client; creates it at the first call."""
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
@@ -268,13 +331,13 @@ class Bucket:
     def _send_request(
         self, operation: str, call: Callable[[], T], *, is_write: bool = False, is_read: bool = False
     ) -> T:
-        """Do a request, again after a pause if it failed and may be repeated; raise our error or an answer."""
+        """Make a request, and repeat it after a pause if it failed and may succeed; raise a translated error."""
         deadline = time.monotonic() + self._timeout
         uncertain = False
         for tries, pause in enumerate((*_PAUSES, None), 1):
             try:
                 return call()
-            except Exception as error:  # the libraries below boto3 have errors of many kinds
+            except Exception as error:  # the libraries below boto3 raise errors of many classes
                 fault = classify_error(error, is_read=is_read)
                 if fault.kind in _ANSWERS:
                     raise _ANSWERS[fault.kind] from error
@@ -284,26 +347,26 @@ class Bucket:
                 is_final = fault.kind == "rejected" or (fault.kind == "unreachable" and tries >= _TRIES_UNREACHABLE)
                 if pause is None or is_final or time.monotonic() > deadline:
                     raise store_error(operation, fault, uncertain=uncertain) from error
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # spreads tries, guards nothing
-        raise AssertionError  # pragma: no cover  # the last round returns or raises
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # spreads the tries; not for security
+        raise AssertionError  # pragma: no cover  # the last try returns or raises
 
 
 def _remove_expect(request: Any, **_: object) -> None:
-    """Send a body without waiting for leave: where a connection breaks then, botocore waits for ever.
+    """Send a body without `Expect: 100-continue`: if the connection breaks then, botocore waits without a limit.
 
-    Its `_consume_headers` reads on at the end of what was sent. And it is a round trip less.
+    Its `_consume_headers` reads on at the end of the data. It also saves a round trip.
     """
     if "Expect" in request.headers:
         del request.headers["Expect"]
 
 
 def _read_body(response: Any, chunks: list[bytes]) -> None:
-    """Read a body through boto3's stream, which knows the length that it must have; it is closed in any case."""
+    """Read a body through boto3's stream, which checks its length; the stream is closed in any case."""
     body = response["Body"]
     try:
         headers = response["ResponseMetadata"].get("HTTPHeaders", {})
         if "ContentLength" not in response and "transfer-encoding" not in headers:
-            raise IncompleteAnswer("the answer does not tell the length of its body")
+            raise IncompleteAnswer("the response does not contain the length of its body")
         while chunk := body.read(_CHUNK):
             chunks.append(chunk)
     finally:
@@ -313,7 +376,7 @@ def _read_body(response: Any, chunks: list[bytes]) -> None:
 def _get_etag(response: Any) -> str:
     etag = response.get("ETag")
     if not isinstance(etag, str) or not etag:
-        raise IncompleteAnswer("the answer has no ETag")
-    if etag.count('"') % 2:  # headers end where the connection does, also within one
-        raise IncompleteAnswer("the answer has a part of an ETag")
+        raise IncompleteAnswer("the response has no ETag")
+    if etag.count('"') % 2:  # if the connection breaks within a header, its value is cut
+        raise IncompleteAnswer("the response has only a part of an ETag")
     return etag

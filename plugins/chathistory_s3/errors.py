@@ -1,10 +1,10 @@
-"""What went wrong, translated in this one place: boto3's errors into ours.
+"""Translate boto3's errors into those of `chathistory.errors`.
 
-A client library's error becomes the `__cause__`. Before that it loses what may hold a credential or a body: the
-request that it carries, and all of the answer but its code, message and status.
+The client library's error becomes the `__cause__`. Before that, everything that may hold a credential or a body is
+removed from it: the request, and all of the response except its code, message and status.
 
-boto3 lets errors of the libraries below it through: of urllib3, http.client and ssl, when a connection breaks within
-the body of an answer. So whatever a request raises comes here.
+boto3 passes on errors of the libraries below it (urllib3, http.client, ssl) if a connection breaks within the body of a
+response. So every error of a request comes here.
 """
 
 from __future__ import annotations
@@ -48,20 +48,24 @@ Kind: TypeAlias = Literal[
 ]
 
 
-class ObjectMissing(Exception):  # not an error: an answer
+class ObjectMissing(Exception):  # a response, not a failure
     """There is no such object."""
 
 
-class RangeBeyondEnd(Exception):  # not an error: an answer
-    """The object is there, but has no byte of the range that was asked for."""
+class RangeBeyondEnd(Exception):  # a response, not a failure
+    """The object exists, but has no byte in the requested range."""
 
 
-class ObjectUnavailable(Exception):  # not an error: an answer
-    """The object is there, but the service does not return it: it was archived, or encrypted with a lost key."""
+class ObjectUnavailable(Exception):  # a response, not a failure
+    """The object exists, but the service does not return it: it is archived, or encrypted with a lost key."""
 
 
-class PreconditionFailed(Exception):  # not an error: an answer
-    """The condition of a write does not hold; `uncertain`: an earlier try of the same write may have been done."""
+class PreconditionFailed(Exception):  # a response, not a failure
+    """The condition of a write does not hold.
+
+    Attributes:
+        uncertain: An earlier try of the same write may have been done, so that the object has changed for this reason.
+    """
 
     def __init__(self, *, uncertain: bool) -> None:
         self.uncertain = uncertain
@@ -69,22 +73,25 @@ class PreconditionFailed(Exception):  # not an error: an answer
 
 
 class IncompleteAnswer(Exception):
-    """An answer lacks what every answer of its kind has: it was cut, or did not come from the service."""
+    """A response lacks a required part: it was cut, or did not come from the service."""
 
 
 def refuse_unavailable(name: str, unavailable: ObjectUnavailable) -> StoreRejected:
-    """Return the error for an object that may come back, where it would be lost if it were taken for damaged."""
-    error = StoreRejected(f"the service does not return {name}, which may be in an archive: bring it back first")
+    """Return the error for an object that may become readable again, and would be lost if it counted as damaged."""
+    error = StoreRejected(f"the service does not return {name}; if the object is archived, restore it first")
     error.__cause__ = unavailable.__cause__
     return error
 
 
 @dataclass(frozen=True, slots=True)
 class RequestFault:
-    """An error of a request, sorted.
+    """A classified error of a request.
 
-    busy: nothing was done, try again; unreachable: the same, but it will hardly help; broken: nobody knows what was
-    done; the others are answers.
+    Attributes:
+        kind: "busy": nothing was done, and a repetition may succeed; "unreachable": nothing was done, and a repetition
+            will hardly succeed; "broken": the outcome is unknown; "rejected": the service or boto3 refuses the request;
+            the others are responses.
+        words: The description for messages.
     """
 
     kind: Kind
@@ -101,8 +108,8 @@ _KINDS: Mapping[str, Kind] = {
 }
 _WORDS = {
     "NoSuchBucket": "there is no such bucket",
-    "AccessDenied": "the credentials do not permit it",
-    "InvalidAccessKeyId": "the credentials are not known to the service",
+    "AccessDenied": "the credentials must permit s3:GetObject, PutObject, DeleteObject and ListBucket",
+    "InvalidAccessKeyId": "the service does not know the credentials",
     "SignatureDoesNotMatch": "the credentials are wrong",
     "ExpiredToken": "the credentials have expired",
     "TokenRefreshRequired": "the credentials have expired",
@@ -110,9 +117,9 @@ _WORDS = {
     "RequestExpired": "the clock of this machine is wrong",
     "PermanentRedirect": "the bucket is in another region",
     "AuthorizationHeaderMalformed": "the bucket is in another region",
-    "EntityTooLarge": "it is too large for the service",
+    "EntityTooLarge": "the object is too large for the service",
     "QuotaExceeded": "there is no space left",
-    "NotImplemented": "it does not know this kind of request",
+    "NotImplemented": "it does not support this kind of request",
 }
 _UNREACHABLE = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError)
 _TRANSPORT = (HTTPClientError, IncompleteReadError, FlexibleChecksumError, BotoConnectionError)
@@ -120,14 +127,19 @@ _NOT_IMPLEMENTED = 501
 
 
 def classify_error(error: Exception, *, is_read: bool = False) -> RequestFault:
-    """Sort an error that a request raised, and remove from it what must not be passed on; `is_read`: of a GET."""
+    """Classify an error of a request, and remove everything secret from it.
+
+    Args:
+        error: The error, which is changed.
+        is_read: Whether the request was a GET.
+    """
     if isinstance(error, ClientError):
         return _classify_answer(error, is_read=is_read)
     _remove_secrets(error)
     if isinstance(error, _UNREACHABLE):
         return RequestFault("unreachable", "the service cannot be reached")
     if isinstance(error, BotoCoreError) and not isinstance(error, _TRANSPORT):
-        return RequestFault("rejected", f"boto3 refuses: {type(error).__name__}")
+        return RequestFault("rejected", f"boto3 refuses the request: {type(error).__name__}")
     if isinstance(error, IncompleteAnswer):
         return RequestFault("broken", f"{error}")
     return RequestFault("broken", f"the connection failed: {type(error).__name__}")
@@ -146,7 +158,7 @@ def _classify_answer(error: ClientError, *, is_read: bool) -> RequestFault:
         code == "InvalidObjectState" or code.startswith("KMS.") or (code == "InvalidRequest" and "ncryption" in message)
     ):
         return RequestFault("unavailable", words)
-    # A 404 without a code that had a body was cut: it may as well mean the bucket.
+    # A 404 that had a body but no code was cut: it may concern the bucket.
     is_cut = code == "404" and headers.get("content-length") != "0" and "transfer-encoding" not in headers
     kind = _KINDS.get(code, "busy" if status in {409, 429} else "rejected")
     if is_cut or code in _BROKEN or (status >= 500 and status != _NOT_IMPLEMENTED and kind != "busy"):  # noqa: PLR2004
@@ -155,7 +167,7 @@ def _classify_answer(error: ClientError, *, is_read: bool) -> RequestFault:
 
 
 def _remove_secrets(error: BaseException) -> None:
-    """Remove requests, answers and parts of bodies from an error and all that it was raised from."""
+    """Remove requests, responses and parts of bodies from an error, its causes and contexts."""
     rest, done = [error], set[int]()
     while rest:
         each = rest.pop()
@@ -168,7 +180,7 @@ def _remove_secrets(error: BaseException) -> None:
                 kwargs.pop(name, None)
         if isinstance(each, HTTPClientError):
             vars(each).update(request=None, response=None)
-            # the words of the base class are those of the error within it, whatever it quotes
+            # the base class has the text of the error within it, which may quote anything
             each.args = ("the HTTP client failed",) if type(each) is HTTPClientError else each.args
         elif isinstance(each, IncompleteRead) and isinstance(each.partial, bytes):  # urllib3's has a number there
             each.partial, each.args = b"", ()
@@ -177,13 +189,19 @@ def _remove_secrets(error: BaseException) -> None:
         elif isinstance(each, JSONDecodeError):
             each.doc = ""
         elif isinstance(each, ResponseParserError):
-            each.args = ("the answer cannot be parsed",)
+            each.args = ("the response cannot be parsed",)
         rest += [one for one in (each.__cause__, each.__context__, *each.args) if isinstance(one, BaseException)]
         rest += [one for one in (kwargs or {}).values() if isinstance(one, BaseException)]
 
 
 def store_error(operation: str, fault: RequestFault, *, uncertain: bool) -> StoreError:
-    """Return our error for a fault that no further try mends; `uncertain`: something may have been written."""
+    """Return the chathistory error for a fault after the last try.
+
+    Args:
+        operation: The word for the call.
+        fault: The fault.
+        uncertain: Whether something may have been written.
+    """
     if fault.kind == "rejected":
         return StoreRejected(f"{operation} was refused: {fault.words}")
     return StoreUnavailable(f"{operation} failed: {fault.words}", outcome="unknown" if uncertain else "not stored")

@@ -1,9 +1,10 @@
-"""The present head of a conversation, and the one that this process has seen last.
+"""The current head of a conversation, and a cache of the last heads that this process has seen.
 
-The guard of a write is the ETag of the object that the writer read or wrote. So what was seen last is kept for some
-conversations: an append that goes on from there needs no look before it. If it is out of date, the service says so.
+A write is conditional on the ETag of the object that the writer has read or written. So the last seen heads of some
+conversations are cached: an append to one of them needs no read first. If the cached head is out of date, the service
+refuses the write.
 
-A call that names a conversation gets the error of a damaged head. A walk gets it as a value, and goes on.
+A call for one conversation raises the error of a damaged head. A walk gets it as a value, and continues.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ __all__ = ["OTHER_CONVERSATION", "Heads", "S3StoredHead"]
 
 OTHER_CONVERSATION = "the object holds another conversation"
 CACHED = 64
-"""Conversations whose last seen head (up to about 150 kB) is kept."""
+"""Number of cached heads (up to about 150 kB each)."""
 
 H = TypeVar("H", bound="S3StoredHead | None")
 
-_PEEK = 8192  # bytes that nearly always have the head, without the records
+_PEEK = 8192  # bytes that nearly always include the head
 
 
 @dataclass(frozen=True, slots=True)
 class S3StoredHead:
-    """The object of a conversation, and the ETag that guards it."""
+    """The content of a conversation's object, and its ETag."""
 
     content: HeadContent | Tombstone
     etag: str
 
     @property
     def living(self) -> HeadContent | None:
-        """The conversation; None if it was deleted."""
+        """The content of the conversation; None if it was deleted."""
         return self.content if isinstance(self.content, HeadContent) else None
 
 
@@ -56,12 +57,20 @@ class Heads:
         self._cache: OrderedDict[Key, S3StoredHead] = OrderedDict()
 
     def get_cached(self, key: Key) -> S3StoredHead | None:
-        """Return what was seen last, which may be out of date; None: it is not kept."""
+        """Return the cached head, which may be out of date; None if it is not cached."""
         with self._lock:
             return self._cache.get(key)
 
     def load(self, key: Key) -> S3StoredHead | None:
-        """Return what is there now; None: nothing is. Raises `CorruptRecord` or `UnsupportedRecord`."""
+        """Read the object of a conversation; None if it does not exist.
+
+        Args:
+            key: The conversation.
+
+        Raises:
+            CorruptRecord: The head is damaged.
+            UnsupportedRecord: A later version wrote it.
+        """
         try:
             data, etag = self.bucket.get(self.names.head(key))
         except ObjectMissing:
@@ -71,16 +80,29 @@ class Heads:
         return self._update_cache(key, S3StoredHead(self.decode(data, self.names.head(key), key), etag))
 
     def decode(self, data: bytes, name: str, key: Key | None, *, with_tail: bool = True) -> HeadContent | Tombstone:
-        """Return what the bytes of the object of that name say. Raises `CorruptRecord` or `UnsupportedRecord`."""
+        """Decode the object with a name.
+
+        Args:
+            data: The bytes of the object.
+            name: The name of the object.
+            key: The conversation, for errors; None if unknown.
+            with_tail: Whether `data` includes the records.
+
+        Raises:
+            CorruptRecord: The head is damaged, or of another conversation.
+            UnsupportedRecord: A later version wrote it.
+        """
         content = decode_head(data, key, with_tail=with_tail)
         if isinstance(content, HeadContent) and self.names.head(content.head.key) != name:
             raise CorruptRecord(key, None, OTHER_CONVERSATION)
         return content
 
     def peek(self, name: str, scope: str | None = None) -> S3StoredHead | Damaged | None:
-        """Return the object of that name without its records; None: there is none.
+        """Read the head in the object with a name, without its records; None if it does not exist.
 
-        `scope` as in `ObjectNames.key_of`.
+        Args:
+            name: The name of the object.
+            scope: As in `ObjectNames.key_of`.
         """
         try:
             data, etag = self.bucket.get(name, size=_PEEK)
@@ -95,19 +117,38 @@ class Heads:
         return self.parse(name, data, etag, scope)
 
     def peek_all(self, names: Iterable[str], scope: str | None = None) -> list[S3StoredHead | Damaged | None]:
-        """Return what `peek` returns for each of these names, read side by side."""
+        """Return the result of `peek` for each of these names, read in parallel."""
         return self.bucket.run_parallel([partial(self.peek, name, scope) for name in names])
 
     def parse(self, name: str, data: bytes, etag: str, scope: str | None = None) -> S3StoredHead | Damaged:
-        """Return what the beginning of the object of that name says, without its records."""
-        key = self.names.key_of(name, scope) or find_key(data, lambda told: self.names.head(told) == name)
+        """Decode the beginning of the object with a name, without its records.
+
+        Args:
+            name: The name of the object.
+            data: Its first bytes.
+            etag: Its ETag.
+            scope: As in `ObjectNames.key_of`.
+        """
+        key = self.names.key_of(name, scope) or find_key(data, lambda key: self.names.head(key) == name)
         try:
             return S3StoredHead(self.decode(data, name, key, with_tail=False), etag)
         except (CorruptRecord, UnsupportedRecord) as error:
             return Damaged(key, name, error)
 
     def put(self, key: Key, content: HeadContent | Tombstone, *, over: S3StoredHead | None) -> S3StoredHead:
-        """Put `content` in the place of what was found there. Raises `PreconditionFailed` if that has changed."""
+        """Create or replace the object of a conversation.
+
+        Args:
+            key: The conversation.
+            content: The new content.
+            over: The object to replace, as it was read; None to create it.
+
+        Returns:
+            The new content with its ETag.
+
+        Raises:
+            PreconditionFailed: The object has changed, or exists.
+        """
         name, data = self.names.head(key), encode_head(content)
         self._update_cache(key, None)
         try:
@@ -127,4 +168,4 @@ class Heads:
 
 
 def _unavailable_error(key: Key | None) -> CorruptRecord:
-    return CorruptRecord(key, None, "the service does not return the object")
+    return CorruptRecord(key, None, "the service does not return the object; it may be archived, or its key disabled")

@@ -1,11 +1,11 @@
-r"""What a record is in an object: one line, `<checksum> <body>\n`.
+r"""A record in an object: one line, `<checksum> <body>\n`.
 
-The checksum is a CRC-32 of the body, begun with the position: a line that changed, or that stands in another place,
-is told by its position. Lines are moved from object to object as they are.
+The checksum is a CRC-32 of the body with the position as its start value. So a line that has changed, or is in another
+place, does not match its position. Lines are moved from object to object as they are.
 
-Where lines are damaged, the others are still found, also when line ends were lost or came in and lines no longer stand
-where their number says. For that a line can be asked for its position: a CRC is linear, so there is exactly one 32-bit
-start that gives this checksum for this body. It counts as sound only where its neighbours make that position likely.
+If lines are damaged, the others are still found, also when line ends were lost or inserted and counting lines no longer
+gives the positions. For that, the position can be computed from a line: a CRC is linear, so exactly one 32-bit start
+value gives this checksum for this body. Such a line counts as sound only if its neighbours make the position likely.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ __all__ = [
 
 LF = b"\n"
 SHORTEST = 10
-"""Bytes that a line has at least: checksum, blank and line end."""
+"""The fewest bytes of a line: checksum, blank and line end."""
 
 _SUM = 9  # bytes of the checksum and the blank
-_MARK = b"~damaged "  # begins a line that stands for a damaged record: never a checksum
+_MARK = b"~damaged "  # the beginning of a line for a damaged record: never a checksum
 DAMAGED = _MARK + LF
-"""The line that stands for a record that is lost."""
+"""The line for a lost record."""
 
 _CHECKED = re.compile(rb"[0-9a-f]{8} ")
-_TRIES = 64  # places within one line at which a lost line end is looked for
-_BUDGET = 64 * 1024 * 1024  # bytes whose checksums are computed for that
+_TRIES = 64  # offsets within one line that are tried as a lost line end
+_BUDGET = 64 * 1024 * 1024  # the most bytes to checksum for that
 
 
 def encode_lines(bodies: Iterable[str], first: int) -> list[bytes]:
-    """Return the lines of `bodies`, which have the positions from `first` on."""
+    """Return the lines of `bodies`, at the positions from `first` on."""
     return [encode_line(body, position) for position, body in enumerate(bodies, first)]
 
 
@@ -59,9 +59,18 @@ def encode_line(body: str, position: int) -> bytes:
 
 
 def read_records(data: bytes, key: Key, first: int, end: int, *, low: int, high: int) -> list[Record]:
-    """Return the records of [low, high), where `data` has the lines of the positions from `first` to `end`.
+    """Return the records of the positions [low, high).
 
-    Raises `CorruptRecord` with the position of the first of them that is damaged, whatever the others are.
+    Args:
+        data: The lines of the positions [first, end).
+        key: The conversation, for errors.
+        first: The position of the first line.
+        end: The position after the last line.
+        low: The first position to return.
+        high: The position after the last one to return.
+
+    Raises:
+        CorruptRecord: At the first damaged record of the range.
     """
     lines = data.split(LF)
     if len(lines) == end - first + 1 and not lines[-1]:
@@ -72,12 +81,12 @@ def read_records(data: bytes, key: Key, first: int, end: int, *, low: int, high:
     found = [Record(position, sound[position]) if position in sound else None for position in range(low, high)]
     for position, record in enumerate(found, low):
         if record is None:
-            raise CorruptRecord(key, position, "the line has another checksum than it was stored with")
+            raise CorruptRecord(key, position, "checksum mismatch; run `chathistory doctor`")
     return [record for record in found if record is not None]
 
 
 def _decode_line(line: bytes, position: int) -> Record | None:
-    """Return the record of a line at a position; None: it is damaged."""
+    """Return the record of a line at a position; None if it is damaged."""
     if line[:_SUM] != b"%08x " % crc32(line[_SUM:], position & 0xFFFFFFFF):
         return None
     try:
@@ -87,7 +96,7 @@ def _decode_line(line: bytes, position: int) -> Record | None:
 
 
 def find_sound_bodies(data: bytes, first: int, end: int) -> dict[int, str]:
-    """Return the bodies of all lines that are sound, by their positions within [first, end)."""
+    """Return the bodies of all sound lines with positions in [first, end), by position."""
     pieces = (
         (position, _decode_line(piece, position)) for position, piece in _iter_pieces(data, first, end) if position >= 0
     )
@@ -96,17 +105,26 @@ def find_sound_bodies(data: bytes, first: int, end: int) -> dict[int, str]:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Sound records in the object of a damaged head, by their positions, and where they or damaged ones begin."""
+    """The records in the object of a damaged head.
+
+    Attributes:
+        first: The position of the first record, sound or damaged.
+        bodies: The bodies of the sound records, by position.
+    """
 
     first: int
     bodies: dict[int, str] = field(repr=False)
 
 
 def find_tail(data: bytes, guesses: Iterable[int]) -> Tail | None:
-    """Return what the object of a damaged head has of records; None: no sound one.
+    """Return the records in the object of a damaged head; None if it has no sound record.
 
-    Nothing says for certain what the first position is: `guesses` are tried, and what two lines say that follow one
-    another. The one that makes the most lines sound is right.
+    The first position is not known for certain. This function tries `guesses`, and the positions of two consecutive
+    lines that agree. The position that makes the most lines sound is right.
+
+    Args:
+        data: The bytes of the object.
+        guesses: Positions that may be the first one.
     """
     given = set(guesses)
     most = len(data) // SHORTEST + 1
@@ -117,28 +135,33 @@ def find_tail(data: bytes, guesses: Iterable[int]) -> Tail | None:
         return None
     lowest = min(bodies)
     positions = [position for position, _ in _iter_pieces(data, lowest, lowest + most)]
-    low = max(lowest - max(positions.index(lowest) - 1, 0), 0)  # the first line is the head's; others are of records
+    low = max(lowest - max(positions.index(lowest) - 1, 0), 0)  # the first line is the head, the others are records
     return Tail(min((first for first in given if low <= first <= lowest), default=low), bodies)
 
 
 def _guess_firsts(data: bytes) -> set[int]:
-    """Return what may be the first position by what the lines say, at least 0."""
+    """Return positions that may be the first one, computed from the lines; always includes 0."""
     firsts: list[int] = []
-    for line, behind in pairwise(data.split(LF)):
+    for line, following in pairwise(data.split(LF)):
         position = _solve_position(line, 0)
         if position is None:
             continue
         firsts.append(position)
-        if _decode_line(behind, position + 1) is not None:
+        if _decode_line(following, position + 1) is not None:
             return {0, *(before for before in firsts if 0 <= position - before <= len(data) // SHORTEST)}
     return {0}
 
 
 def split_lines(data: bytes, first: int, end: int) -> list[bytes]:
-    """Return one line for each position from `first` to `end`, so that they can be moved, and others put behind them.
+    """Return one line for each position in [first, end), so that they can be moved, and lines appended.
 
-    Lines are returned as they are, sound or not, if there are as many as there must be. Otherwise the sound ones have
-    their places, and what is between them stands in lines that are marked as damaged.
+    If the number of lines is right, they are returned as they are, sound or not. Otherwise the sound lines are returned
+    at their positions, and the bytes between them in lines that are marked as damaged.
+
+    Args:
+        data: The lines.
+        first: The first position.
+        end: The position after the last one.
     """
     lines = [line + LF for line in data.split(LF)]
     if lines.pop() == LF and len(lines) == end - first:
@@ -159,15 +182,15 @@ def split_lines(data: bytes, first: int, end: int) -> list[bytes]:
 
 
 def _iter_pieces(data: bytes, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yield all of `data` in pieces: sound lines with their positions, which grow; what is between them with -1.
+    """Yield all of `data` in pieces: sound lines with their positions, in rising order; the bytes between them with -1.
 
-    A line counts as sound if as many lines can have stood before it as its position says, or if the next line confirms
-    its position. It may stand within another one, whose line end was lost.
+    A line counts as sound if there is room before it for the lines of earlier positions, or if the next line confirms
+    its position. It may be within another line that has lost its line end.
     """
     expected, skipped = first, 0  # the next position, and the bytes since the last sound line
     lines = data.removesuffix(LF).split(LF)
     for line, following in zip(lines, [*lines[1:], None], strict=True):
-        line = line.removesuffix(b"\r")  # of an editor; no body has a control character  # noqa: PLW2901
+        line = line.removesuffix(b"\r")  # from an editor; no body has a control character  # noqa: PLW2901
         for start in _possible_starts(line):
             position = _solve_position(line[start:], expected)
             if position is None or not expected <= position < end:
@@ -187,7 +210,7 @@ def _iter_pieces(data: bytes, first: int, end: int) -> Iterator[tuple[int, bytes
 
 
 def _possible_starts(line: bytes) -> Iterator[int]:
-    """Yield where a line may begin: at 0, and within, where another line's end was lost; not all of a long line."""
+    """Yield the offsets at which a line may begin: 0, and after a lost line end; for a long line only some of them."""
     yield 0
     budget = _BUDGET
     for match in islice(_CHECKED.finditer(line, 1), _TRIES):
@@ -198,13 +221,13 @@ def _possible_starts(line: bytes) -> Iterator[int]:
 
 
 def _solve_position(line: bytes, expected: int) -> int | None:
-    """Return the position, from `expected` on, that makes the checksum of a line right; None: it has no checksum."""
+    """Return the position, at least `expected`, that matches the checksum of a line; None if it has no checksum."""
     if not _CHECKED.match(line):
         return None
     body = line[_SUM:]
     try:
         body.decode()
-    except UnicodeDecodeError:  # this library has not written it, whatever its checksum says
+    except UnicodeDecodeError:  # this library did not write it, whatever its checksum is
         return None
     difference = int(line[: _SUM - 1], 16) ^ crc32(body, expected & 0xFFFFFFFF)
     if not difference:
@@ -213,8 +236,8 @@ def _solve_position(line: bytes, expected: int) -> int | None:
     return expected + ((start - expected) & 0xFFFFFFFF)
 
 
-# Polynomials over GF(2) modulo that of CRC-32, the lowest power in the highest bit. Passing over n bytes multiplies
-# what the checksum was begun with by x^8n; x has the order 2^32 - 1, so x^(8 * (2^32 - 1 - n)) takes that back.
+# Polynomials over GF(2) modulo the polynomial of CRC-32, the lowest power in the highest bit. Processing n bytes
+# multiplies the start value by x^8n. The order of x is 2^32 - 1, so multiplying by x^(8 * (2^32 - 1 - n)) undoes that.
 
 _POLYNOMIAL, _ONE, _X8 = 0xEDB88320, 1 << 31, 1 << 23
 _ORDER = (1 << 32) - 1

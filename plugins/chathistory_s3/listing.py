@@ -1,17 +1,17 @@
-"""A scope's conversations, newest first, from the names of the markers; and all conversations, from their own names.
+"""The conversations of a scope, newest first, from the names of the markers; all conversations, from their own names.
 
-A marker says in which hour a conversation was written last, or to the microsecond if markers move with each append.
-Which conversations there are, and when each was written, the heads say: a marker that its head does not name is
-passed over. So each conversation is listed once, whatever crashed. A damaged head names no marker: it is reported where
-a marker leads to it. A marker may move between the look at the names and the look at the head; then its conversation
-stands nearer to the beginning, where a walk that began there need not have seen it: it is listed where it was, unless
-it was listed before.
+A marker contains the hour in which a conversation was last written, or the microsecond if markers move with each
+append. The heads are authoritative for which conversations exist and when each was written: a marker that its head does
+not name is skipped. So each conversation is listed once, whatever crashed. A damaged head names no marker, and is
+reported where a marker leads to it. A marker may move between listing the names and reading the head. Then its
+conversation is now nearer to the beginning, where a walk from the beginning may have missed it. So it is listed at its
+old place, unless it was listed before.
 
-The markers of one time are a *group*. Of a group of up to 100 all heads are read and sorted. A larger one is walked by
-the names of its markers.
+The markers with one time are a *group*. In a group of up to 100, all heads are read and sorted. A larger group is
+listed by the names of its markers.
 
-No walk fails because of one object. A marker is only an index: `scan_keys` makes those anew that were lost, for without
-one a conversation is not in the listing of its scope.
+No walk fails because of one object. Markers are only an index: `scan_keys` creates lost markers again, because a
+conversation without a marker is missing from the listing of its scope.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from chathistory_s3.schema import TOMBSTONE_SIZE
 __all__ = ["list_damaged_keys", "list_keys", "list_page", "scan_keys"]
 
 GROUP = 100
-"""Markers of one time that are sorted."""
+"""The most markers of one time to sort."""
 
-_MANY = 100  # markers behind a page that cannot all be leftovers
+_MANY = 100  # more markers after a page than can be leftovers
 _TIME, _SUFFIX = re.compile("[0-9]{19}"), re.compile("([a-z0-9_.=~-]{1,120}/[0-9a-f]{16})?")
 
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """A place in a listing. In a sorted group it is that of (updated, name = id); else that of the marker `name`."""
+    """A point in a listing: in a sorted group (updated, name = id), else the name of a marker within its time."""
 
     time: str
     name: str = ""
@@ -57,17 +57,17 @@ class _Position:
 
     @classmethod
     def decode(cls, cursor: Cursor) -> _Position:
-        def is_right(time: Any, name: Any, updated: Any) -> bool:
+        def is_valid(time: Any, name: Any, updated: Any) -> bool:
             by_name = updated is None and _SUFFIX.fullmatch(name) is not None
             is_sorted = type(updated) is int and 0 <= updated <= LARGEST_NUMBER and isinstance(name, str)
             return _TIME.fullmatch(time) is not None and (by_name or is_sorted)
 
-        return cls(*unpack_cursor(cursor, is_right))
+        return cls(*unpack_cursor(cursor, is_valid))
 
 
 @dataclass(frozen=True, slots=True)
 class _ListingRow:
-    """What a listing has at a position."""
+    """A conversation in a listing, or a damaged one, and its position there."""
 
     position: _Position
     found: Head | Damaged
@@ -80,10 +80,18 @@ class _Group:
 
 
 def list_page(heads: Heads, scope: str, *, after: Cursor | None, limit: int, exact: bool) -> Page[Head]:
-    """Return a page as `BaseStore._list_page` says; `exact`: groups of any size are sorted."""
+    """Return a page, as `BaseStore._list_page` describes.
+
+    Args:
+        heads: The heads.
+        scope: The scope.
+        after: The cursor of the page before; None for the first page.
+        limit: The most heads to return.
+        exact: Whether to sort groups of any size.
+    """
     walk = _Walk(heads, scope, _Position.decode(after) if after is not None else None, exact=exact)
     rows: list[_ListingRow] = []
-    listed: set[Key] = set()  # one that moves twice is met at two markers
+    listed: set[Key] = set()  # a conversation that moves twice is found at two markers
     more = False
     while len(listed) <= limit and not more:
         groups = walk.take(max(limit - len(listed), 1))
@@ -108,37 +116,37 @@ def list_page(heads: Heads, scope: str, *, after: Cursor | None, limit: int, exa
 
 
 class _Walk:
-    """The groups of a scope behind a position, as they are needed."""
+    """The groups of a scope after a position, loaded as they are needed."""
 
-    def __init__(self, heads: Heads, scope: str, behind: _Position | None, *, exact: bool) -> None:
+    def __init__(self, heads: Heads, scope: str, start: _Position | None, *, exact: bool) -> None:
         names = heads.names
         prefix = names.markers(scope)
-        after = f"{prefix}{behind.time}/{behind.name if behind.updated is None else ''}" if behind else ""
+        after = f"{prefix}{start.time}/{start.name if start.updated is None else ''}" if start else ""
         parsed = (names.parse_marker(entry.name) for entry in heads.bucket.list_objects(prefix, after=after))
         self._rest = (marker for marker in parsed if marker is not None)
         self._next: deque[Marker] = deque()
-        self._behind = behind
-        self._by_name = behind.time if behind is not None and behind.updated is None else None  # the time walked so
+        self._start = start
+        self._by_name = start.time if start is not None and start.updated is None else None  # time of an unsorted group
         self._exact = exact
 
     def fill(self, count: int) -> int:
-        """Read on until so many markers are known behind those that were taken, and return how many are."""
+        """Load markers until `count` are waiting, or all are loaded; return how many are waiting."""
         while len(self._next) < count and (marker := next(self._rest, None)) is not None:
             self._next.append(marker)
         return len(self._next)
 
     def take(self, count: int) -> list[_Group]:
-        """Return the next groups, of at least `count` markers if there are so many."""
+        """Return the next groups, with at least `count` markers in total if there are so many."""
         groups: list[_Group] = []
         while count > 0 and self.fill(1):
             time = self._next[0].time
-            begun_sorted = self._behind is not None and self._behind.updated is not None and time == self._behind.time
+            begun_sorted = self._start is not None and self._start.updated is not None and time == self._start.time
             size = self._count_of_time(time, GROUP + 1)
             is_sorted = begun_sorted or (time != self._by_name and (size <= GROUP or self._exact))
             if is_sorted:
                 size = self._count_of_time(time, None)
             else:
-                self._by_name, size = time, min(size, count)  # a walk goes on as it began
+                self._by_name, size = time, min(size, count)  # a group is continued in the order in which it began
             groups.append(_Group([self._next.popleft() for _ in range(size)], is_sorted))
             count -= size
         return groups
@@ -151,10 +159,14 @@ class _Walk:
         return most or 0
 
     def make_rows(self, group: _Group, found: Iterator[S3StoredHead | Damaged | None]) -> list[_ListingRow]:
-        """Return what the markers of a group lead to, which comes next in `found`, in the order of the listing.
+        """Return the rows of a group in the order of the listing.
 
-        In a sorted group damaged ones come first, for nothing tells when they were written: they are on the page where
-        their time begins.
+        In a sorted group, damaged conversations come first, because the time of their last write is unknown: they are
+        on the page where their group begins.
+
+        Args:
+            group: The group.
+            found: The heads of all its markers come next here, in the order of the markers.
         """
         rows: list[_ListingRow] = []
         for marker in group.markers:
@@ -166,13 +178,13 @@ class _Walk:
         if not group.is_sorted:
             return rows
         rows.sort(key=lambda row: (isinstance(row.found, Damaged), row.position.order), reverse=True)
-        begun = self._behind
-        if begun is None or begun.updated is None or begun.time != group.markers[0].time:
+        start = self._start
+        if start is None or start.updated is None or start.time != group.markers[0].time:
             return rows
-        return [row for row in rows if isinstance(row.found, Head) and row.position.order < begun.order]
+        return [row for row in rows if isinstance(row.found, Head) and row.position.order < start.order]
 
     def _resolve_marker(self, marker: Marker, found: S3StoredHead | Damaged | None) -> Head | Damaged | None:
-        """Return the head that a marker is of, or the damaged one that it leads to; None: it is left over."""
+        """Return the head or the damaged head that a marker leads to; None if the marker is a leftover."""
         if isinstance(found, Damaged):
             return found
         content = found.living if found is not None else None
@@ -180,14 +192,20 @@ class _Walk:
             return None
         if content.marker == marker.time:
             return content.head
-        # It moved. In a walk from the beginning, the marker in front may have been met before the head named it.
-        moved_in_front = content.marker < marker.time and self._behind is None
-        return content.head if moved_in_front else None
+        # The marker has moved. A walk from the beginning may have passed its new place before the head named it.
+        has_moved_forward = content.marker < marker.time and self._start is None
+        return content.head if has_moved_forward else None
 
 
 @dataclass(frozen=True, slots=True)
 class _FoundObject:
-    """An object of a conversation. `key` is None if nothing tells it; `found` what was read, if it had to be."""
+    """The object of a conversation.
+
+    Attributes:
+        name: The name of the object.
+        key: The key of the conversation; None if it cannot be determined.
+        found: The head, if it had to be read.
+    """
 
     name: str
     key: Key | None
@@ -195,9 +213,9 @@ class _FoundObject:
 
 
 def _find_objects(heads: Heads, scope: str | None) -> Iterator[_FoundObject]:
-    """Yield the objects of conversations, damaged ones too, but no tombstones.
+    """Yield the objects of conversations, also of damaged ones, but no tombstones.
 
-    Read are only those whose names were cut, and those that have the size of a tombstone.
+    Reads only the objects with shortened names, and those with the size of a tombstone.
     """
     names = heads.names
     for batch in heads.bucket.list_batches(names.heads(scope)):
@@ -216,14 +234,18 @@ def _find_objects(heads: Heads, scope: str | None) -> Iterator[_FoundObject]:
 
 
 def list_keys(heads: Heads, scope: str | None) -> Iterator[Key]:
-    """Yield keys as `BaseStore._list_keys` says: those whose heads are damaged too."""
+    """Yield the keys of the conversations of a scope (of all scopes if it is None), also with damaged heads."""
     return (each.key for each in _find_objects(heads, scope) if each.key is not None)
 
 
 def scan_keys(heads: Heads, scope: str | None) -> Iterator[Key]:
-    """Yield what `list_keys` yields, having made the markers anew that were lost.
+    """Yield the keys of `list_keys`, and create lost markers again.
 
-    Where the right to write is missing, the markers stay lost; the keys are the same.
+    Without the right to write, the markers stay lost; the keys are the same.
+
+    Args:
+        heads: The heads.
+        scope: The scope; None for all scopes.
     """
     listed = (heads.names.parse_marker(entry.name) for entry in heads.bucket.list_objects(heads.names.markers(scope)))
     marked = {hash(marker.place) for marker in listed if marker is not None}
@@ -240,10 +262,14 @@ def scan_keys(heads: Heads, scope: str | None) -> Iterator[Key]:
 
 
 def list_damaged_keys(heads: Heads, scope: str | None) -> Iterator[Damaged]:
-    """Yield what is stored where conversations are, and whose key cannot be told.
+    """Yield objects below the prefix that belong to no conversation with a known key.
 
-    That is a damaged head whose name was cut and which no longer tells its id, and any object whose name this layout
-    does not make. What is not in the folder of a scope is reported for every scope.
+    These are damaged heads with a shortened name and without a readable id, and objects with a name that this layout
+    does not use. Objects outside of the folder of a scope are reported for every scope.
+
+    Args:
+        heads: The heads.
+        scope: The scope; None for all scopes.
     """
     for each in _find_objects(heads, scope):
         if isinstance(each.found, Damaged) and each.key is None:
@@ -261,4 +287,5 @@ def list_damaged_keys(heads: Heads, scope: str | None) -> Iterator[Damaged]:
                 if not (child.endswith("/") and is_name(child.removeprefix(folder()).removesuffix("/")))
             ]  # fmt: skip
         for name in strays:
-            yield Damaged(None, name, CorruptRecord(None, None, "no object of this store has such a name"))
+            reason = "the name of this object is not one of this store; move or remove the object"
+            yield Damaged(None, name, CorruptRecord(None, None, reason))

@@ -1,13 +1,13 @@
-"""What the objects are called. All are below the prefix, and names never end where another one goes on.
+"""The names of the objects. All are below the prefix, and no name is the beginning of another one.
 
     <prefix>c/<scope>/<id>                                           a conversation: its head and newest records
     <prefix>s/<scope>/<id>/<incarnation>/<first position>-<token>    a segment
-    <prefix>m/<scope>/<time>/<id>/<incarnation>                      a marker, of no content
-    <prefix>probe/<token>                                            a look at the service, for a moment
+    <prefix>m/<scope>/<time>/<id>/<incarnation>                      a marker, without content
+    <prefix>probe/<token>                                            a probe of the service, removed after it
 
-The *place* of a conversation is `<scope>/<id>`, in safe names. An *incarnation* is a token made with a conversation:
-what was left of a deleted one never mixes with the next. A segment's name is used once. A marker's time is the time
-that is left until the year 318857: the newest comes first.
+The *place* of a conversation is `<scope>/<id>`, in safe names. An *incarnation* is a token that is created with a
+conversation: leftovers of a deleted one never mix with the next one. The name of a segment is used once. The time of a
+marker counts down to the year 318857, so that the newest marker comes first.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ __all__ = [
 ]
 
 HOUR = 3_600_000_000
-"""Microseconds within which a marker stays where it is, unless recency is exact."""
+"""Microseconds within which a marker does not move, unless recency is exact."""
 UNKNOWN_TIME = "0" * 19
-"""The time of a marker that nobody knows."""
+"""The time of an unknown marker."""
 
 _END_OF_TIME = 10**19 - 1
 _SAFE = r"[a-z0-9_=][a-z0-9_.=~-]{0,119}"
@@ -49,22 +49,22 @@ _MARKER = re.compile(rf"({_SAFE})/([0-9]{{19}})/({_SAFE})/([0-9a-f]{{16}})")
 
 
 def new_token() -> str:
-    """Return 16 characters that nobody else has."""
+    """Return 16 random hexadecimal digits, which nobody else has."""
     return secrets.token_hex(8)
 
 
 def marker_time(updated: int, width: int) -> str:
-    """Return the time of a marker: the same within `width` microseconds, the smaller the later."""
+    """Return the time in the name of a marker: constant within `width` microseconds, smaller for later times."""
     return f"{_END_OF_TIME - min(updated - updated % width, _END_OF_TIME):019d}"
 
 
 def object_path(key: Key) -> str:
-    """Return where a conversation is below all of its kinds of object: `<scope>/<id>` in safe names."""
+    """Return the place of a conversation, which the names of all its objects contain: `<scope>/<id>` in safe names."""
     return f"{safe_name(key.scope)}/{safe_name(key.id)}"
 
 
 def _decode_name(part: str) -> str | None:
-    """Return the text whose safe name `part` is; None: it is cut (its head knows it), or it is no such name."""
+    """Return the text that a safe name encodes; None if it is shortened, or not a safe name."""
     try:
         text = unquote_to_bytes(part.replace("=", "%")).decode()
         Key(text, text)
@@ -75,13 +75,13 @@ def _decode_name(part: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def is_name(part: str) -> bool:
-    """Tell whether a part of an object name is a safe name, whole or cut."""
+    """Return True if a part of an object name is a safe name, whole or shortened."""
     return _decode_name(part) is not None or _CUT.fullmatch(part) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentName:
-    """What the name of a segment says."""
+    """The parts of the name of a segment; `first` is the position of its first record."""
 
     name: str
     place: str
@@ -91,7 +91,7 @@ class SegmentName:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What the name of a marker says; `scope` and `id` are safe names."""
+    """The parts of the name of a marker; `scope` and `id` are safe names."""
 
     name: str
     scope: str
@@ -106,7 +106,7 @@ class Marker:
 
     @property
     def suffix(self) -> str:
-        """Where it stands within its time: unique, and the order of its names."""
+        """The end of its name: unique within its time, and the order there."""
         return f"{self.id}/{self.incarnation}"
 
 
@@ -117,19 +117,19 @@ class ObjectNames:
     prefix: str
 
     def heads(self, scope: str | None = None) -> str:
-        """Return what the names of all conversations (of a scope) begin with."""
+        """Return the beginning of the names of all conversations (of a scope)."""
         return f"{self.prefix}c/" if scope is None else f"{self.prefix}c/{safe_name(scope)}/"
 
     def segments(self, scope: str | None = None) -> str:
-        """Return what the names of all segments (of a scope) begin with."""
+        """Return the beginning of the names of all segments (of a scope)."""
         return f"{self.prefix}s/" if scope is None else f"{self.prefix}s/{safe_name(scope)}/"
 
     def markers(self, scope: str | None = None) -> str:
-        """Return what the names of all markers (of a scope) begin with."""
+        """Return the beginning of the names of all markers (of a scope)."""
         return f"{self.prefix}m/" if scope is None else f"{self.prefix}m/{safe_name(scope)}/"
 
     def probes(self) -> str:
-        """Return what the names of all probes begin with."""
+        """Return the beginning of the names of all probes."""
         return f"{self.prefix}probe/"
 
     def head(self, key: Key) -> str:
@@ -141,7 +141,7 @@ class ObjectNames:
         return f"{self.heads()}{place}"
 
     def segments_at(self, place: str, incarnation: str | None = None) -> str:
-        """Return what the names of the segments of a place begin with; None: of all incarnations."""
+        """Return the beginning of the names of the segments at a place (of all incarnations if it is None)."""
         return f"{self.segments()}{place}/" if incarnation is None else f"{self.segments()}{place}/{incarnation}/"
 
     def marker(self, place: str, time: str, incarnation: str) -> str:
@@ -150,35 +150,35 @@ class ObjectNames:
         return f"{self.markers()}{scope}/{time}/{id_}/{incarnation}"
 
     def parse_head(self, name: str) -> str | None:
-        """Return the place of a conversation's object; None: it is no conversation's."""
+        """Return the place in the name of a conversation's object; None if it is not such a name."""
         place = name.removeprefix(self.heads())
         return place if _PLACE.fullmatch(place) and all(map(is_name, place.split("/"))) else None
 
     def parse_segment(self, name: str) -> SegmentName | None:
-        """Read a segment's name; None: it is no segment's."""
+        """Parse the name of a segment; None if it is not such a name."""
         found = _SEGMENT.fullmatch(name.removeprefix(self.segments()))
         if found is None or not all(map(is_name, found[1].split("/"))):
             return None
         return SegmentName(name, found[1], found[2], int(found[3]))
 
     def parse_marker(self, name: str) -> Marker | None:
-        """Read a marker's name; None: it is no marker's."""
+        """Parse the name of a marker; None if it is not such a name."""
         found = _MARKER.fullmatch(name.removeprefix(self.markers()))
         return Marker(name, *found.groups()) if found and is_name(found[1]) and is_name(found[3]) else None
 
     def is_probe(self, name: str) -> bool:
-        """Tell whether an object is a probe."""
+        """Return True if an object is a probe."""
         return _TOKEN.fullmatch(name.removeprefix(self.probes())) is not None
 
     def key_of(self, name: str, scope: str | None = None) -> Key | None:
-        """Return the key of a conversation as far as the name of its object tells it.
+        """Return the key of a conversation from the name of its object.
 
         Args:
             name: The name of the object.
-            scope: The scope in whose folder the object was found, if there was one: the name need not tell it then.
+            scope: The scope of the folder with the object, if known; needed if its name is shortened.
 
         Returns:
-            None if it is no conversation's, or the name is cut.
+            None if it is not the object of a conversation, or its name is shortened.
         """
         folder, _, part = (self.parse_head(name) or "").partition("/")
         if not part:

@@ -1,4 +1,4 @@
-"""The records of a range: one look at the head, and then what is not in it, fetched side by side."""
+"""The records of a range: reads the head, and then the records that it does not contain, in parallel."""
 
 from __future__ import annotations
 
@@ -12,13 +12,27 @@ from chathistory_s3.segments import SegmentMissing, SegmentStore, split_into_par
 __all__ = ["read_range"]
 
 LARGEST_READ = 32 * 1024 * 1024
-"""Bytes of records after which a run ends early."""
+"""Bytes of records after which a read ends early."""
 
-_ATTEMPTS = 10  # looks at a conversation whose segments are merged or forgotten each time while they are fetched
+_ATTEMPTS = 10  # attempts to read a conversation while its segments are merged or forgotten each time
 
 
 def read_range(heads: Heads, key: Key, start: int, stop: int | None) -> ReadResult | None:
-    """Return the records of a range as `BaseStore._read_range` says."""
+    """Return the records of a range, as `BaseStore._read_range` describes.
+
+    Args:
+        heads: The heads.
+        key: The conversation.
+        start: The first position; negative from the end.
+        stop: The position after the last one; None for the end.
+
+    Returns:
+        None if there is no such conversation.
+
+    Raises:
+        CorruptRecord: The head, or a record of the range, is damaged.
+        StoreUnavailable: The segments changed during each of several attempts.
+    """
     last: S3StoredHead | None = None
     for _ in range(_ATTEMPTS):
         stored = heads.load(key)

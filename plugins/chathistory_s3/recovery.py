@@ -1,11 +1,11 @@
-"""What is left of a conversation whose head is damaged, and a new head for it.
+"""The remains of a conversation with a damaged head, and a new head for it.
 
-Each line tells its position by its checksum, so all sound records are found: those in the object of the head, whatever
-its first line has become, and those in segments. Which segments the head named is told by their names, which still
-stand in its bytes; where they do not, any segment of the conversation may have a record, the newest first.
+The position of a line can be computed from its checksum, so all sound records are found: in the object of the head,
+whatever its first line has become, and in segments. The head named the segments with names that can still be found in
+its bytes. If they cannot, any segment of the conversation may have a record, the newest first.
 
-A new head gets all records anew: in segments of another incarnation, made before it, and the old ones are removed after
-it. So a writer who has seen the old one can never mix with it. What is damaged leaves a mark in its place.
+For a new head, all records are stored again, in segments of another incarnation, and the old segments are removed after
+it. So a writer that has seen the old head can never interfere. A damaged record leaves a mark in its place.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NEAR = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _FoundSegment:
-    """A segment as a listing has it. `is_named`: the head names it, as far as that can be read."""
+    """A segment in a listing; `is_named` is True if its name is found in the bytes of the head."""
 
     name: str
     first: int
@@ -52,25 +52,25 @@ class _FoundSegment:
 
     @property
     def limit(self) -> int:
-        """One above the last position that it can have."""
+        """The position after the last one that it can have."""
         return self.first + self.size // SHORTEST
 
 
 @dataclass(frozen=True, slots=True)
 class _StoredRemains:
-    """What is stored under a key.
+    """Everything that is stored under a key.
 
     Attributes:
-        etag: Of the object of the head; "" if there is none.
+        etag: The ETag of the head's object; "" if that does not exist.
         content: The head if it is sound.
-        error: What is wrong with it.
-        incarnation: Of the conversation, or the most likely one.
+        error: The error of a damaged head.
+        incarnation: The incarnation of the conversation, or the most likely one.
         marker: The time of its marker.
-        segments: Those of this incarnation; those that the head names, by its bytes, before the others.
+        segments: The segments of this incarnation; first those with a name in the bytes of the head.
         all_segments: The names of the segments of all incarnations.
-        tail_start: Where the records in the object of the head begin.
-        tail: The sound ones among them, by their positions.
-        starts: The first position of all, if a damaged head still says so in two places.
+        tail_start: The position of the first record in the object of the head.
+        tail: The sound records in that object, by position.
+        starts: The conversation's first position, if a damaged head still contains it in two places; else empty.
     """
 
     etag: str
@@ -86,7 +86,15 @@ class _StoredRemains:
 
 
 def find_records(writer: S3Writer, key: Key) -> FoundRecords | None:
-    """Look as `HeadRecovery.find_records` says."""
+    """Return the range of sound records, as `HeadRecovery.find_records` describes.
+
+    Args:
+        writer: The writer.
+        key: The conversation.
+
+    Raises:
+        StoreRejected: An object is archived, or encrypted with a disabled key, and may become readable again.
+    """
     remains = _load_remains(writer, key)
     if remains is None:
         return None
@@ -95,20 +103,20 @@ def find_records(writer: S3Writer, key: Key) -> FoundRecords | None:
         return FoundRecords(key, remains.etag, head.start, head.end, None)
     start = min([segment.first for segment in remains.segments] + [remains.tail_start, *remains.starts])
     end = max(remains.tail, default=-1) + 1 or _find_end(writer, remains.segments, start)
-    problem = "there is no head: it was removed, or a first append broke off"
+    problem = "there is no head: it was removed, or a first append was interrupted"
     if isinstance(remains.error, CorruptRecord):
         problem = remains.error.reason
     elif remains.error is not None:
-        problem = f"a later version of this library wrote it, with format {remains.error.version}"
+        problem = f"a later version of this library wrote it, in format {remains.error.version}; upgrade"
     return FoundRecords(key, remains.etag, start, end, problem)
 
 
 def _find_end(writer: S3Writer, segments: Sequence[_FoundSegment], start: int) -> int:
-    """Return one above the last position of a sound record in a segment; `start` if there is none."""
+    """Return the position after the last sound record in segments; `start` if they have no sound record."""
     end, is_found = start, False
     for segment in sorted(segments, key=lambda each: each.first, reverse=True):
         if segment.limit <= end or (segment.is_named and is_found):
-            continue  # those that the head names follow one another
+            continue  # segments that the head names do not overlap
         sound = _load_sound(writer, segment)
         end = max([end, *(position + 1 for position in sound)])
         is_found = is_found or (segment.is_named and bool(sound))
@@ -116,7 +124,14 @@ def _find_end(writer: S3Writer, segments: Sequence[_FoundSegment], start: int) -
 
 
 def read_found(writer: S3Writer, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
-    """Read as `HeadRecovery.read_found` says."""
+    """Return the sound records of a range, as `HeadRecovery.read_found` describes.
+
+    Args:
+        writer: The writer.
+        found: The result of `find_records`.
+        start: The first position.
+        stop: The position after the last one.
+    """
     remains = _load_remains(writer, found.key)
     if remains is None:
         return []
@@ -126,7 +141,21 @@ def read_found(writer: S3Writer, found: FoundRecords, *, start: int, stop: int) 
 
 
 def restore_head(writer: S3Writer, found: FoundRecords, head: Head) -> Head:
-    """Store a new head as `HeadRecovery.restore_head` says."""
+    """Store a new head, as `HeadRecovery.restore_head` describes.
+
+    Args:
+        writer: The writer.
+        found: The result of `find_records`.
+        head: The new head.
+
+    Returns:
+        The new head.
+
+    Raises:
+        Conflict: The head's object has changed since `find_records`.
+        UnsupportedRecord: A later version wrote the head.
+        StoreRejected: An object is archived, or encrypted with a disabled key, and may become readable again.
+    """
     key = found.key
     remains = _load_remains(writer, key)
     if remains is None or remains.etag != found.token:
@@ -136,13 +165,13 @@ def restore_head(writer: S3Writer, found: FoundRecords, head: Head) -> Head:
     old = remains.content
     if old is not None and (old.head.start, old.head.end) == (head.start, head.end):
         return _put_head(writer, remains, replace(old, head=head), [])
-    if not remains.etag:  # an object has to be there while the segments are made: see `write`
+    if not remains.etag:  # an object must exist while the segments are stored: see `write`
         try:
             tombstone = Tombstone(new_token(), UNKNOWN_TIME, new_token())
             remains = replace(remains, etag=writer.bucket.create(writer.names.head(key), encode_head(tombstone)))
         except PreconditionFailed:
             raise Conflict(key, _load_head(writer, key)) from None
-    # Store all records anew, about a segment at a time, and then the head that names them.
+    # Store all records again, about a segment at a time, and then the head that names them.
     content = HeadContent(replace(head, end=head.start), new_token(), "", (), head.start, fenced=True)
     segments = SegmentStore(writer.heads, key, content.incarnation)
     firsts = {segment.first for segment in remains.segments} | {remains.tail_start}
@@ -158,7 +187,7 @@ def restore_head(writer: S3Writer, found: FoundRecords, head: Head) -> Head:
 
 
 def _put_head(writer: S3Writer, remains: _StoredRemains, content: HeadContent, obsolete: list[str]) -> Head:
-    """Put a head in the place of what was found there, and remove what it no longer names."""
+    """Replace the head that was found by a new one, and remove the objects that it no longer names."""
     key, place = content.head.key, object_path(content.head.key)
     content = replace(content, marker=writer.next_marker(content.marker, content.head.revision), writer=new_token())
     marker = writer.names.marker(place, content.marker, content.incarnation)
@@ -167,12 +196,12 @@ def _put_head(writer: S3Writer, remains: _StoredRemains, content: HeadContent, o
     try:
         writer.heads.put(key, content, over=S3StoredHead(content, remains.etag))
     except PreconditionFailed as lost:
-        present = _load_head(writer, key)
-        if lost.uncertain and present == content.head:
+        current = _load_head(writer, key)
+        if lost.uncertain and current == content.head:
             return content.head
         if not lost.uncertain and content.incarnation != remains.incarnation:
             writer.bucket.delete_all([*named, *obsolete, marker])
-        raise Conflict(key, present) from None
+        raise Conflict(key, current) from None
     obsolete += [name for name in remains.all_segments if name not in named]
     old_marker = writer.names.marker(place, remains.marker, remains.incarnation)
     writer.remove_unnamed([*obsolete, *({old_marker} - {marker})])
@@ -180,7 +209,7 @@ def _put_head(writer: S3Writer, remains: _StoredRemains, content: HeadContent, o
 
 
 def _load_head(writer: S3Writer, key: Key) -> Head | None:
-    """Return the present head; None: there is none that can be read."""
+    """Return the current head; None if it does not exist or cannot be read."""
     with suppress(CorruptRecord, UnsupportedRecord):
         stored = writer.heads.load(key)
         return stored.living.head if stored is not None and stored.living is not None else None
@@ -188,7 +217,7 @@ def _load_head(writer: S3Writer, key: Key) -> Head | None:
 
 
 def _load_remains(writer: S3Writer, key: Key) -> _StoredRemains | None:
-    """Return what is stored under a key; None: nothing is, or the tombstone of a deleted conversation."""
+    """Return everything that is stored under a key; None if that is nothing, or only a tombstone."""
     name = writer.names.head(key)
     listed = writer.bucket.list_objects(writer.names.segments_at(object_path(key)))
     entries = [(entry, segment) for entry in listed if (segment := writer.names.parse_segment(entry.name))]
@@ -227,7 +256,7 @@ def _load_remains(writer: S3Writer, key: Key) -> _StoredRemains | None:
 def _sort_segments(
     entries: Sequence[tuple[ListedObject, SegmentName]], data: bytes, incarnation: str
 ) -> tuple[_FoundSegment, ...]:
-    """Return the segments of an incarnation: those that the head names, by its bytes, before the others."""
+    """Return the segments of an incarnation; first those with a name in the bytes of the head."""
     own: list[tuple[float, _FoundSegment]] = []
     for entry, segment in entries:
         if segment.incarnation == incarnation:
@@ -240,12 +269,12 @@ def _sort_segments(
 def _find_tail(
     writer: S3Writer, segments: Sequence[_FoundSegment], data: bytes, error: CorruptRecord | UnsupportedRecord | None
 ) -> Tail | None:
-    """Return the records in the object of a damaged head, unless it is that of another conversation."""
+    """Return the records in the object of a damaged head, unless it holds another conversation."""
     if isinstance(error, CorruptRecord) and error.reason == OTHER_CONVERSATION:
         return None
     guesses = [int(match[1]) - back for pattern, back in _TAIL_STARTS for match in pattern.finditer(data[:_NEAR])]
     line = data.partition(b"\n")[0]
-    if line[:9] == b"%08x " % crc32(line[9:]):  # the head's, whose checksum is like that of a record 0
+    if line[:9] == b"%08x " % crc32(line[9:]):  # the head: its line looks like the line of a record at position 0
         data = data[len(line) :]
     data = _HEAD.sub(b"", data)
     tail = find_tail(data, [guess for guess in guesses if guess >= 0])
@@ -255,14 +284,14 @@ def _find_tail(
 
 
 def _find_starts(data: bytes) -> tuple[int, ...]:
-    """Return the first position of all if a damaged head says so twice: alone, and as that of its first segment."""
+    """Return the conversation's first position if a damaged head has it twice: as `start`, and of its first segment."""
     start, *firsts = (pattern.search(data[:_NEAR]) for pattern in _STARTS)
     found = {int(match[1]) for match in (start, *firsts) if match is not None}
     return tuple(found) if start is not None and any(firsts) and len(found) == 1 else ()
 
 
 def _load_sound_between(writer: S3Writer, remains: _StoredRemains, low: int, high: int) -> dict[int, str]:
-    """Return the sound records of [low, high) by their positions."""
+    """Return the sound records of the positions [low, high), by position."""
     sound = {position: remains.tail[position] for position in range(low, high) if position in remains.tail}
     missing = set(range(low, high)) - set(sound)
     for segment in remains.segments:
@@ -271,13 +300,13 @@ def _load_sound_between(writer: S3Writer, remains: _StoredRemains, low: int, hig
         found = _load_sound(writer, segment)
         sound |= {position: found[position] for position in missing if position in found}
         missing -= set(found)
-        if found and segment.is_named:  # what it had, and has no more, is nowhere else
+        if found and segment.is_named:  # its lost records are nowhere else
             missing -= set(range(min(found), max(found)))
     return sound
 
 
 def _load_sound(writer: S3Writer, segment: _FoundSegment) -> dict[int, str]:
-    """Return the sound records of a segment by their positions."""
+    """Return the sound records of a segment, by position."""
     try:
         data, _ = writer.bucket.get(segment.name)
     except ObjectMissing:

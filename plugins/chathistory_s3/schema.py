@@ -1,17 +1,20 @@
-r"""What the object of a conversation holds.
+r"""The content of the object of a conversation.
 
-    <checksum> {"v":1,"scope":..,"id":..,"start":0,"end":90,"version":..,"updated":..,"expires":null,"info":..,
+    <checksum> {"v":2,"scope":..,"id":..,"start":0,"end":90,"version":..,"updated":..,"expires":null,"info":..,
                 "incarnation":..,"writer":..,"marker":..,"tail":[70,8123],"segments":[[70,"<token>",[[0,130000]]]]}\n
     <checksum> {...record 70...}\n
     ...
 
-`tail` is the position of the first record in this object, and how many bytes they have. A segment is the position
-behind its last record, the token in its name, and its *blocks*: the first position and the bytes of each, so that a
-part of a large segment can be fetched. Segments and tail follow one another without a gap.
+`v` is the number of this layout. `tail` is the position of the first record in this object, and the bytes of all
+records in it. A segment is the position after its last record, the token in its name, and its *blocks*: the first
+position and the bytes of each, so that a part of a large segment can be fetched. Segments and tail follow one another
+without a gap.
 
-A conversation that is being deleted is a `Tombstone` for a moment, and stays one where the service has no conditional
-DELETE: so small that a listing tells it by its size. It knows what is left to remove. A tombstone also stays for a day
-where segments were removed that a slow writer may still be about to name (see `write`).
+While a conversation is being deleted, its object is a `Tombstone`; where the service has no conditional DELETE, the
+tombstone stays. It is so small that a listing recognizes it by its size, and it names what is left to remove. A
+tombstone also stays for a day after the removal of segments that a slow writer may be about to name (see `write`).
+
+    deleted <incarnation> <time of the marker> <token of the delete>\n
 """
 
 from __future__ import annotations
@@ -42,21 +45,29 @@ __all__ = [
     "find_tokens",
 ]
 
-FORMAT = 1
+FORMAT = 2
 SMALLEST_HEAD = 64
-"""Bytes that a tombstone never has, and a head always exceeds."""
-TOMBSTONE_SIZE = 60
-"""Bytes that a tombstone has: what is small, but not of this size, is damage."""
+"""Bytes: a tombstone is smaller, and a head is larger."""
+TOMBSTONE_SIZE = 62
+"""Bytes of a tombstone; a small object of any other size is damaged."""
 
-_TOMBSTONE = re.compile(rb"grave ([0-9a-f]{16}) ([0-9]{19}) ([0-9a-f]{16})")
+_EARLIER_LAYOUT = "it has the layout of a version that was never released, and cannot be read"
+_TOMBSTONE = re.compile(rb"deleted ([0-9a-f]{16}) ([0-9]{19}) ([0-9a-f]{16})")
+_EARLIER_TOMBSTONE = re.compile(rb"[a-z]{5} [0-9a-f]{16} [0-9]{19} [0-9a-f]{16}")
 _TOKEN = re.compile("[0-9a-f]{16}")
 _TIME = re.compile("[0-9]{19}")
-_NEAR, _GUESSES = 16 * 1024, 4  # bytes in which a damaged head is searched for its key, and texts that are tried
+_NEAR, _GUESSES = 16 * 1024, 4  # bytes of a damaged head that are searched for its key, and the most texts to try
 
 
 @dataclass(frozen=True, slots=True)
 class S3Segment:
-    """Some records in an object of their own: up to position `end`, in `blocks` of (first position, bytes)."""
+    """Records in an object of their own.
+
+    Attributes:
+        end: The position after its last record.
+        token: The last part of its name.
+        blocks: The first position and the bytes of each of its blocks.
+    """
 
     end: int
     token: str
@@ -69,7 +80,7 @@ class S3Segment:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Its size in bytes."""
         return sum(size for _, size in self.blocks)
 
     @property
@@ -80,17 +91,17 @@ class S3Segment:
 
 @dataclass(frozen=True, slots=True)
 class HeadContent:
-    """A conversation as its object says it is.
+    """The content of a conversation's object.
 
     Attributes:
         head: The head of the storage contract.
-        incarnation: A token made with the conversation.
-        marker: The time in the name of its marker; "" as long as it has none.
-        segments: Where the records before `tail_start` are.
+        incarnation: A token that is created with the conversation.
+        marker: The time in the name of its marker; "" before it has one.
+        segments: The segments with the records before `tail_start`.
         tail_start: The position of the first record in this object.
         tail: The lines of the records from there to the head's end.
-        writer: A token of the append that wrote it last, by which that knows its own work again.
-        fenced: Its tombstone has to stay for a day, as a fence: see `write`.
+        writer: A token of the last append, by which a writer recognizes its own write.
+        fenced: Its tombstone must stay for a day, to refuse slow writers: see `write`.
     """
 
     head: Head
@@ -105,7 +116,7 @@ class HeadContent:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """What is left where a conversation was: its incarnation, the time of its marker, and a token of who deleted it."""
+    """The object of a deleted conversation: its incarnation, the time of its marker, and a token of the delete."""
 
     incarnation: str
     marker: str
@@ -115,7 +126,7 @@ class Tombstone:
 def encode_head(content: HeadContent | Tombstone) -> bytes:
     """Return the bytes of the object."""
     if isinstance(content, Tombstone):
-        return f"grave {content.incarnation} {content.marker} {content.deleter}\n".encode()
+        return f"deleted {content.incarnation} {content.marker} {content.deleter}\n".encode()
     head, revision = content.head, content.head.revision
     fields = {
         "v": FORMAT,
@@ -140,9 +151,12 @@ def encode_head(content: HeadContent | Tombstone) -> bytes:
 
 
 def decode_head(data: bytes, key: Key | None, *, with_tail: bool = True) -> HeadContent | Tombstone:
-    """Read the object of a conversation, or only its beginning if not `with_tail`; `key` is named in errors.
+    """Decode the object of a conversation. The lines of the tail are not checked: their damage concerns records only.
 
-    The lines of the tail are not looked at: damage among them is that of records.
+    Args:
+        data: The bytes of the object.
+        key: The conversation, for errors; None if unknown.
+        with_tail: Whether `data` includes the tail; False for the beginning of an object.
 
     Raises:
         CorruptRecord: The head is damaged.
@@ -151,8 +165,10 @@ def decode_head(data: bytes, key: Key | None, *, with_tail: bool = True) -> Head
     line, _, tail = data.partition(b"\n")
     if len(data) < SMALLEST_HEAD and (tombstone := _TOMBSTONE.fullmatch(line)):
         return Tombstone(*(word.decode() for word in tombstone.groups()))
+    if _EARLIER_TOMBSTONE.fullmatch(line):
+        raise CorruptRecord(key, None, _EARLIER_LAYOUT)
     if line[:9] != b"%08x " % crc32(line[9:]):
-        raise CorruptRecord(key, None, "the head has another checksum than it was stored with")
+        raise CorruptRecord(key, None, "checksum mismatch in its first line")
     try:
         fields = json.loads(line[9:])
     except (ValueError, RecursionError):
@@ -160,20 +176,22 @@ def decode_head(data: bytes, key: Key | None, *, with_tail: bool = True) -> Head
     version = fields.get("v") if isinstance(fields, dict) else None
     if isinstance(fields, dict) and type(version) is int and version > FORMAT:
         if key is None:
-            raise CorruptRecord(None, None, f"a later version of this library wrote it, with format {version}")
+            raise CorruptRecord(None, None, f"a later version of this library wrote it, in format {version}; upgrade")
         end = fields.get("end")
         raise UnsupportedRecord(key, end if type(end) is int else 0, version)
+    if type(version) is int and 0 < version < FORMAT:
+        raise CorruptRecord(key, None, _EARLIER_LAYOUT)
     try:
         content = _parse_fields(fields, tail if with_tail else b"")
     except (_Malformed, InvalidInput, KeyError, TypeError, ValueError):
         content = None
-    if content is None:  # not raised in the handler: the context would carry the text
-        raise CorruptRecord(key, None, "the head has other fields than this library writes")
+    if content is None:  # not raised in the handler: the error's context would carry the text
+        raise CorruptRecord(key, None, "its first line has fields that this library does not write")
     return content
 
 
 class _Malformed(Exception):
-    """A field has another type, or a value that it cannot have."""
+    """A field has a wrong type, or a value that it cannot have."""
 
 
 def _check_condition(condition: object) -> None:
@@ -220,8 +238,13 @@ def _parse_segment(end: object, token: Any, blocks: Any) -> S3Segment:
     return segment
 
 
-def find_key(data: bytes, is_right: Callable[[Key], bool]) -> Key | None:
-    """Return the key that a damaged head still tells, if `is_right` says that the object is in that one's place."""
+def find_key(data: bytes, is_own: Callable[[Key], bool]) -> Key | None:
+    """Return the key that can still be read from a damaged head; None if there is no valid one.
+
+    Args:
+        data: The bytes of the object.
+        is_own: Returns True if the object has the name of the conversation with this key.
+    """
     texts: dict[str, list[Any]] = {"scope": [], "id": []}
     for name, found in texts.items():
         pattern = rb'"%b":("(?:[^"\\\n]|\\.){1,4096}?")' % name.encode()
@@ -231,13 +254,13 @@ def find_key(data: bytes, is_right: Callable[[Key], bool]) -> Key | None:
     for scope, id_ in product(texts["scope"], texts["id"]):
         with suppress(InvalidInput):
             key = Key(scope, id_)
-            if is_right(key):
+            if is_own(key):
                 return key
     return None
 
 
 def find_tokens(data: bytes) -> tuple[str | None, str | None]:
-    """Return the incarnation and the time of the marker that a damaged head still tells; None: not that one."""
+    """Return the incarnation and the time of the marker from a damaged head; None for one that cannot be read."""
     incarnation = re.search(rb'"incarnation":"([0-9a-f]{16})"', data)
     marker = re.search(rb'"marker":"([0-9]{19})"', data)
     return (incarnation[1].decode() if incarnation else None, marker[1].decode() if marker else None)

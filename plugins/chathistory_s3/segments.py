@@ -1,11 +1,11 @@
-"""Where records go when the head's object is full, when segments are merged, and how they are fetched.
+"""Segments: storing records when the head's object is full, merging segments, and fetching records.
 
-A full tail becomes a segment. Segments are merged into the next one, so that there are never many: those that are
-short, so that the newest messages are in one or two; and sixteen that are small, so that there is about one for each 4
-MiB. Each record is moved about three times in its life.
+A full tail becomes a segment. Segments are merged into the next one, so that there are never many: short ones, so that
+the newest messages are in one or two; and sixteen small ones, so that there is about one for each 4 MiB. Each record is
+moved about three times in its life.
 
-A damaged segment is left where it is: it is never merged. Only a forget that cuts through it moves its lines, the sound
-ones as they are and a mark in the place of each of the others.
+A damaged segment is never merged. Only a forget within it moves its lines: the sound lines as they are, and a mark in
+place of each other line.
 """
 
 from __future__ import annotations
@@ -26,22 +26,30 @@ __all__ = ["Part", "Placement", "SegmentMissing", "SegmentStore", "count_merged"
 
 KIB, MIB = 1024, 1024 * 1024
 TAIL = 128 * KIB
-"""Bytes of records in the head's object; one append may fill it alone, more goes into segments at once."""
+"""The most bytes of records in the head's object; a larger append is stored in segments at once."""
 
-_FEW, _SHORT = 20, MIB  # a segment of fewer records and bytes is merged into the next one
-_MERGED, _SMALL = 16, 4 * MIB  # so many segments below this size become one
+_FEW, _SHORT = 20, MIB  # a segment with fewer records and bytes is merged into the next one
+_MERGED, _SMALL = 16, 4 * MIB  # so many segments below this size are merged
 _LARGEST = 64 * MIB
-_BLOCK, _BLOCKS = 256 * KIB, 8  # a segment has up to so many blocks, of at least so many bytes
-_REQUEST = 8 * MIB  # bytes that are fetched in one request
+_BLOCK, _BLOCKS = 256 * KIB, 8  # the fewest bytes of a block, and the most blocks of a segment
+_REQUEST = 8 * MIB  # the most bytes to fetch in one request
 
 
-class SegmentMissing(Exception):  # not an error yet: the head may have moved on
-    """A segment that the head names is not there."""
+class SegmentMissing(Exception):  # not yet an error: the head may have changed
+    """A segment that the head names does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The records in new places: what the head is to name, what was created for it, and what it no longer names."""
+    """The new places of the records of a conversation.
+
+    Attributes:
+        segments: The segments for the new head.
+        tail_start: The position of the first record in the head's object.
+        tail: The lines in the head's object.
+        created: The segments that were stored for this.
+        obsolete: The segments that the new head no longer names.
+    """
 
     segments: tuple[S3Segment, ...]
     tail_start: int
@@ -50,13 +58,21 @@ class Placement:
     obsolete: tuple[S3Segment, ...] = ()
 
     def apply(self, content: HeadContent) -> HeadContent:
-        """Return a head's content that names the new places."""
+        """Return the content of a head with the new places of the records."""
         return replace(content, segments=self.segments, tail_start=self.tail_start, tail=self.tail)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A run of blocks within a segment: the records of [first, end)."""
+    """Consecutive blocks of a segment.
+
+    Attributes:
+        segment: The segment.
+        offset: The offset of the first byte.
+        size: The size in bytes.
+        first: The position of the first record.
+        end: The position after the last record.
+    """
 
     segment: S3Segment
     offset: int
@@ -66,7 +82,7 @@ class Part:
 
 
 def count_merged(segments: Sequence[S3Segment], *, size: int) -> int:
-    """Return how many of the last segments a new one, of `size` bytes, takes in."""
+    """Return how many of the last segments to merge into a new one of `size` bytes."""
     rest = list(segments)
     while rest and rest[-1].end - rest[-1].first < _FEW and rest[-1].size + size <= _SHORT:
         size += rest.pop().size
@@ -77,7 +93,7 @@ def count_merged(segments: Sequence[S3Segment], *, size: int) -> int:
 
 
 def split_into_parts(segments: Sequence[S3Segment], low: int, high: int) -> Iterator[Part]:
-    """Yield the parts that have the records of [low, high), in order, each small enough for one request."""
+    """Yield the parts with the records of the positions [low, high), in order, each small enough for one request."""
     for segment in segments:
         part: Part | None = None
         offset = 0
@@ -96,7 +112,7 @@ def split_into_parts(segments: Sequence[S3Segment], low: int, high: int) -> Iter
 
 
 def _split_by_size(lines: Sequence[bytes], first: int, most: int) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yield runs of lines of up to `most` bytes, or of one line, and the position of their first."""
+    """Yield groups of lines with up to `most` bytes, or with one line, each with the position of its first line."""
     begun = size = 0
     for at, line in enumerate(lines):
         if at > begun and size + len(line) > most:
@@ -123,7 +139,15 @@ class SegmentStore:
         return [self.name_of(segment) for segment in segments]
 
     def add_lines(self, content: HeadContent, new: list[bytes]) -> Placement:
-        """Return where the records are with `new` lines behind them, having stored the segments for it."""
+        """Append lines, and store the segments that this needs.
+
+        Args:
+            content: The current head.
+            new: The lines to append.
+
+        Returns:
+            The places of all records.
+        """
         size, end = sum(map(len, new)), content.head.end
         lines = split_lines(content.tail, content.tail_start, end)
         tail = b"".join(lines)
@@ -136,21 +160,24 @@ class SegmentStore:
         merged = content.segments[len(kept) :]
         try:
             lines = [*self._load_lines(merged), *lines]
-        except (SegmentMissing, StoreError):  # an append does not fail because of a merge: damage stays where it is
+        except (SegmentMissing, StoreError):  # an append must not fail because of a merge: damage stays in its segment
             kept, merged = content.segments, ()
         created = self._store_lines(lines, merged[0].first if merged else content.tail_start)
         return Placement((*kept, *created), end, b"".join(new), created, merged)
 
     def drop_below(self, content: HeadContent, start: int, *, missing_is_damage: bool) -> Placement:
-        """Return where the records from `start` on are, having stored anew the segment that begins below it.
+        """Drop the records below a position; stores the rest of the segment with that position as a new segment.
 
         Args:
-            content: What the head names now.
-            start: The first position that is kept.
-            missing_is_damage: A segment that is not there was not moved by another writer, but is lost.
+            content: The current head.
+            start: The first position to keep.
+            missing_is_damage: Whether a missing segment is lost; False if another writer may have moved it.
+
+        Returns:
+            The places of the records that are left.
 
         Raises:
-            SegmentMissing: That segment is not there, unless `missing_is_damage`.
+            SegmentMissing: The segment does not exist, unless `missing_is_damage`.
         """
         if start >= content.tail_start:
             lines = split_lines(content.tail, content.tail_start, content.head.end)
@@ -171,31 +198,31 @@ class SegmentStore:
     def _load_lines(
         self, segments: Sequence[S3Segment], start: int = 0, *, missing_is_damage: bool = False
     ) -> list[bytes]:
-        """Return the lines of segments that follow one another, from `start` on.
+        """Return the lines of consecutive segments, from position `start` on.
 
-        Raises `SegmentMissing`, and `CorruptRecord` if there are more or fewer lines than there must be.
+        Raises `SegmentMissing`, and `CorruptRecord` if the number of lines is wrong.
         """
         parts = list(split_into_parts(segments, start, segments[-1].end)) if segments else []
         lines: list[bytes] = []
         for part, data in zip(parts, self.fetch(parts, missing_is_damage=missing_is_damage), strict=True):
             if data.count(LF) != part.end - part.first or not data.endswith(LF):
-                raise CorruptRecord(self.key, part.first, "its segment has more or fewer lines than it had")
+                raise CorruptRecord(self.key, part.first, "its segment has a wrong number of lines")
             lines += split_lines(data, part.first, part.end)
         return lines[max(start - parts[0].first, 0) :] if parts else []
 
     def _load_damaged(self, segment: S3Segment) -> list[bytes]:
-        """Return one line for each position of a damaged segment, marks in the place of what is lost."""
+        """Return one line for each position of a damaged segment, with marks in place of lost lines."""
         name = self.name_of(segment)
         try:
             data, _ = self._bucket.get(name)
         except ObjectMissing:
             data = b""
-        except ObjectUnavailable as unavailable:  # its records would be lost
+        except ObjectUnavailable as unavailable:  # to go on would lose its records
             raise refuse_unavailable(name, unavailable) from unavailable.__cause__
         return split_lines(data, segment.first, segment.end)
 
     def _store_lines(self, lines: Sequence[bytes], first: int) -> tuple[S3Segment, ...]:
-        """Store lines as new segments, of which the head knows nothing yet."""
+        """Store lines as new segments, which the head does not name yet."""
         created: list[S3Segment] = []
         puts: list[partial[str]] = []
         for at, group in _split_by_size(lines, first, _LARGEST):
@@ -207,7 +234,18 @@ class SegmentStore:
         return tuple(created)
 
     def fetch(self, parts: Sequence[Part], *, missing_is_damage: bool) -> list[bytes]:
-        """Return the bytes of parts, fetched side by side. Raises `SegmentMissing` as `drop_below` does."""
+        """Fetch parts in parallel.
+
+        Args:
+            parts: The parts.
+            missing_is_damage: Whether a missing segment is lost; False if another writer may have moved it.
+
+        Returns:
+            The bytes of each part; b"" for one that is lost.
+
+        Raises:
+            SegmentMissing: A segment does not exist, unless `missing_is_damage`.
+        """
 
         def fetch_part(part: Part) -> bytes:
             whole = part.size == part.segment.size
@@ -225,10 +263,19 @@ class SegmentStore:
         return self._bucket.run_parallel([partial(fetch_part, part) for part in parts])
 
     def parse_part(self, part: Part, data: bytes, low: int, high: int) -> list[Record]:
-        """Return the records of [low, high) that are in a part of which `data` was fetched.
+        """Return the records of the positions [low, high) that are in a part.
 
-        Where one of them is damaged, the whole segment is searched: bytes that came in or went elsewhere in it move the
-        lines from where they are expected. Raises `CorruptRecord`.
+        If one of them is damaged, searches the whole segment: bytes that were inserted or removed elsewhere in it have
+        moved its lines.
+
+        Args:
+            part: The part.
+            data: Its bytes.
+            low: The first position.
+            high: The position after the last one.
+
+        Raises:
+            CorruptRecord: At the first damaged record.
         """
         low, high = max(low, part.first), min(high, part.end)
         segment = part.segment

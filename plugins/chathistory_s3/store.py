@@ -1,4 +1,4 @@
-"""What the store does, in terms of the rest of the package."""
+"""The store: the hooks that `BaseStore` calls, by means of the rest of the package."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _LARGEST = 256 * 1024 * 1024
 class S3Store(BaseStore):
     """Conversations in a bucket, below a prefix.
 
-    With `recency="bucket"` a listing is in order wherever an hour has up to 100 conversations of a scope. With "exact"
-    it is in order to the microsecond, for two more requests per append. All who write below one prefix should use the
-    same: a conversation comes to its exact place when it is written with "exact".
+    With `recency="bucket"`, a listing is in exact order for each hour with up to 100 conversations of a scope. With
+    "exact" it is in order to the microsecond, for two more requests per append. All writers below one prefix should use
+    the same setting: a conversation gets its exact place only when it is written with "exact".
     """
 
     traits = Traits(
@@ -74,17 +74,17 @@ class S3Store(BaseStore):
         """Open a store, without any request.
 
         Args:
-            client: boto3's, of your own making; it is not closed. Or what to make one with.
+            client: A `boto3.client("s3")`, which `close` does not close; or the settings to create a client with.
             bucket: The name of the bucket.
-            prefix: What the names of all objects begin with.
-            sse: "AES256" or "aws:kms", of every object; None: as the bucket says.
-            kms_key: The key that encrypts with `sse="aws:kms"`.
-            storage_class: Of every object; None: the service's default.
-            recency: How exactly listings are in order.
-            timeout: Seconds after which a request that failed is not repeated.
+            prefix: The beginning of the names of all objects.
+            sse: The encryption of every object, "AES256" or "aws:kms"; None for the bucket's default.
+            kms_key: The key for `sse="aws:kms"`.
+            storage_class: The storage class of every object; None for the service's default.
+            recency: The order of listings, "bucket" or "exact"; see above.
+            timeout: Seconds after which a failed request is not repeated.
 
         Raises:
-            ConfigError: One of them is wrong.
+            ConfigError: An argument is invalid.
         """
         super().__init__()
         if not isinstance(client, S3ClientSettings):
@@ -134,7 +134,7 @@ class S3Store(BaseStore):
         return list_damaged_keys(self._heads, scope)
 
     def _scan_keys(self, scope: str | None) -> Iterator[Key]:
-        """Yield what `keys` yields, and make the markers anew that were lost, so that `heads` is complete after it."""
+        """Yield all keys, and create lost markers again, so that `heads` is complete after it."""
         return scan_keys(self._heads, scope)
 
     def _forget_records(self, key: Key, before: int) -> Head | None:
@@ -146,7 +146,7 @@ class S3Store(BaseStore):
         return self._writer.delete(key, version)
 
     def _remove_leftovers(self, scope: str) -> Leftovers:
-        """Remove leftovers; objects that no conversation of this store can have are left where they are, and named."""
+        """Remove leftovers of a scope; objects with a name that this store does not use are reported, not removed."""
         self._ensure_probed()
         return remove_leftovers(self._writer, scope)
 
@@ -154,42 +154,67 @@ class S3Store(BaseStore):
         self._bucket.close()
 
     def find_records(self, key: Key) -> FoundRecords | None:
-        """Look at what is stored under a key, as `HeadRecovery` says."""
+        """Return the range of sound records under a key, as `HeadRecovery` describes.
+
+        Args:
+            key: The conversation.
+
+        Returns:
+            None if nothing is stored under the key.
+        """
         self._check_open()
         return find_records(self._writer, key)
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
-        """Return the sound records at positions [start, stop), as `HeadRecovery` says."""
+        """Return the sound records of the positions [start, stop), as `HeadRecovery` describes.
+
+        Args:
+            found: The result of `find_records`.
+            start: The first position.
+            stop: The position after the last one.
+        """
         self._check_open()
         return read_found(self._writer, found, start=start, stop=stop)
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        """Store a head in the place of a damaged one, as `HeadRecovery` says; not over one of a later version."""
+        """Replace a damaged head by a new one, as `HeadRecovery` describes; never a head of a later version.
+
+        Args:
+            found: The result of `find_records`.
+            head: The new head.
+
+        Returns:
+            The new head.
+
+        Raises:
+            Conflict: The head's object has changed since `find_records`.
+            UnsupportedRecord: A later version wrote the head.
+        """
         self._check_open()
         self._ensure_probed()
         return restore_head(self._writer, found, head)
 
     def sweep(self, *, now: float | None = None, grace: float = GRACE) -> S3SweepReport:
-        """Remove what has expired and what crashes left over.
+        """Remove expired conversations, and leftovers of crashes.
 
-        To be run now and then; readers and writers need not stop.
+        Run it regularly, for example daily; readers and writers need not stop.
 
         Args:
-            now: Seconds since 1970 by which it must have expired; None: the time of this machine.
-            grace: Seconds before `now` after which leftovers are removed.
+            now: The time to compare with, in seconds since 1970 UTC; None for the time of this machine.
+            grace: The age of leftovers to remove, in seconds before `now`.
 
         Returns:
-            What was removed.
+            How many objects of each kind were removed.
 
         Raises:
-            StoreError: As the other methods raise it; what was removed until then stays removed.
+            StoreError: A request failed; what was removed before that stays removed.
         """
         self._check_open()
         self._ensure_probed()
         return sweep(self._writer, now=time.time() if now is None else now, grace=grace)
 
     def _ensure_probed(self) -> None:
-        """See, before the first write, whether the service can be trusted with the guard."""
+        """Before the first write, check that the service supports conditional writes."""
         if self._is_probed:
             return
         with self._probe_lock:

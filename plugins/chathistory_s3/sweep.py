@@ -1,13 +1,13 @@
-"""Removes what has expired and what crashes left over; and all that is in a scope beside its conversations.
+"""Removes expired conversations and leftovers of crashes; and all objects of a scope except readable conversations.
 
-A *sweep* removes nothing that a writer at work may still name: leftovers have to be older than `grace`, and a segment's
-name is used once. The names are listed before the heads are read: what was old then, and is not named after it, never
-will be. One small GET per marker and per conversation with segments, one LIST per 1,000 objects. Any number of sweeps
-may run at once, beside any writers.
+A *sweep* removes nothing that an active writer may still name: leftovers must be older than `grace`, and the name of a
+segment is used once. It lists the names before it reads the heads: an object that is old by then, and that no head
+names after that, will never be named. It costs one small GET per marker and per conversation with segments, and one
+LIST per 1,000 objects. Any number of sweeps may run at the same time, together with any writers.
 
-`remove_leftovers` does not wait. What a writer has stored for a conversation that it is about to make must not vanish:
-so where there is no conversation, a tombstone is made first. It needs no more room than a name, and as long as it is
-there, that writer is refused and begins anew. The sweep removes it a day later.
+`remove_leftovers` does not wait for a grace period. A writer may have stored segments for a conversation that it is
+about to create, and these must not vanish unnoticed. So where no conversation exists, a tombstone is created first. As
+long as it exists, that writer is refused and starts again. The sweep removes it a day later.
 """
 
 from __future__ import annotations
@@ -31,14 +31,20 @@ from chathistory_s3.write import S3Writer
 __all__ = ["GRACE", "S3SweepReport", "remove_leftovers", "sweep"]
 
 GRACE = 24 * 3600.0
-"""Seconds that a writer may take between storing a segment and naming it: a day, where seconds are usual."""
+"""Seconds that a writer may take between storing a segment and naming it: a day, although seconds are usual."""
 
 _MICROSECONDS = 1_000_000
 
 
 @dataclass(slots=True)
 class S3SweepReport(abilities.SweepReport):
-    """What a sweep removed: expired conversations, and segments, markers and tombstones that were left over."""
+    """What a sweep removed.
+
+    Attributes:
+        segments: Segments that no head named.
+        markers: Markers that no head named.
+        tombstones: Tombstones of deleted conversations.
+    """
 
     segments: int = 0
     markers: int = 0
@@ -46,7 +52,13 @@ class S3SweepReport(abilities.SweepReport):
 
 
 def sweep(writer: S3Writer, *, now: float, grace: float) -> S3SweepReport:
-    """Remove what has expired by `now`, and what was left over more than `grace` seconds before it."""
+    """Remove expired conversations and old leftovers.
+
+    Args:
+        writer: The writer.
+        now: The time to compare with, in seconds since 1970 UTC.
+        grace: The age of leftovers to remove, in seconds before `now`.
+    """
     done, old = S3SweepReport(), now - grace
     _sweep_markers(writer, done, now, old)
     for segments in _group_segments(writer, None, old):
@@ -62,7 +74,7 @@ def sweep(writer: S3Writer, *, now: float, grace: float) -> S3SweepReport:
         left = [segment.name for segment in segments if segment.name not in named]
         writer.bucket.delete_all(left)
         done.segments += len(left)
-    for batch in writer.bucket.list_batches(writer.names.heads()):  # finish deletes of somebody who died over them
+    for batch in writer.bucket.list_batches(writer.names.heads()):  # finish interrupted deletes
         places = [
             place for entry in batch
             if (place := writer.names.parse_head(entry.name)) and entry.size < SMALLEST_HEAD and entry.modified < old
@@ -77,7 +89,7 @@ def sweep(writer: S3Writer, *, now: float, grace: float) -> S3SweepReport:
 
 
 def _sweep_markers(writer: S3Writer, done: S3SweepReport, now: float, old: float) -> None:
-    """Remove markers that lead nowhere, and, as each conversation has one, those conversations that have expired."""
+    """Remove markers without a conversation; and, since each conversation has a marker, expired conversations."""
     for batch in writer.bucket.list_batches(writer.names.markers()):
         parsed = [(entry, marker) for entry in batch if (marker := writer.names.parse_marker(entry.name))]
         heads = writer.heads.peek_all([writer.names.head_at(marker.place) for _, marker in parsed])
@@ -90,7 +102,7 @@ def _sweep_markers(writer: S3Writer, done: S3SweepReport, now: float, old: float
             content = found.living if found is not None else None
             if content is not None and content.marker == marker.time:
                 present.append(content)
-            # It never will be named: time goes forward, and incarnations do not come back.
+            # No head will name it again: the time of a marker only moves forward, and incarnations are not reused.
             is_stale = found is None or found.content.incarnation != marker.incarnation
             if entry.modified < old and (is_stale or (content is not None and marker.time > content.marker)):
                 left.append(marker.name)
@@ -99,12 +111,12 @@ def _sweep_markers(writer: S3Writer, done: S3SweepReport, now: float, old: float
         for content in present:
             revision = content.head.revision
             if revision.expires is not None and revision.expires <= now * _MICROSECONDS:
-                with suppress(Conflict, CorruptRecord, UnsupportedRecord):  # somebody wrote meanwhile
+                with suppress(Conflict, CorruptRecord, UnsupportedRecord):  # somebody wrote to it meanwhile
                     done.expired += writer.delete(content.head.key, revision.version)
 
 
 def _group_segments(writer: S3Writer, scope: str | None, old: float) -> Iterator[list[SegmentName]]:
-    """Yield the segments of each place that are older than that time."""
+    """Yield, for each place, the segments that are older than a time (seconds since 1970)."""
     entries = writer.bucket.list_objects(writer.names.segments(scope))
     parsed = ((entry, segment) for entry in entries if (segment := writer.names.parse_segment(entry.name)))
     for _, group in groupby(parsed, lambda pair: pair[1].place):
@@ -113,7 +125,7 @@ def _group_segments(writer: S3Writer, scope: str | None, old: float) -> Iterator
 
 
 def _remove_probes(writer: S3Writer, old: float) -> int:
-    """Remove probes of stores that ended over them; a store whose probe vanishes makes another one."""
+    """Remove probes of interrupted stores; a store that loses its probe makes another one."""
     entries = writer.bucket.list_objects(writer.names.probes())
     probes = [entry.name for entry in entries if entry.modified <= old and writer.names.is_probe(entry.name)]
     writer.bucket.delete_all(probes)
@@ -121,21 +133,29 @@ def _remove_probes(writer: S3Writer, old: float) -> int:
 
 
 def remove_leftovers(writer: S3Writer, scope: str) -> Leftovers:
-    """Remove leftovers as `BaseStore._remove_leftovers` says. Raises `StoreRejected` without the right to list."""
-    names, forever = writer.names, float("inf")
+    """Remove leftovers, as `BaseStore._remove_leftovers` describes.
+
+    Args:
+        writer: The writer.
+        scope: The scope.
+
+    Raises:
+        StoreRejected: The account may not list the bucket.
+    """
+    names, any_age = writer.names, float("inf")
     removed = 0
-    for batch in writer.bucket.list_batches(names.heads(scope)):  # heads that cannot be read, with all that is theirs
+    for batch in writer.bucket.list_batches(names.heads(scope)):  # unreadable heads, with all objects of theirs
         places = [place for entry in batch if (place := names.parse_head(entry.name))]
         for place, found in zip(places, writer.heads.peek_all(map(names.head_at, places)), strict=True):
             if isinstance(found, Damaged):
                 removed += writer.delete_damaged(found.where)
-            elif found is not None and isinstance(found.content, Tombstone):  # a delete that broke off
+            elif found is not None and isinstance(found.content, Tombstone):  # of an interrupted delete
                 writer.finish_delete(place, found.content, found.etag, stays=True)
-    for segments in _group_segments(writer, scope, forever):
+    for segments in _group_segments(writer, scope, any_age):
         if _remove_absent(writer, segments[0].place, segments[0].incarnation):
             removed += len(segments)
     removed += _remove_markers(writer, scope)
-    removed += _remove_probes(writer, forever)
+    removed += _remove_probes(writer, any_age)
     left = {damaged.where for damaged in list_damaged_keys(writer.heads, scope)}
     for prefix in (names.segments(scope), names.markers(scope)):
         left |= {entry.name for entry in writer.bucket.list_objects(prefix)}
@@ -150,7 +170,7 @@ def remove_leftovers(writer: S3Writer, scope: str) -> Leftovers:
 
 
 def _remove_markers(writer: S3Writer, scope: str) -> int:
-    """Remove markers that no head names, and that nobody is about to name."""
+    """Remove markers that no head names, and that no writer is about to name."""
     removed = 0
     for batch in writer.bucket.list_batches(writer.names.markers(scope)):
         markers = [marker for entry in batch if (marker := writer.names.parse_marker(entry.name))]
@@ -170,7 +190,7 @@ def _remove_markers(writer: S3Writer, scope: str) -> int:
 
 
 def _remove_absent(writer: S3Writer, place: str, incarnation: str) -> bool:
-    """Remove all segments at a place, under a tombstone that stays; False: there is a conversation by now."""
+    """Remove all segments at a place, with a tombstone that stays; return False if there is a conversation by now."""
     name = writer.names.head_at(place)
     found = writer.heads.peek(name)
     if isinstance(found, Damaged):

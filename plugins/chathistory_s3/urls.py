@@ -1,4 +1,4 @@
-"""From a URL to boto3's client, which is made at the first use: opening a store reads and asks nothing."""
+"""From a URL to boto3's client, which is created at the first use: opening a store makes no request."""
 
 from __future__ import annotations
 
@@ -55,27 +55,30 @@ def _parse_text(value: object) -> str:
 
 def _parse_endpoint(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"https?://[^/@?#\s]+/?", value):
-        raise ConfigError("must be a URL such as https://s3.example.com, without user, path or query")
+        raise ConfigError("must be a URL without user, path and query, such as https://s3.example.com")
     return value
 
 
 OPTIONS: Mapping[str, Option] = {
-    "region": Option(_parse_text, None, "the bucket's region; not given: what boto3 finds"),
-    "endpoint_url": Option(_parse_endpoint, None, "the service, if it is not AWS"),
-    "profile": Option(_parse_text, None, "the profile of boto3's configuration with the credentials"),
+    "region": Option(_parse_text, None, "the bucket's region; unless given: from boto3's configuration"),
+    "endpoint_url": Option(_parse_endpoint, None, "the URL of the service, if it is not AWS"),
+    "profile": Option(_parse_text, None, "the profile with the credentials, in boto3's configuration"),
     "addressing": _make_choice_option("auto", "path", "virtual"),
     "sse": _make_choice_option("AES256", "aws:kms"),
-    "kms_key": Option(_parse_text, None, "the key that encrypts with sse=aws:kms; not given: the account's own"),
+    "kms_key": Option(_parse_text, None, "the key for sse=aws:kms; unless given: the account's own"),
     "storage_class": Option(_parse_text, None, "the storage class of all objects, such as INTELLIGENT_TIERING"),
     "recency": _make_choice_option("bucket", "exact"),
-    "timeout": Option(parse_seconds, TIMEOUT, "seconds without an answer after which a request counts as lost"),
+    "timeout": Option(parse_seconds, TIMEOUT, "seconds without a response after which a request counts as lost"),
 }
 
 
 def check_client(client: Any) -> None:
-    """Raise `ConfigError`, naming module and class, for what is no client that this store can use.
+    """Check that an object can be used as the client of a store.
 
-    Known wrong objects are named; any other object that has the methods (a proxy, a fake) is accepted.
+    Any object with the methods is accepted (a proxy, a fake), except known wrong ones.
+
+    Raises:
+        ConfigError: It cannot be used. The message has its module and class, and a hint for known wrong objects.
     """
     methods = [getattr(client, method, None) for method in _METHODS]
     is_async = any(map(is_coroutine_function, [getattr(client, "_make_api_call", None), *methods]))
@@ -84,7 +87,7 @@ def check_client(client: Any) -> None:
     elif type(client).__module__.partition(".")[0] in ("aiobotocore", "aioboto3") or is_async:
         hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store as well"
     elif type(client).__module__ == "boto3.resources.factory":
-        hint = ", a resource; its client is `.meta.client`"
+        hint = ", a resource; pass its client, `.meta.client`"
     elif isinstance(client, type) or not all(map(callable, methods)):
         hint = ""
     else:
@@ -96,37 +99,39 @@ def split_location(url: StoreURL) -> tuple[str, str]:
     """Return the bucket and the prefix of a URL. Raises `ConfigError`."""
     bucket, _, prefix = url.path.partition("/")
     if not url.location.startswith("//") or not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{1,62}", bucket):
-        raise ConfigError("s3: needs a bucket, such as s3://my-bucket/history")
+        raise ConfigError("s3: must have the name of a bucket, such as s3://my-bucket/history")
     return bucket, prefix
 
 
 def normalize_prefix(prefix: str) -> str:
-    """Return a prefix as it stands before all names: empty, or ending with a slash. Raises `ConfigError`."""
+    """Return a prefix in the form for all names: empty, or with a slash at the end. Raises `ConfigError`."""
     parts = [part for part in prefix.split("/") if part]
     if any(part in {".", ".."} or not part.isprintable() for part in parts) or len(prefix.encode()) > _LONGEST_PREFIX:
         raise ConfigError(
-            f"s3: a prefix must have printable parts other than . and .., and at most {_LONGEST_PREFIX} bytes"
+            f"s3: a prefix must have at most {_LONGEST_PREFIX} bytes, and parts that are printable and not . or .."
         )
     return "".join(f"{part}/" for part in parts)
 
 
 def write_options(sse: str | None, kms_key: str | None, storage_class: str | None) -> dict[str, str]:
-    """Return the arguments that every PUT has for encryption and storage class. Raises `ConfigError`."""
+    """Return the arguments of every PUT for encryption and storage class. Raises `ConfigError`."""
     if kms_key is not None and sse != "aws:kms":
-        raise ConfigError("s3: the option kms_key needs sse=aws:kms")
+        raise ConfigError("s3: kms_key must be used with sse=aws:kms; add it, or leave kms_key out")
     if storage_class in _ARCHIVES:
-        raise ConfigError(f"s3: storage_class must be one whose objects can be read at once, not {storage_class}")
+        raise ConfigError(
+            f"s3: storage_class must be one with immediate access, such as STANDARD_IA, not {storage_class}"
+        )
     named = {"ServerSideEncryption": sse, "SSEKMSKeyId": kms_key, "StorageClass": storage_class}
     return {name: value for name, value in named.items() if value is not None}
 
 
 _get_loader = lru_cache(maxsize=1)(create_loader)
-"""Returns what reads boto3's descriptions of services: once per process, for it takes longer than all the rest."""
+"""Returns the loader of boto3's service descriptions; one per process, because it takes longer than all the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3ClientSettings:
-    """What boto3's client is made with."""
+    """The settings of boto3's client."""
 
     region: str | None = None
     endpoint_url: str | None = None
@@ -135,10 +140,10 @@ class S3ClientSettings:
     timeout: float = TIMEOUT
 
     def create_client(self) -> S3Client:
-        """Make a client: boto3 finds the credentials; it does not repeat requests, for this is done here.
+        """Create a client. boto3 finds the credentials; it does not repeat requests, because `Bucket` does.
 
-        It adds no checksums of its own: many services do not know them, and some would store them with the bytes. What
-        is stored carries ours.
+        It adds no checksums of its own: many services do not support them, and some would store them with the bytes.
+        The stored lines have checksums of this package.
         """
         s3: Any = {"addressing_style": self.addressing} if self.addressing else None
         config = Config(

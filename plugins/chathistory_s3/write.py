@@ -1,14 +1,15 @@
-"""The commit of an append, a forget and a delete, and what is removed after it.
+"""The commit of an append, a forget and a delete, and the removal of old objects after it.
 
-Each is one conditional PUT of the head's object. What it will name is stored before it, what it no longer names is
-removed after it: whoever dies in between leaves a whole conversation, and at most objects that nobody names. Of one
-incarnation, segments that begin below the head's start, and markers behind its time, are never named again.
+Each is one conditional PUT of the head's object. Objects that the new head names are stored before it, and objects that
+it no longer names are removed after it. A crash in between leaves a complete conversation, and at most objects that
+nobody names. Within one incarnation, segments that begin below the head's start, and markers of earlier times, are
+never named again.
 
-Segments of other incarnations at the same place are of first appends that broke off. Their writers may still be about
-to make the conversation, which they only can where no object is. So such segments are removed while an object is there,
-the conversation itself or a tombstone, and from then on there is always one, as a *fence*: who makes a conversation
-over a tombstone marks it, the tombstone of a marked one stays, and only the sweep removes tombstones, a day after they
-were made.
+Segments of other incarnations at the same place belong to interrupted first appends. Their writers may still be about
+to create the conversation, which succeeds only where no object exists. So such segments are removed while an object
+exists, the conversation itself or a tombstone, and from then on an object always exists, as a *fence*: a conversation
+that replaces a tombstone is marked, the tombstone of a marked conversation stays, and only the sweep removes
+tombstones, a day after they were created.
 """
 
 from __future__ import annotations
@@ -29,11 +30,16 @@ from chathistory_s3.segments import SegmentMissing, SegmentStore
 
 __all__ = ["S3Writer"]
 
-_ATTEMPTS = 100  # commits that others overtake with what is no conflict, and forgets and deletes that others overtake
+_ATTEMPTS = 100  # attempts of a commit, a forget or a delete while others change the head without a conflict
 
 
 class S3Writer:
-    """Writes into one bucket; `width`: microseconds within which a marker stays where it is."""
+    """Writes conversations into one bucket.
+
+    Args:
+        heads: The heads.
+        width: Microseconds within which a marker does not move.
+    """
 
     def __init__(self, heads: Heads, width: int) -> None:
         self.heads = heads
@@ -42,8 +48,23 @@ class S3Writer:
         self._width = width
 
     def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int) -> Head:
-        """Append as `BaseStore._append_records` says."""
-        found: S3StoredHead | None = None  # whoever makes a conversation expects nothing
+        """Append records, as `BaseStore._append_records` describes.
+
+        Args:
+            key: The conversation.
+            bodies: The bodies of the new records.
+            after: The head that the writer has seen; None to create the conversation.
+            revision: The new revision.
+            first: The position of the first record of a new conversation.
+
+        Returns:
+            The new head.
+
+        Raises:
+            Conflict: The conversation has another version than `after`, or exists.
+            StoreError: A request failed.
+        """
+        found: S3StoredHead | None = None  # for a new conversation, no object is expected
         if after is not None:
             found = self.heads.get_cached(key)
             known = found.living if found is not None else None
@@ -75,7 +96,8 @@ class S3Writer:
             if not lost.uncertain:
                 raise
             raise StoreUnavailable(
-                "the service did not tell what became of a write", outcome="unknown"
+                "append failed: the response to the write was lost, and the head could not be read after it",
+                outcome="unknown",
             ) from error.__cause__
 
     def _commit_append(
@@ -101,7 +123,7 @@ class S3Writer:
     def _put_head(
         self, key: Key, content: HeadContent, *, over: S3StoredHead | None, created: Sequence[str]
     ) -> S3StoredHead:
-        """Put a head; if that is refused for certain, remove what was created for it. Raises `PreconditionFailed`."""
+        """Put a head; if that has certainly failed, remove the objects `created`. Raises `PreconditionFailed`."""
         try:
             return self.heads.put(key, content, over=over)
         except PreconditionFailed as lost:
@@ -110,13 +132,30 @@ class S3Writer:
             raise
 
     def next_marker(self, marker: str, revision: Revision) -> str:
-        """Return the time of the marker after an append; it never goes back. `marker` is the present one, or ""."""
+        """Return the time of the marker after an append; it never moves back.
+
+        Args:
+            marker: The current time of the marker; "" if there is no marker yet.
+            revision: The new revision.
+        """
         time = marker_time(revision.updated, self._width)
         return min(marker, time) if marker else time
 
     def forget(self, key: Key, before: int) -> Head | None:
-        """Forget as `BaseStore._forget_records` says; a second call removes what a crash of the first one left."""
-        last: S3StoredHead | None = None  # of the look before, when a segment was missing
+        """Remove the records below a position; a second call finishes a call that was interrupted.
+
+        Args:
+            key: The conversation.
+            before: The first position to keep.
+
+        Returns:
+            The new head; None if there is no such conversation.
+
+        Raises:
+            CorruptRecord: The head is damaged.
+            StoreError: A request failed.
+        """
+        last: S3StoredHead | None = None  # the head of the attempt before, if a segment was missing
         for _ in range(_ATTEMPTS):
             stored = self.heads.load(key)
             content = stored.living if stored is not None else None
@@ -140,7 +179,7 @@ class S3Writer:
         raise _too_many_conflicts()
 
     def _remove_below(self, content: HeadContent, over: S3StoredHead) -> None:
-        """Remove the segments that begin below the head, and those of other incarnations: these have the same text."""
+        """Remove segments that begin below the head, and segments of other incarnations: they may have the same text."""
         head, place = content.head, object_path(content.head.key)
         below: list[str] = []
         others: list[str] = []
@@ -155,9 +194,22 @@ class S3Writer:
         self.bucket.delete_all([*below, *others])
 
     def delete(self, key: Key, version: str | None) -> bool:
-        """Delete as `BaseStore._delete` says; a damaged one too, unless it must have a `version`."""
+        """Remove a conversation.
+
+        Args:
+            key: The conversation.
+            version: The version that it must have; None removes any, also a damaged conversation.
+
+        Returns:
+            False if there was no such conversation.
+
+        Raises:
+            Conflict: It has another version.
+            CorruptRecord: It is damaged, and must have a version.
+            StoreError: A request failed.
+        """
         deleter = new_token()
-        tried: str | None = None  # the incarnation that we may have deleted, although no answer said so
+        tried: str | None = None  # the incarnation that may have been deleted although the response was lost
         for _ in range(_ATTEMPTS):
             try:
                 stored = self.heads.load(key)
@@ -188,7 +240,11 @@ class S3Writer:
         raise _too_many_conflicts()
 
     def delete_damaged(self, name: str) -> bool:
-        """Remove a head that cannot be read, and all that is at its place; False: it has changed meanwhile."""
+        """Remove an unreadable head, and all objects at its place; return False if it has changed meanwhile.
+
+        Args:
+            name: The name of the head's object.
+        """
         try:
             data, etag = self.bucket.get(name)
         except ObjectMissing:
@@ -207,11 +263,20 @@ class S3Writer:
         return True
 
     def finish_delete(self, place: str, tombstone: Tombstone, etag: str, *, stays: bool) -> S3StoredHead | None:
-        """Remove what is left of the conversation in whose place there is a tombstone; return that if it is there yet.
+        """Remove the objects of a deleted conversation, and then its tombstone unless it must stay.
 
-        It stays where the service has no conditional DELETE, if it `stays` on purpose, and if there were segments of
-        other incarnations. It is written anew before these are removed: whoever had seen it, and stores segments to
-        come in its place, is refused.
+        It stays if the service has no conditional DELETE, if `stays` is True, and if there were segments of other
+        incarnations. Before these are removed, the tombstone is written again: a writer that has seen it, and stores
+        segments for a conversation in its place, is then refused.
+
+        Args:
+            place: The place of the conversation.
+            tombstone: The tombstone.
+            etag: Its ETag.
+            stays: Whether it must stay.
+
+        Returns:
+            The tombstone with its new ETag; None if it no longer exists.
         """
         own = [self.names.marker(place, tombstone.marker, tombstone.incarnation)]
         others: list[str] = []
@@ -234,10 +299,12 @@ class S3Writer:
         return S3StoredHead(tombstone, etag)
 
     def remove_unnamed(self, names: Sequence[str]) -> None:
-        """Remove objects that nobody names any longer; if that fails they are left for the sweep."""
+        """Remove objects that no head names; if that fails, the sweep removes them later."""
         with suppress(StoreError):
             self.bucket.delete_all(names)
 
 
 def _too_many_conflicts() -> StoreUnavailable:
-    return StoreUnavailable(f"others changed the conversation {_ATTEMPTS} times during the call", outcome="not stored")
+    return StoreUnavailable(
+        f"others changed the conversation during each of {_ATTEMPTS} attempts; try again", outcome="not stored"
+    )

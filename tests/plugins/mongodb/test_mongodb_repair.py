@@ -58,7 +58,7 @@ def test_a_head_with_positions_far_from_its_records_ends_no_walk(store, database
     assert (salvaged.conversations, salvaged.failed) == (2, {})
     if far > LONGEST_GAP:  # no record can have been lost: the positions are wrong
         assert (found.state, found.findings) == ("restorable", ())
-        with pytest.raises(CorruptRecord, match="far from those of its records"):
+        with pytest.raises(CorruptRecord, match="far from the positions of its records"):
             damaged.messages()
         assert salvaged.salvaged == {}
         assert damaged.restore(dry_run=False).end == count

@@ -67,8 +67,8 @@ def _of_any(seed):
         "html": lambda data: b"<html><body>Not Found</body></html>\n",
         "a line end at its end is lost": lambda data: data[:-1],
         "more behind it": lambda data: data + b"deadbeef more\n",
-        "as small as a grave": lambda data: b"x" * 60,
-        "a grave with wrong tokens": lambda data: b"grave " + b"z" * 53 + b"\n",
+        "as small as a tombstone": lambda data: b"x" * 62,
+        "a tombstone with wrong tokens": lambda data: b"deleted " + b"z" * 53 + b"\n",
     }
     for share in (0.02, 0.1, 0.3, 0.5, 0.8, 0.97):
         rules[f"cut at {share}"] = _cut(share)
@@ -97,7 +97,8 @@ def _of_fields(seed):
     """Return rules for the fields of a head whose checksum is right."""
     chance = random.Random(seed)
     rules = {
-        "of a later version": with_fields(lambda fields: fields.update(v=2)),
+        "of a later version": with_fields(lambda fields: fields.update(v=3)),
+        "of an earlier version": with_fields(lambda fields: fields.update(v=1)),
         "of a much later version, without fields": with_line({"v": 99}),
         "of a version that is no number": with_fields(lambda fields: fields.update(v="2")),
         "no object": with_line([1, 2]),
@@ -105,7 +106,7 @@ def _of_fields(seed):
         "not a number": with_line(b'{"v":NaN}'),
         "too deep": with_line(b"[" * 100_000),
         "too large a number": with_line(b'{"v":' + b"9" * 5000 + b"}"),
-        "not UTF-8": with_line(b'{"v":1,"scope":"\xff"}'),
+        "not UTF-8": with_line(b'{"v":2,"scope":"\xff"}'),
         "more records than there can be": with_fields(lambda fields: fields.update(end=10**12)),
         "begins behind its end": with_fields(lambda fields: fields.update(start=fields["end"] + 1)),
         "of another conversation": with_fields(lambda fields: fields.update(id="another")),

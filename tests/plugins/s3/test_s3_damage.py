@@ -167,7 +167,7 @@ def check_erased(store, place, victim):
     assert (report.left, report.complete) == ((), True)
     client, bucket, prefix = place
     for name in objects(client, bucket, f"{prefix}/"):
-        assert "/other/" in name or content_of(client, bucket, name).startswith(b"grave ")
+        assert "/other/" in name or content_of(client, bucket, name).startswith(b"deleted ")
     assert [head.key for head in store.heads("other").items] == [Key("other", victim.id)]
 
 
@@ -405,7 +405,7 @@ def test_what_may_come_back_is_never_taken_for_lost(place, server):
         head = filled(store, Key(SCOPE, "victim"), large=True)
         names = objects(place[0], place[1], f"{place[2]}/s/")
         server.fail("archived", kind="GET", path="/s/", times=10**6)
-        with pytest.raises(StoreRejected, match="bring it back"):
+        with pytest.raises(StoreRejected, match="restore it first"):
             store.forget(head.key, before=3)
         name = head_object(store, head.key)
         before = content_of(*place[:2], name)
@@ -414,14 +414,14 @@ def test_what_may_come_back_is_never_taken_for_lost(place, server):
             lambda: store.read_found(store.find_records(head.key), start=0, stop=17),
             lambda: store.restore_head(store.find_records(head.key), Head(head.key, 0, 17, revision())),
         ):
-            with pytest.raises(StoreRejected, match="bring it back"):
+            with pytest.raises(StoreRejected, match="restore it first"):
                 call()
         place[0].put_object(Bucket=place[1], Key=name, Body=before)
         server.mend()
         assert objects(place[0], place[1], f"{place[2]}/s/") == names
         assert positions(store, head.key, head=head) == list(range(17))
         server.fail("archived", kind="GET", path=f"{name}$", times=10**6)
-        with pytest.raises(StoreRejected, match="bring it back"):
+        with pytest.raises(StoreRejected, match="restore it first"):
             store.find_records(head.key)
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sysconfig
 import time
+import zlib
 from pathlib import Path
 from urllib.parse import quote
 
@@ -184,9 +185,26 @@ def test_a_damaged_head_is_told_and_never_overwritten(client, bucket, store, cha
     assert client.get_object(Bucket=bucket, Key=name)["Body"].read() == before
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"x" * 60, b"x" * 63, b"x" * 9000])
+def _with_earlier_number(data):
+    line = data.split(b"\n")[0][9:].replace(b'{"v":2,', b'{"v":1,')
+    return b"%08x %b\n" % (zlib.crc32(line), line)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_with_earlier_number, lambda data: b"grade 0123456789abcdef 0123456789012345678 0123456789abcdef\n"],
+    ids=["head", "tombstone"],
+)
+def test_an_earlier_layout_is_refused_by_name(client, bucket, store, change):
+    made(store, 3)
+    _damaged(client, bucket, "history/c/scope/conversation", change)
+    with pytest.raises(CorruptRecord, match="the layout of a version that was never released"):
+        store.read(KEY)
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"x" * 62, b"x" * 63, b"x" * 9000])
 def test_a_damaged_head_is_named_by_the_listings_and_no_sweep_stops_at_it(client, bucket, store, data):
-    """The grave of a deleted conversation is as small, but it is no damage."""
+    """The tombstone of a deleted conversation is as small, but it is no damage."""
     made(store, 3)
     other = Key("scope", "other")
     store.append(other, ["x"], after=None, revision=revision(expires=1))
@@ -280,7 +298,7 @@ def test_the_sweep_of_the_command_line(client, bucket, server, capsys):
     assert "no such bucket" in capsys.readouterr().err
 
 
-def test_where_delete_knows_no_condition_a_grave_stays(client, bucket, store, server):
+def test_where_delete_knows_no_condition_a_tombstone_stays(client, bucket, store, server):
     store._ensure_probed()
     store._bucket.service = type(store._bucket.service)(conditional_delete=False)
     old = made(store, 40, size=10_000, batch=8)

@@ -23,11 +23,11 @@ def erased(store, scope=KEY.scope):
     return store.remove_leftovers(scope)
 
 
-def only_graves(client, bucket, prefix):
-    """Check that there is nothing but graves; return how many."""
+def only_tombstones(client, bucket, prefix):
+    """Check that there is nothing but tombstones; return how many."""
     names = objects(client, bucket, prefix)
     for name in names:
-        assert content_of(client, bucket, name).startswith(b"grave "), f"{name} is left"
+        assert content_of(client, bucket, name).startswith(b"deleted "), f"{name} is left"
     return len(names)
 
 
@@ -59,7 +59,7 @@ def test_after_a_writer_that_died_an_erasure_is_complete_at_once(server, client,
             assert len(left) == 1, f"after request {at} of {total} text remains in {left}"
             assert bodies(other, Key("bystander", "c")) == texts(0, 1)
             erased(other, "bystander")
-        only_graves(client, bucket, f"killed-{at}/")
+        only_tombstones(client, bucket, f"killed-{at}/")
 
 
 @pytest.mark.parametrize("do", [lambda store: store.forget(KEY, before=99), lambda store: store.delete(KEY)])
@@ -202,7 +202,7 @@ def test_leftovers_of_every_kind_are_removed_and_counted(client, bucket, server,
     assert (report.left, report.complete) == ((), True)
     assert report.removed >= 8
     assert not remains(client, bucket, SECRET)
-    only_graves(client, bucket, "history/")
+    only_tombstones(client, bucket, "history/")
     assert store.remove_leftovers("scope").removed == 0
     store.sweep(now=4e9)
     assert objects(client, bucket) == []

@@ -136,7 +136,7 @@ def test_nothing_of_a_deleted_conversation_is_found(client, bucket, server, stor
     made(store, 30, size=SIZE)
     store._bucket.service = type(store._bucket.service)(conditional_delete=False)
     store.delete(KEY)
-    assert objects(client, bucket) == [HEAD], "a grave"
+    assert objects(client, bucket) == [HEAD], "a tombstone"
     assert store.find_records(KEY) is None
 
 
