@@ -179,7 +179,7 @@ class S3Writer:
         raise _too_many_conflicts()
 
     def _remove_below(self, content: HeadContent, over: S3StoredHead) -> None:
-        """Remove segments that begin below the head, and segments of other incarnations: they may have the same text."""
+        """Remove segments that begin below the head, and those of other incarnations, which may have the same text."""
         head, place = content.head, object_path(content.head.key)
         below: list[str] = []
         others: list[str] = []
