@@ -45,10 +45,10 @@ def url_of(request, tmp_path, monkeypatch):
         if backend == "file":
             return f"file:{tmp_path}/store{number}"
         if backend == "redis":
-            return f"{request.getfixturevalue('redis_url')}?prefix=shelf{number}:"
+            return f"{request.getfixturevalue('redis_url')}?prefix=history{number}:"
         if backend == "mongodb":
-            return f"{request.getfixturevalue('mongodb_url')}/shelf{number}"
-        return _bucket(request.getfixturevalue("s3_server"), f"shelf-{number}")
+            return f"{request.getfixturevalue('mongodb_url')}/history{number}"
+        return _bucket(request.getfixturevalue("s3_server"), f"history-{number}")
 
     for name, value in {
         "AWS_ACCESS_KEY_ID": CREDENTIALS["aws_access_key_id"],

@@ -11,11 +11,11 @@ bulk_create.BATCH_BYTES = 5000
 with open_store(sys.argv[1]) as source, open_store(sys.argv[2]) as target:
     append = target.append
 
-    def told(*args, **more):
+    def append_and_report(*args, **more):
         head = append(*args, **more)
         sys.stdout.write("one\n")
         sys.stdout.flush()
         return head
 
-    target.append = told
+    target.append = append_and_report
     History(source).copy_to(target, threads=1, all_scopes=True)

@@ -23,21 +23,21 @@ COPIER = Path(__file__).with_name("copying_process.py")
 def around(new, count):
     stores = [new(backend) for backend in RING]
     filled(stores[0], count)
-    due = whole(stores[0])
+    expected = whole(stores[0])
     for here, there in itertools.pairwise(stores):
         report = History(here).copy_to(there, all_scopes=True)
-        assert (report.copied, report.complete) == (len(due), True)
-        assert report.records == sum(len(records) for _, records in due.values())
-    assert whole(stores[-1]) == due
+        assert (report.copied, report.complete) == (len(expected), True)
+        assert report.records == sum(len(records) for _, records in expected.values())
+    assert whole(stores[-1]) == expected
     for scope in (*SCOPES, "forks"):
         assert len({tuple(order(store, scope)) for store in stores if store.traits.recency == "exact"}) == 1
         assert sorted(order(stores[4], scope)) == sorted(order(stores[0], scope))
     again = History(stores[0]).copy_to(stores[-1], all_scopes=True)
-    assert (again.copied, again.same, again.records) == (0, len(due), 0)
+    assert (again.copied, again.same, again.records) == (0, len(expected), 0)
     key = Key(SCOPES[0], "chat 0 \U0001f600")
     chats = [History(store).conversation(key.id, scope=key.scope) for store in (stores[0], stores[-1])]
     assert chats[0].messages() == chats[1].messages()
-    assert chats[1].append(user("on")).start == due[key][0].start == 2
+    assert chats[1].append(user("on")).start == expected[key][0].start == 2
 
 
 def test_a_copy_all_around_is_the_same_to_the_character(new):
@@ -58,13 +58,13 @@ def broken_off(url_of, backend, *, kills, small, large):
         filled(source, small)
         for number in range(large):
             History(source).conversation(f"large {number}").append([user("x" * 3000) for _ in range(40)])
-        due = whole(source)
+        expected = whole(source)
         seen, halves = 0, 0
         for _ in range(kills):
             _kill_a_copy(urls, after=rng.randrange(2, 40), late=rng.random() * 0.01)
-            there = {key: held for key, held in whole(target).items() if held[0].revision.expires != 1}
+            there = {key: stored for key, stored in whole(target).items() if stored[0].revision.expires != 1}
             halves += len(list(target.keys())) - len(there)
-            assert {key: due[key] for key in there} == there
+            assert {key: expected[key] for key in there} == there
             listed = {(row.scope, row.id) for scope in (*SCOPES, "forks") for row in _rows(target, scope)}
             assert listed == {(key.scope, key.id) for key in there}
             assert len(there) >= seen
@@ -73,8 +73,8 @@ def broken_off(url_of, backend, *, kills, small, large):
         report = History(source).copy_to(target, all_scopes=True)
         assert report.complete
         assert report.same == seen
-        assert report.copied == len(due) - seen > 0
-        assert whole(target) == due
+        assert report.copied == len(expected) - seen > 0
+        assert whole(target) == expected
 
 
 def _kill_a_copy(urls, *, after, late):

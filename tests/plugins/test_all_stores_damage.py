@@ -29,7 +29,7 @@ COUNT = 12
 class Hurt:
     """A damaged conversation.
 
-    lost: how many of its records cannot be read. restorable: its head is to be made anew. beyond: nothing can be done.
+    lost: how many of its records cannot be read. restorable: its head can be restored. beyond: nothing can be done.
     """
 
     key: Key
@@ -200,10 +200,10 @@ def test_one_damaged_thing_stays_one(hurt):
     history = History(store)
     heads = {key for key, each in damaged.items() if each.restorable or each.beyond}
     # The listing, and what filters it.
-    rows, told = rows_of(store)
+    rows, reported = rows_of(store)
     assert {row.id for row in rows} == {key.id for key in KEYS if key not in heads}
-    assert {each.key for each in told} == heads
-    assert all(isinstance(each.error, ChatHistoryError) for each in told)
+    assert {each.key for each in reported} == heads
+    assert all(isinstance(each.error, ChatHistoryError) for each in reported)
     assert {each.key for each in history.list(scope=SCOPE, limit=50, title="0-0").damaged} == heads
     # Keys, retention, the check.
     assert set(store.keys(SCOPE)) >= set(KEYS) - heads
@@ -253,7 +253,7 @@ def whole_of(store, key):
     return part.head, tuple(records)
 
 
-def test_what_is_damaged_is_mended_as_far_as_anything_sound_is_left(hurt):
+def test_damage_is_repaired_as_far_as_sound_records_are_left(hurt):
     make, damaged = hurt
     store = make()
     sound = sound_of(store, damaged)

@@ -29,7 +29,7 @@ FILTERS = {
 
 
 @pytest.fixture
-def shelf(store):
+def history(store):
     history = History(store)
     for number in range(COUNT):
         chat = history.conversation(f"c{number}")
@@ -41,10 +41,10 @@ def shelf(store):
     return history
 
 
-def walked(shelf, limit, between=None, **wanted):
+def walked(history, limit, between=None, **wanted):
     rows, after, sizes = [], None, []
     while True:
-        page = shelf.list(limit=limit, after=after, **wanted)
+        page = history.list(limit=limit, after=after, **wanted)
         sizes.append(len(page.items))
         rows += page.items
         after = page.next
@@ -54,22 +54,22 @@ def walked(shelf, limit, between=None, **wanted):
             between()
 
 
-def test_what_is_asked_for_is_what_comes(shelf):
-    everything, _ = walked(shelf, 1000)
-    exact = shelf.store.traits.recency == "exact"
+def test_a_listing_returns_what_its_filters_ask_for(history):
+    everything, _ = walked(history, 1000)
+    exact = history.store.traits.recency == "exact"
     assert len(everything) == COUNT
     for name, (wanted, fits) in FILTERS.items():
         due = [row for row in everything if fits(row)]
         assert name == "none" or due
         for limit in (1, 200) if 0 < len(due) < 12 else (13, 200):
-            rows, sizes = walked(shelf, limit, **wanted)
+            rows, sizes = walked(history, limit, **wanted)
             assert (rows if exact else sorted(rows, key=repr)) == (due if exact else sorted(due, key=repr)), name
             assert max(sizes) <= limit
             assert all(size == limit for size in sizes[:-1]), "with fewer than are looked at, a page is full"
 
 
-def test_times_are_asked_for(shelf):
-    everything, _ = walked(shelf, 1000)
+def test_a_listing_filters_by_time(history):
+    everything, _ = walked(history, 1000)
     by_time = sorted(everything, key=lambda row: row.updated, reverse=True)
     new, old = by_time[30].updated, by_time[90].updated
     for wanted, due in (
@@ -80,22 +80,22 @@ def test_times_are_asked_for(shelf):
         ({"since": by_time[0].updated + timedelta(seconds=1)}, []),
         ({"since": new.astimezone(datetime.now().astimezone().tzinfo)}, by_time[:31]),
     ):
-        rows, _ = walked(shelf, 20, **wanted)
+        rows, _ = walked(history, 20, **wanted)
         assert sorted(row.id for row in rows) == sorted(row.id for row in due)
 
 
 @pytest.mark.parametrize("wanted", [{}, {"tag": "third"}, {"model": "claude-a"}])
-def test_what_others_do_not_write_comes_exactly_once(shelf, wanted):
-    everything, _ = walked(shelf, 1000, **wanted)
+def test_what_others_do_not_write_comes_exactly_once(history, wanted):
+    everything, _ = walked(history, 1000, **wanted)
     written = iter(range(COUNT))
 
     def between():
         for _ in range(3):
             number = next(written)
-            shelf.conversation(f"c{number}").append(user("more"))
-            shelf.conversation(f"new {number}").append(user("new"))
+            history.conversation(f"c{number}").append(user("more"))
+            history.conversation(f"new {number}").append(user("new"))
 
-    rows, _ = walked(shelf, 9, between, **wanted)
+    rows, _ = walked(history, 9, between, **wanted)
     touched = {f"c{number}" for number in range(next(written))}
     still = [row.id for row in rows if row.id not in touched and row.id.startswith("c")]
     due = [row.id for row in everything if row.id not in touched]
@@ -103,9 +103,9 @@ def test_what_others_do_not_write_comes_exactly_once(shelf, wanted):
     assert len(set(still)) == len(still)
 
 
-def test_rows_tell_all_without_reading_messages(shelf, monkeypatch):
-    monkeypatch.setattr(type(shelf.store), "read", None)
-    row = next(row for row in walked(shelf, 50)[0] if row.id == "c0")
+def test_rows_tell_all_without_reading_messages(history, monkeypatch):
+    monkeypatch.setattr(type(history.store), "read", None)
+    row = next(row for row in walked(history, 50)[0] if row.id == "c0")
     assert (row.messages, row.records, row.tokens, row.usage) == (2, 3, 5, {"input_tokens": 3, "output_tokens": 2})
     assert (row.title, row.preview, row.tags) == ("Äpfel", "This is number 0", ("third", "fifth"))
 

@@ -1,4 +1,4 @@
-"""One life of a shelf, told line by line: the same on every backend."""
+"""A scenario with a store, recorded line by line: the same on every backend."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from chathistory.errors import ConversationExists, InvalidInput
 
 def scenario(store) -> list[str]:
     """Live that life on a store and return what was seen, without the tokens, which are chance."""
-    told: list[str] = []
+    recorded: list[str] = []
     history = History(store)
 
     def tell(what, value):
         text = json.dumps(value, default=repr, ensure_ascii=False)
         text = re.sub(r"\b[0-9a-f]{28}\b", "TOKEN", text)
-        told.append(f"{what} => {text}")
+        recorded.append(f"{what} => {text}")
 
     chat = history.conversation("support/42")
     for number in range(30):
@@ -72,7 +72,7 @@ def scenario(store) -> list[str]:
     tell("back", [row.id for row in history.list(limit=50).items])
     tell("back", chat.messages() + fork.messages())
     tell("asyncio", asyncio.run(_awaited(store)))
-    return told
+    return recorded
 
 
 def _lines(data: bytes) -> list[str]:
@@ -112,21 +112,21 @@ def transcript():
         return scenario(store)
 
 
-def test_a_life_of_a_shelf_is_the_same_everywhere(store, transcript):
+def test_a_store_behaves_the_same_on_every_backend(store, transcript):
     assert scenario(store) == transcript
 
 
 def test_the_transcript_tells_what_it_should(transcript):
-    told = dict(line.split(" => ", 1) for line in transcript)
-    assert told["same prefix"] == "true"
-    assert len(json.loads(told["messages"])) == 60
-    assert [m["content"] for m in json.loads(told["before"])][-1] == "question 26"
-    assert json.loads(told["regenerated"])[0]["content"] == "question 29"
-    assert json.loads(told["other scope"]) == {"scope": "default", "id": "support/42", "position": 63}
-    titled = [row[:3] for row in json.loads(told["listing {'title': 'TEA'}"])]
+    recorded = dict(line.split(" => ", 1) for line in transcript)
+    assert recorded["same prefix"] == "true"
+    assert len(json.loads(recorded["messages"])) == 60
+    assert [m["content"] for m in json.loads(recorded["before"])][-1] == "question 26"
+    assert json.loads(recorded["regenerated"])[0]["content"] == "question 29"
+    assert json.loads(recorded["other scope"]) == {"scope": "default", "id": "support/42", "position": 63}
+    titled = [row[:3] for row in json.loads(recorded["listing {'title': 'TEA'}"])]
     assert titled == [["support/42", "Tea & Co", 60], ["support/42 again", "Tea & Co", 22]]
-    assert [row[0] for row in json.loads(told["listing {'tag': 'odd'}"])] == ["n11", "n9", "n7", "n5", "n3", "n1"]
-    assert json.loads(told["dry"])[:2] == [True, 5]
-    assert json.loads(told["left"]) == ["n11", "n10", "n9", "n8", "n7"]
-    assert json.loads(told["nothing"]) == [[], [], ["other"]]
-    assert json.loads(told["asyncio"])[0] == 3
+    assert [row[0] for row in json.loads(recorded["listing {'tag': 'odd'}"])] == ["n11", "n9", "n7", "n5", "n3", "n1"]
+    assert json.loads(recorded["dry"])[:2] == [True, 5]
+    assert json.loads(recorded["left"]) == ["n11", "n10", "n9", "n8", "n7"]
+    assert json.loads(recorded["nothing"]) == [[], [], ["other"]]
+    assert json.loads(recorded["asyncio"])[0] == 3

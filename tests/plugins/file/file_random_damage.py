@@ -2,7 +2,7 @@
 
 Each case builds a file by appends (of 1, 2, 3 or 300 records), changes it, and checks: no call raises anything but our
 errors; no body is ever altered; each record whose line was not touched can be read, at once or after a repair; and what
-cannot be told from an append that a crash tore is named. As a script it goes on where it was stopped:
+looks like an interrupted append is named. As a script it continues where it was stopped:
 
     python tests/plugins/file/file_random_damage.py --seconds 600 --notes /tmp/campaign.json
 """
@@ -205,8 +205,8 @@ KINDS = {
 }  # fmt: skip
 
 
-def looks_torn(built: Built, done: Damage, end: int) -> bool:
-    """Tell whether damage made what follows the commit of `end` look as a crash may leave it, and so cannot be told.
+def looks_interrupted(built: Built, done: Damage, end: int) -> bool:
+    """Tell whether damage made the bytes after the commit of `end` look like an interrupted append.
 
     That is: nothing is left of the commit that followed, or a sector is zeros as far as the append reaches into it.
     """
@@ -250,7 +250,7 @@ def _check_read(store: FileStore, built: Built, done: Damage, sound: set[int]) -
     assert end < built.head.end
     lost = [position for position in sound if position >= end]
     if lost:
-        assert looks_torn(built, done, end), f"records {lost[:5]} are sound, and passed over in silence"
+        assert looks_interrupted(built, done, end), f"records {lost[:5]} are sound, and silently ignored"
     named = store.list_notes(built.key) if found else [row.where for row in store.damaged_keys()]
     behind = len(path_of(store, built.key).read_bytes().rstrip())
     assert named or not behind or not lost or done.kind in {"cut", "remove", "line", "several"}, "it is not named"
@@ -260,7 +260,7 @@ def _check_read(store: FileStore, built: Built, done: Damage, sound: set[int]) -
 
 
 def _check_records(store: FileStore, built: Built, sound: set[int], *, stop: int | None = None) -> None:
-    """Check that each sound record is readable by itself and beside others, and that no other body is given out."""
+    """Check that each sound record is readable by itself and together with others, and no other body is returned."""
     end = built.head.end if stop is None else stop
     seen = _walk(store, built.key, built.head.start, end)
     assert sound <= seen.keys(), f"records {sorted(sound - seen.keys())[:5]} are sound, and cannot be read"

@@ -26,7 +26,7 @@ def revision(updated: int | None = None, *, expires: int | None = None, payload:
 
 
 def path_of(store: FileStore, key: Key = KEY, suffix: str = ".jsonl") -> Path:
-    """Return the conversation's file, or one beside it."""
+    """Return the conversation's file, or a side file of it."""
     return Path(store.root, safe_name(key.scope), safe_name(key.id) + suffix)
 
 

@@ -1,6 +1,6 @@
 """A process that appends until it is killed, or a number of times; prints what was acknowledged.
 
-file_writer.py FOLDER NAME TIMES     (TIMES 0: for ever, with a forget now and then)
+file_writer.py FOLDER NAME TIMES     (TIMES 0: without end, with a forget now and then)
 """
 
 import sys

@@ -163,8 +163,8 @@ def test_a_page_reads_only_its_own_heads(store, calls):
 def test_an_idle_store_holds_lock_files_only(store):
     for number in range(30):
         filled(store, ["{}"], key=Key("default", str(number)))
-    held = [path for path in open_files() if path.startswith(store.root)]
-    assert held
-    assert all(path.startswith(f"{store.root}/.locks/") for path in held)
+    open_in_store = [path for path in open_files() if path.startswith(store.root)]
+    assert open_in_store
+    assert all(path.startswith(f"{store.root}/.locks/") for path in open_in_store)
     store.close()
     assert not [path for path in open_files() if path.startswith(store.root)]

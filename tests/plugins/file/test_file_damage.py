@@ -1,4 +1,4 @@
-"""Damage is found, told with its position, and stays where it is; nothing of it is passed over or overwritten."""
+"""Damage is found, reported with its position, and stays where it is; nothing of it is ignored or overwritten."""
 
 import json
 import random
@@ -55,12 +55,12 @@ def test_no_changed_byte_is_passed_over(store, seed):
         seen = _seen(store)
         end_of_line = whole[at] == 10
         if position is not None:
-            told = seen == position or (end_of_line and seen == (BODIES, head))
+            is_right = seen == position or (end_of_line and seen == (BODIES, head))
         elif last:
-            told = seen is None or (end_of_line and seen == (BODIES, head))
+            is_right = seen is None or (end_of_line and seen == (BODIES, head))
         else:
-            told = seen == (BODIES, head)
-        if not told:
+            is_right = seen == (BODIES, head)
+        if not is_right:
             wrong.append((at, byte, position, seen))
     assert wrong == []
 
@@ -189,8 +189,8 @@ def test_a_line_that_was_pasted_displaces_no_record(store, batch, position):
     bodies = [f"own {number}" for number in range(6)]
     for at in {0, _line_at(own, (position + 3) % 6), len(own) - 1}:
         lines = [*own[:at], pasted, *own[at:]]
-        beside_itself = batch == 6 and at == position == 0
-        for head_is_sound in (True, False)[: 1 if beside_itself else 2]:
+        next_to_itself = batch == 6 and at == position == 0
+        for head_is_sound in (True, False)[: 1 if next_to_itself else 2]:
             path_of(store, suffix=".aside").unlink(missing_ok=True)
             path_of(store).write_bytes(b"".join(lines)[:-3] + (b'"}\n' if head_is_sound else b"xx\n"))
             with fresh(store) as other:
@@ -205,7 +205,7 @@ def test_a_line_that_was_pasted_displaces_no_record(store, batch, position):
             assert pasted in path_of(store, suffix=".aside").read_bytes()
 
 
-def test_of_two_lines_that_cannot_be_told_apart_none_is_lost(store):
+def test_of_two_indistinguishable_lines_both_are_kept(store):
     own = _of_two(store, batch=1)[0]
     lines = [*own[:4], encode_record(2, b"OWN 2"), *own[4:]]
     path_of(store).write_bytes(b"".join(lines))
@@ -242,7 +242,7 @@ def test_forgetting_keeps_records_that_changed_places(store):
 
 
 @pytest.mark.parametrize("where", ["behind", "before the last append"])
-def test_what_is_too_long_for_a_line_is_not_held_in_memory(store, monkeypatch, where):
+def test_what_is_too_long_for_a_line_is_not_loaded_as_a_whole(store, monkeypatch, where):
     """A hole of 64 MB, and lines of 4 MB at most for this test; one of 3 MB is read as any other."""
     monkeypatch.setattr("chathistory_file.files.LONGEST_LINE", 4 * 1024 * 1024)
     monkeypatch.setattr("chathistory_file.files._LARGEST_SEARCH_BUFFER", 1024 * 1024)
@@ -291,7 +291,7 @@ def test_records_of_one_conversation_do_not_pass_for_another_s(store):
     assert _seen(store) is None
 
 
-def test_what_is_sound_is_readable_beside_damage(store):
+def test_sound_records_are_readable_next_to_damage(store):
     head = filled(store, *([f"body {number}"] for number in range(2000)))
     whole = path_of(store).read_bytes()
     path_of(store).write_bytes(whole.replace(b"body 1000]\n", b"body 1O00]\n"))

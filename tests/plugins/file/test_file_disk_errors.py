@@ -96,7 +96,7 @@ def test_what_cannot_be_undone_has_an_unknown_outcome(store, monkeypatch, undoin
     assert bodies_of(store) == [record.body for record in seen.records] + ["next"]
 
 
-def test_a_half_written_batch_that_cannot_be_undone_is_torn(store, monkeypatch):
+def test_a_half_written_batch_that_cannot_be_undone_is_an_uncommitted_tail(store, monkeypatch):
     head = filled(store, ["1"])
     with monkeypatch.context() as patch:
         Faulty(patch, "write", errno.ENOSPC, part=9)
@@ -120,7 +120,7 @@ def test_a_short_write_is_continued(store, monkeypatch):
 
 @pytest.mark.parametrize("code", REFUSED + FAILED)
 @pytest.mark.parametrize("name", ["open", "pread", "fstat"])
-def test_what_cannot_be_read_is_not_taken_for_absent(store, monkeypatch, name, code):
+def test_what_cannot_be_read_does_not_count_as_absent(store, monkeypatch, name, code):
     head = filled(store, ["1"])
     for call in (
         lambda: store.append(KEY, [SECRET], after=head, revision=revision()),
@@ -195,7 +195,7 @@ def test_a_walk_goes_on_past_what_cannot_be_read(store, monkeypatch, name, code)
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
-def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(store, monkeypatch, code):
+def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(store, monkeypatch, code):
     filled(store, ["1"])
     for call in (lambda: store.heads("default"), lambda: list(store.keys()), lambda: list(store.keys("default"))):
         with monkeypatch.context() as patch:
@@ -239,7 +239,7 @@ def test_a_failed_delete_can_be_repeated(store, monkeypatch):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("name", ["fsync", "ftruncate"])
-def test_torn_bytes_that_cannot_be_set_aside_stay(store, monkeypatch, name, code):
+def test_uncommitted_bytes_that_cannot_be_set_aside_stay(store, monkeypatch, name, code):
     head = filled(store, ["1"])
     before = path_of(store).read_bytes() + b"torn"
     path_of(store).write_bytes(before)

@@ -101,7 +101,7 @@ def test_foreign_files_are_neither_shown_nor_touched(store):
     assert {name: (folder / name).read_bytes() for name in foreign} == foreign
 
 
-def test_a_copy_under_another_name_is_not_taken_for_that_conversation(store):
+def test_a_copy_under_another_name_does_not_count_as_that_conversation(store):
     filled(store, ["1"])
     other = Key("default", "other")
     path_of(store, other).write_bytes(path_of(store).read_bytes())
@@ -114,14 +114,14 @@ def test_a_copy_under_another_name_is_not_taken_for_that_conversation(store):
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
-def test_what_is_planted_in_a_file_s_place_is_not_followed(store, tmp_path, kind):
+def test_links_and_pipes_in_place_of_a_file_are_not_followed(store, tmp_path, kind):
     filled(store, ["1"], key=Key("default", "real"))
-    outside, planted = tmp_path / "outside", path_of(store)
+    outside, placed = tmp_path / "outside", path_of(store)
     {
-        "link": lambda: (outside.write_text("secret"), planted.symlink_to(outside)),
-        "dangling link": lambda: planted.symlink_to(outside),
-        "pipe": lambda: os.mkfifo(planted),
-        "folder": planted.mkdir,
+        "link": lambda: (outside.write_text("secret"), placed.symlink_to(outside)),
+        "dangling link": lambda: placed.symlink_to(outside),
+        "pipe": lambda: os.mkfifo(placed),
+        "folder": placed.mkdir,
     }[kind]()
     with pytest.raises(CorruptRecord):
         store.read(KEY)

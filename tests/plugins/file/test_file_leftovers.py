@@ -1,4 +1,4 @@
-"""After erasing nothing of the text is in the files, wherever it was; what is not the store's own is only told."""
+"""After erasing, no file has the text, wherever it was; files that are not the store's own are only reported."""
 
 import gzip
 import itertools
@@ -34,17 +34,17 @@ def _erase(store, scope="default"):
     return store.remove_leftovers(scope)
 
 
-def _torn_first(store, key):
+def _uncommitted_first(store, key):
     path_of(store, key).write_bytes(path_of(store, key).read_bytes().partition(b'{"commit"')[0])
 
 
-def _torn_at_the_end(store, key):
+def _uncommitted_tail(store, key):
     with path_of(store, key).open("ab") as file:
         file.write(b'[1,"00000000",' + BODY.encode())
 
 
 def _set_aside(store, key):
-    _torn_at_the_end(store, key)
+    _uncommitted_tail(store, key)
     store.append(key, ["1"], after=store.read(key).head, revision=revision())
 
 
@@ -82,8 +82,8 @@ def _garbage(store, key):
     path_of(store, key).write_bytes(BODY.encode() * 99)
 
 
-WAYS = [_torn_first, _torn_at_the_end, _set_aside, _aside_alone, _rewrite_stopped, _rewrite_alone, _damaged_head,
-        _no_sound_commit, _later_layout, _copied_over_another, _garbage]  # fmt: skip
+WAYS = [_uncommitted_first, _uncommitted_tail, _set_aside, _aside_alone, _rewrite_stopped, _rewrite_alone,
+        _damaged_head, _no_sound_commit, _later_layout, _copied_over_another, _garbage]  # fmt: skip
 
 
 @pytest.mark.parametrize("scope", ["default", CUT], ids=["plain scope", "cut scope"])
@@ -106,7 +106,7 @@ def test_nothing_is_left_however_it_came_to_be(store, way, name, scope):
 
 def test_it_counts_the_files_and_names_what_is_left(store):
     filled(store, [BODY], key=Key("default", "alive"))
-    for number, way in enumerate((_torn_first, _aside_alone, _rewrite_alone)):
+    for number, way in enumerate((_uncommitted_first, _aside_alone, _rewrite_alone)):
         filled(store, [BODY], key=Key("default", f"c{number}"))
         way(store, Key("default", f"c{number}"))
     _rewrite_stopped(store, Key("default", "alive"))
@@ -118,7 +118,7 @@ def test_it_counts_the_files_and_names_what_is_left(store):
 def test_what_a_writer_is_at_is_not_removed(store):
     """The lock is waited for: what is there without a commit may be an append under way."""
     filled(store, [BODY])
-    _torn_first(store, KEY)
+    _uncommitted_first(store, KEY)
     with type(store)(store.root, lock_timeout=0.05) as other, holding(store), pytest.raises(StoreUnavailable):
         other.remove_leftovers("default")
     assert len(_holding_text(store.root)) == 1
@@ -138,7 +138,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_copies_of_its_lines_are_told_and_not_touched(store, place):
+def test_copies_of_its_lines_are_reported_and_not_touched(store, place):
     filled(store, [BODY], key=Key("other", "c"))
     filled(store, [BODY])
     copy = Path(store.root, place)
@@ -173,7 +173,7 @@ def test_whatever_is_in_the_scope_s_own_folder_is_left(store, name):
 
 
 @pytest.mark.parametrize("behind", [True, False])
-def test_lines_in_the_file_of_another_scope_s_conversation_are_told(store, behind):
+def test_lines_in_the_file_of_another_scope_s_conversation_are_reported(store, behind):
     other = Key("other", KEY.id)
     filled(store, ["1", "2"], ["3"], key=other)
     filled(store, [BODY])
@@ -214,9 +214,9 @@ def test_folders_of_any_depth(store):
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
-def test_locks_that_are_not_in_a_folder_are_refused_and_told(store, tmp_path, kind):
+def test_locks_that_are_not_in_a_folder_are_refused_with_a_reason(store, tmp_path, kind):
     filled(store, [BODY])
-    _torn_at_the_end(store, KEY)
+    _uncommitted_tail(store, KEY)
     outside = tmp_path / "outside"
     outside.mkdir()
     shutil.rmtree(Path(store.root, ".locks"))
@@ -230,7 +230,7 @@ def test_locks_that_are_not_in_a_folder_are_refused_and_told(store, tmp_path, ki
     assert names(outside) == []
 
 
-def test_a_folder_that_was_moved_is_told(store):
+def test_a_folder_that_was_moved_is_reported(store):
     filled(store, [BODY])
     filled(store, ["1"], key=Key("other", "c"))
     path_of(store).parent.rename(Path(store.root, "archive"))
@@ -297,8 +297,8 @@ def _killed_at(step, patch):
         patch.setattr(place, name, dying(getattr(place, name)))
 
 
-def _append_behind_what_is_torn(store, head):
-    _torn_at_the_end(store, KEY)
+def _append_after_an_uncommitted_tail(store, head):
+    _uncommitted_tail(store, KEY)
     store.append(KEY, [BODY], after=head, revision=revision())
 
 
@@ -313,7 +313,7 @@ def _append_to_what_an_editor_saved(store, head):
 
 
 def _remove_leftovers(store, head):
-    _torn_first(store, KEY)
+    _uncommitted_first(store, KEY)
     _rewrite_stopped(store, KEY)
     store.remove_leftovers("default")
 
@@ -321,7 +321,7 @@ def _remove_leftovers(store, head):
 CALLS = {
     "append": lambda store, head: store.append(KEY, [BODY], after=head, revision=revision()),
     "a large append": lambda store, head: store.append(KEY, [BODY] * 4000, after=head, revision=revision()),
-    "append behind what is torn": _append_behind_what_is_torn,
+    "append behind what is torn": _append_after_an_uncommitted_tail,
     "the first append": lambda store, head: store.append(
         Key("default", "new"), [BODY], after=None, revision=revision()
     ),

@@ -21,7 +21,7 @@ from chathistory_file import FileStore
 from chathistory_file.files import Paths
 store = FileStore(sys.argv[1])
 def hold():
-    print("held", flush=True)
+    print("locked", flush=True)
     time.sleep(60)
 store._locks.run(Paths.for_key(store.root, Key("default", "support/42")), hold)
 """
@@ -31,7 +31,7 @@ store._locks.run(Paths.for_key(store.root, Key("default", "support/42")), hold)
 def holder(store):
     filled(store, ["1"])
     with subprocess.Popen([sys.executable, "-c", HOLDER, store.root], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "held\n"
+        assert process.stdout.readline() == "locked\n"
         yield process
         process.kill()
 

@@ -98,7 +98,7 @@ def check(store, disk, acknowledged, head, new):
         behind = len(disk) - (len(_without_tail(disk, present)) if present else 0)
         if present == head and behind:
             named = other.list_notes(KEY) if present else [str(row.error) for row in other.damaged_keys()]
-            assert named, "bytes that cannot be told from an append are there, and not named"
+            assert named, "bytes that look like an append are there, and not named"
         again = other.append(KEY, ["again"], after=present, revision=revision())
         with fresh(store) as another:
             assert another.read(KEY, start=-1).head == again
@@ -177,11 +177,11 @@ def noted(monkeypatch, *names):
     """Note the calls of these functions of `os`."""
     events = []
 
-    def noting(name, real):
+    def recorder(name, real):
         return lambda *args: events.append(name) or real(*args)
 
     for name in names:
-        monkeypatch.setattr(os, name, noting(name, getattr(os, name)))
+        monkeypatch.setattr(os, name, recorder(name, getattr(os, name)))
     return events
 
 

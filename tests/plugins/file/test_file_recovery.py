@@ -1,4 +1,4 @@
-"""A damaged head: what is sound is found, before and behind the damage; a file that an editor saved is mended."""
+"""A damaged head: sound records before and after the damage are found; a file that an editor saved is repaired."""
 
 import os
 import random
@@ -92,7 +92,7 @@ AT_ONCE = [name for name in EDITORS if "UTF-16" not in name and name != "CR alon
 
 @pytest.mark.parametrize("editor", EDITORS)
 @pytest.mark.parametrize("batches", [[ODD], [[body] for body in ODD], [ODD[:2], ODD[2:]], [ODD * 33, ODD]], ids=len)
-def test_a_file_that_an_editor_saved_is_mended(store, editor, batches):
+def test_a_file_that_an_editor_saved_is_repaired(store, editor, batches):
     head = filled(store, *batches)
     bodies = [body for batch in batches for body in batch]
     store.forget(KEY, before=1)
@@ -134,7 +134,7 @@ def test_a_file_of_utf_16_says_so(store):
     assert "UTF-16" in store.find_records(KEY).problem
 
 
-def test_a_copy_of_another_conversation_is_not_mended(store):
+def test_a_copy_of_another_conversation_is_not_repaired(store):
     other = Key("default", "other")
     filled(store, ["secret"], key=other)
     path_of(store).write_bytes(path_of(store, other).read_bytes())
@@ -183,7 +183,7 @@ def test_what_a_later_layout_has_is_left_to_that_version(store):
     assert store.delete(KEY) is True
 
 
-def test_a_first_append_that_was_torn_can_be_kept(store):
+def test_an_interrupted_first_append_can_be_kept(store):
     filled(store, ["1", "2", "3"])
     path_of(store).write_bytes(path_of(store).read_bytes().partition(b"[2,")[0] + b"[2,")
     assert store.read(KEY) is None

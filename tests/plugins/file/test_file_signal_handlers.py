@@ -63,7 +63,7 @@ def _append(store):
     return lambda: store.append(KEY, ["2"], after=head, revision=revision())
 
 
-def _append_behind_what_is_torn(store):
+def _append_after_an_uncommitted_tail(store):
     with path_of(store).open("ab") as file:
         file.write(b'[1,"0000')
     return _append(store)
@@ -82,7 +82,7 @@ def _restore(store):
 
 CALLS = {
     "append": _append,
-    "append behind what is torn": _append_behind_what_is_torn,
+    "append behind what is torn": _append_after_an_uncommitted_tail,
     "the first append": _first,
     "forget": lambda store: lambda: store.forget(KEY, before=1),
     "delete": lambda store: lambda: store.delete(KEY),
@@ -196,7 +196,7 @@ def test_no_error_of_the_system_keeps_the_lock(tmp_path, monkeypatch, call, name
             filled(store, ["1", "1"])
             calls, todo = [], CALLS[call](store)
             if nth % 2:
-                store._locks.abandon()  # so the lock's file is opened anew
+                store._locks.abandon()  # so the lock's file is opened again
 
             def failing(*args, nth=nth, calls=calls, real=getattr(os, name), **kwargs):  # noqa: B008
                 calls.append(args)

@@ -35,8 +35,8 @@ def test_at_every_cut_of_a_batch_the_state_before_it_stands(history):
             again = other.append(KEY, ["next"], after=first, revision=revision())
             assert bodies_of(other) == ['{"first":1}', "next"]
             assert other.read(KEY).head == again
-            torn = path_of(store, suffix=".aside")
-            assert (torn.read_bytes() if torn.exists() else b"") == longer[len(whole) : cut]
+            aside = path_of(store, suffix=".aside")
+            assert (aside.read_bytes() if aside.exists() else b"") == longer[len(whole) : cut]
             assert other.delete(KEY)
         assert list(path_of(store).parent.iterdir()) == []
         assert store.read(KEY) is None
@@ -67,7 +67,7 @@ def test_at_every_cut_of_the_first_batch_there_is_no_conversation(history):
         assert list(path_of(store).parent.iterdir()) == []
 
 
-def test_delete_removes_what_is_torn_where_there_is_no_conversation(history):
+def test_delete_removes_an_uncommitted_first_append(history):
     store, _, _, whole, _ = history
     path_of(store).write_bytes(whole[:20])
     path_of(store, suffix=".aside").write_bytes(b"older")
@@ -97,7 +97,7 @@ def test_any_tail_without_a_commit_is_set_aside(history, tail):
     assert bodies_of(store) == ['{"first":1}', *BODIES, "next"]
 
 
-def test_torn_bytes_of_several_crashes_are_all_kept(history):
+def test_uncommitted_bytes_of_several_crashes_are_all_kept(history):
     store, _, head, _, _ = history
     for tail in (b"one", b"two"):
         with path_of(store).open("ab") as file:
@@ -106,7 +106,7 @@ def test_torn_bytes_of_several_crashes_are_all_kept(history):
     assert path_of(store, suffix=".aside").read_bytes() == b"onetwo"
 
 
-def test_a_long_batch_that_was_cut_is_torn_as_a_whole(store):
+def test_a_long_batch_that_was_cut_is_uncommitted_as_a_whole(store):
     first = filled(store, ["first"])
     whole = path_of(store).read_bytes()
     store.append(KEY, ["x" * 1000] * 1000, after=first, revision=revision())
@@ -139,7 +139,7 @@ def test_a_body_that_imitates_a_line_is_not_believed(store):
         whole = path_of(store).read_bytes()
         with fresh(store) as other:
             assert (bodies_of(other), other.read(KEY).head) == (["first", body], head)
-            for end in (b"", b"\n", b"}", b"]", b"]}"):  # torn at its end, and with a commit of which nothing is left
+            for end in (b"", b"\n", b"}", b"]", b"]}"):  # cut at its end, and with a commit of which nothing is left
                 stop = whole.index(body.encode()) + len(body)
                 path_of(store).write_bytes(whole[:stop].removesuffix(b"]") + end)
                 assert "forged" not in str(_seen(other))
@@ -156,7 +156,7 @@ def _seen(store):
         return error
 
 
-def test_forget_removes_what_is_torn(history):
+def test_forget_removes_an_uncommitted_tail(history):
     store, _, second, _, longer = history
     path_of(store).write_bytes(longer + b"torn: secret")
     path_of(store, suffix=".aside").write_bytes(b"older: secret")

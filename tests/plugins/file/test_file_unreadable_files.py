@@ -95,8 +95,8 @@ DAMAGES = {
     "garbage": (_garbage, None, None),
     "no commit": (_empty_of_commits, None, None),
 }
-"""What is done to a file; what a call that names it raises (None: it is absent); whether a cut name's key can be told.
-None: it is nobody's conversation, so there is no key in any case."""
+"""A change to a file; the error of a call that names it (None: it is absent); whether the key of a shortened name is
+known (None: it is not a conversation, so there is no key in any case)."""
 
 
 def _walk(store, scope, limit):
@@ -121,7 +121,7 @@ PLACES = [
 
 @pytest.mark.parametrize(("damage", "name", "scope"), PLACES)
 def test_one_damaged_of_fifty_is_one_row(store, no_sync, damage, name, scope):
-    change, expected, told = DAMAGES[damage]
+    change, expected, is_key_known = DAMAGES[damage]
     heads = [filled(store, ["{}"], key=Key(scope, f"c{number:02d}")) for number in range(24)]
     key = Key(scope, name)
     filled(store, ["{}"], ["{}"], key=key)
@@ -129,19 +129,19 @@ def test_one_damaged_of_fifty_is_one_row(store, no_sync, damage, name, scope):
     heads.append(filled(store, ["{}"], key=Key(scope, "zz-other")))
     where = f"{path_of(store, key).parent.name}/{path_of(store, key).name}"
     change(path_of(store, key))
-    is_told = told is not None and (told or CUT not in {name, scope})
+    is_reported = is_key_known is not None and (is_key_known or CUT not in {name, scope})
     with fresh(store) as other:
         for limit in (1, 7, 49, 100):
             items, damaged = _walk(other, scope, limit)
             assert items == heads[::-1]
             [row] = damaged
-            assert (row.key, row.where) == (key if is_told else None, where)
+            assert (row.key, row.where) == (key if is_reported else None, where)
             assert getattr(row.error, "key", row.key) == row.key
-        keys = [head.key for head in heads] + [key] * is_told
+        keys = [head.key for head in heads] + [key] * is_reported
         for walk in (other.keys, other.scan_keys):
             assert sorted(walk()) == sorted(walk(scope)) == sorted(keys)
         for nameless in (list(other.damaged_keys()), list(other.damaged_keys(scope))):
-            assert [each.where for each in nameless] == [where] * (not is_told)
+            assert [each.where for each in nameless] == [where] * (not is_reported)
         for call in (lambda: other.read(key), lambda: other.forget(key, before=1), lambda: other.find_records(key)):
             if expected is None:
                 call()
@@ -158,7 +158,7 @@ def _raises(call, expected, key):
     except ChatHistoryError as error:
         raised = error
     else:
-        assert getattr(result, "problem", None), "no error, and no problem told"
+        assert getattr(result, "problem", None), "no error, and no problem reported"
         return
     assert isinstance(raised, expected)
     assert getattr(raised, "key", key) == key
@@ -266,7 +266,7 @@ def test_a_stray_file_that_is_called_like_one_is_a_row(store, name):
     assert [row.where for row in store.damaged_keys()] == [f"default/{name}"]
 
 
-def test_a_first_append_that_was_torn_is_a_row_and_one_under_way_is_not(store):
+def test_an_interrupted_first_append_is_a_row_and_one_in_progress_is_not(store):
     filled(store, ["1"])
     path_of(store).write_bytes(path_of(store).read_bytes()[:20])
     [row] = store.heads("default").damaged
@@ -340,7 +340,7 @@ def test_no_text_of_a_message_is_in_a_row(store):
 
 
 def test_updated_may_stay_the_same(store):
-    """The revision's time is that of the last message; an append that says nothing new leaves it."""
+    """The revision's time is the time of the last message; an append without a message leaves it."""
     heads = []
     for number in range(5):
         head = filled(store, ["1"], key=Key("default", f"c{number}"))

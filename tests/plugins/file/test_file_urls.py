@@ -43,7 +43,7 @@ def test_a_wrong_option_is_refused(option):
         open_store("file:./x?" + option)
 
 
-def test_opening_and_reading_make_no_folder(tmp_path):
+def test_open_and_read_create_no_folder(tmp_path):
     with open_store(f"file:{tmp_path}/a/b") as store:
         store.check()
         assert list(store.keys()) == []

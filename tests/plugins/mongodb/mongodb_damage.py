@@ -150,7 +150,7 @@ def _whole() -> Iterator[Damage]:
         yield Damage(f"segment {at} gone", lambda database, key, at=at: _without(database, key, [at]))
     yield Damage("all segments gone", lambda database, key: database[SEGMENTS].delete_many({"key": key}))
     yield Damage("segments doubled", _doubled)
-    yield Damage("segments of another birth", _born_anew)
+    yield Damage("segments of another birth", _created_again)
     yield Damage("segments across others", _across)
     yield Damage(
         "runs forgotten", lambda database, key: database[HEADS].update_one({"_id": key}, {"$set": {"runs": []}})
@@ -187,7 +187,7 @@ def _doubled(database: Any, key: dict[str, str]) -> None:
         database[SEGMENTS].insert_one({**segment, "_id": ObjectId()})
 
 
-def _born_anew(database: Any, key: dict[str, str]) -> None:
+def _created_again(database: Any, key: dict[str, str]) -> None:
     of = ObjectId()
     for segment in _segments(database, key):
         database[SEGMENTS].insert_one({**segment, "_id": ObjectId(), "of": of, "bodies": [MARKER]})

@@ -21,7 +21,7 @@ DATA = {
 class Proxy:
     """Listens on `port`. cut: the number of the data command (from 1) at which to cut; `after`: with its work done.
 
-    stay_dead: from the cut on nothing passes any more, as if the client had died there.
+    stay_dead: after the cut nothing passes, as if the client had died there.
     garbage: what is answered to each data command in place of the server, which does not see it. shorten: how many
     bytes of the answer to a data command are passed on before the connection is cut. None: neither.
     """

@@ -1,6 +1,6 @@
 """A process that appends to one conversation a number of times, or until it is killed; prints what was acknowledged.
 
-mongodb_writer.py URL NAME TIMES     (TIMES 0: for ever)
+mongodb_writer.py URL NAME TIMES     (TIMES 0: without end)
 """
 
 import sys

@@ -25,13 +25,13 @@ class Listener(CommandListener):
     def failed(self, event):
         pass
 
-    def taken(self):
+    def take_commands(self):
         """Return the commands since the last call."""
         commands, self.commands = self.commands, []
         return [(name, command) for name, command in commands if name not in {"ping", "endSessions"}]
 
     def names(self):
-        return [name for name, _ in self.taken()]
+        return [name for name, _ in self.take_commands()]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def watched(member, database, listener):
 
 def test_an_append_is_one_command(watched, listener):
     head = filled(watched, 2, size=100)
-    listener.taken()
+    listener.take_commands()
     for _ in range(50):
         head = filled(watched, 1, size=500, head=head)
         assert listener.names() == ["update"]
@@ -56,21 +56,21 @@ def test_an_append_is_one_command(watched, listener):
 
 
 @pytest.mark.parametrize("count", [2, 1000])
-def test_an_append_sends_little_beside_what_it_stores(watched, listener, database, count):
+def test_an_append_sends_little_more_than_it_stores(watched, listener, database, count):
     head = filled(watched, count, size=100)
-    listener.taken()
+    listener.take_commands()
     filled(watched, 1, size=500, head=head)
-    sent = [len(bson.encode(command)) for name, command in listener.taken() if name == "update"]
+    sent = [len(bson.encode(command)) for name, command in listener.take_commands() if name == "update"]
     assert sent[0] <= 500 + len(revision().payload) + 2 * len(KEY.scope + KEY.id) + len(database.name) + 700
 
 
 def test_a_full_tail_costs_three_commands_more_at_times_four_and_seldom(watched, listener):
     head = filled(watched, 1, size=500)
-    listener.taken()
+    listener.take_commands()
     counts = []
     for _ in range(1000):
         head = filled(watched, 1, size=500, head=head)
-        counts.append(len(listener.taken()))
+        counts.append(len(listener.take_commands()))
     assert set(counts) == {1, 4, 5}
     assert sum(counts) / len(counts) < 1.1
 
@@ -78,25 +78,25 @@ def test_a_full_tail_costs_three_commands_more_at_times_four_and_seldom(watched,
 @pytest.mark.parametrize("count", [30, 700])
 def test_a_tail_is_one_command(watched, listener, count):
     filled(watched, count, size=500)
-    listener.taken()
+    listener.take_commands()
     found = watched.read(KEY, start=-20)
     assert [record.body for record in found.records] == [body(at, 500) for at in range(count - 20, count)]
-    ((name, command),) = listener.taken()
+    ((name, command),) = listener.take_commands()
     assert name == "find"
     assert "skip" not in command
 
 
 def test_a_head_alone_does_not_bring_the_tail_along(watched, listener):
     filled(watched, 3)
-    listener.taken()
+    listener.take_commands()
     assert watched.read(KEY, stop=0).records == []
-    ((_, command),) = listener.taken()
+    ((_, command),) = listener.take_commands()
     assert "tail" not in command["projection"]
 
 
 def test_records_further_up_are_two_commands(watched, listener):
     filled(watched, 60)
-    listener.taken()
+    listener.take_commands()
     assert [record.position for record in watched.read(KEY, start=12, stop=14).records] == [12, 13]
     assert listener.names() == ["find", "find"]
 
@@ -105,14 +105,14 @@ def test_a_long_range_is_one_command_for_thirty_two_segments(watched, listener, 
     filled(watched, 450)
     segments = database.chathistory_segments.count_documents({})
     assert segments > 64
-    listener.taken()
+    listener.take_commands()
     assert len(watched.read(KEY).records) == 450
     assert len(listener.names()) == 1 + -(-segments // 32)
 
 
 def test_a_body_in_pieces_is_two_commands_after_the_head(watched, listener):
     watched.append(KEY, ["x" * 12_000_000, "y"], after=None, revision=revision())
-    listener.taken()
+    listener.take_commands()
     assert len(watched.read(KEY, stop=1).records) == 1
     assert listener.names() == ["find", "find", "find"]
 
@@ -120,7 +120,7 @@ def test_a_body_in_pieces_is_two_commands_after_the_head(watched, listener):
 def test_a_page_and_its_next_are_one_command_each(watched, listener):
     for number in range(45):
         watched.append(Key("default", f"c{number}"), ["a"], after=None, revision=revision())
-    listener.taken()
+    listener.take_commands()
     page = watched.heads("default")
     assert listener.names() == ["find"]
     watched.heads("default", after=page.next, limit=200)
@@ -139,8 +139,8 @@ def _stages(plan):
 
 def _explained(database, command):
     fields = ("find", "filter", "projection", "sort", "limit", "hint")
-    asked = {name: command[name] for name in fields if name in command}
-    return database.command({"explain": asked, "verbosity": "executionStats"})
+    explainable = {name: command[name] for name in fields if name in command}
+    return database.command({"explain": explainable, "verbosity": "executionStats"})
 
 
 def _many(store, count):
@@ -162,23 +162,23 @@ ASKS = {
 def test_no_query_scans_or_sorts(watched, listener, database, name, monkeypatch):
     monkeypatch.setattr("chathistory_mongodb.listing._NAMES_AT_ONCE", 40)
     _many(watched, 150)
-    listener.taken()
+    listener.take_commands()
     ASKS[name](watched)
-    for _, command in listener.taken():
+    for _, command in listener.take_commands():
         explained = _explained(database, command)
         stages = set(_stages(explained["queryPlanner"]["winningPlan"]))
         assert stages & {"IXSCAN", "IDHACK"}
         assert not stages & {"COLLSCAN", "SORT"}
         assert explained["executionStats"]["totalKeysExamined"] <= 52
-        looks_for_dead = "dead" in command["filter"]  # of which there are none, usually
+        looks_for_dead = "dead" in command["filter"]  # usually there are no such documents
         assert "FETCH" not in stages or "keys" not in name or looks_for_dead, "names come from the index alone"
 
 
 def test_segments_are_found_by_their_index(watched, listener, database):
     filled(watched, 60)
-    listener.taken()
+    listener.take_commands()
     watched.read(KEY, start=12, stop=14)
-    explained = _explained(database, listener.taken()[-1][1])
+    explained = _explained(database, listener.take_commands()[-1][1])
     stages = set(_stages(explained["queryPlanner"]["winningPlan"]))
     assert "IXSCAN" in stages
     assert not stages & {"COLLSCAN", "SORT"}
@@ -187,9 +187,9 @@ def test_segments_are_found_by_their_index(watched, listener, database):
 
 def test_writes_find_the_head_by_its_name(watched, listener, database):
     head = filled(watched, 3, size=100)
-    listener.taken()
+    listener.take_commands()
     filled(watched, 1, size=100, head=head)
-    ((_, command),) = listener.taken()
+    ((_, command),) = listener.take_commands()
     explained = database.command({"explain": {"update": command["update"], "updates": command["updates"]}})
     assert not set(_stages(explained["queryPlanner"]["winningPlan"])) & {"COLLSCAN"}
 

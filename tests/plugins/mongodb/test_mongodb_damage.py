@@ -87,8 +87,8 @@ def test_damage_stays_where_it_is(store, database, damage: Damage):
     raw = database.with_options(codec_options=RAW)
     for name in (HEADS, SEGMENTS):
         for document in raw[name].find():
-            told = document["_id"] if name == HEADS else document.get("key")
-            says = told.get("s") if hasattr(told, "get") else None
+            name_in_it = document["_id"] if name == HEADS else document.get("key")
+            says = name_in_it.get("s") if hasattr(name_in_it, "get") else None
             assert says != KEY.scope, f"{name} still has {document['_id']}"
 
 
@@ -131,7 +131,7 @@ def check_reads(store, *, blind: bool) -> None:
 
 
 def check_what_is_found(store, *, blind: bool) -> None:
-    """Whatever is sound is found again at its place; and the conversation goes on from there."""
+    """All sound records are found again at their positions, and the conversation continues after them."""
     restored = check_recovery(store, KEY, most=2**53)
     if restored is None:
         return

@@ -120,7 +120,7 @@ def test_a_closed_client_is_a_closed_store(member, database):
         store.read(KEY)
 
 
-def test_a_hung_server_is_told_in_time(url, fail):
+def test_a_hung_server_is_reported_in_time(url, fail):
     with open_store(url, socketTimeoutMS=300, retryWrites=False) as store:
         head = filled(store, 1)
         fail("update", blockConnection=True, blockTimeMS=2000)
@@ -189,7 +189,7 @@ def test_a_wrong_password_is_a_refusal_that_does_not_show_it(guarded):
         assert SECRET not in repr(store) + repr(vars(store))
 
 
-def test_who_may_not_make_indexes_is_told_and_may_write_once_they_are_there(guarded):
+def test_a_user_who_may_not_create_indexes_gets_an_error_and_may_write_once_they_exist(guarded):
     for user in ("plain", "lists"):
         with _as(guarded, user) as store, pytest.raises(StoreRejected, match="indexes") as caught:
             filled(store, 1)
@@ -212,7 +212,7 @@ def test_who_may_not_make_indexes_is_told_and_may_write_once_they_are_there(guar
         assert read_all(store)[0] == head
 
 
-def test_an_index_of_our_name_with_other_keys_is_told(url, database):
+def test_an_index_with_a_name_of_the_store_and_other_keys_is_reported(url, database):
     database.chathistory_conversations.create_index({"x": 1}, name="by_activity")
     with open_store(url) as store, pytest.raises(StoreRejected, match="by_activity"):
         filled(store, 1)

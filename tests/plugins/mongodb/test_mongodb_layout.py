@@ -15,7 +15,7 @@ from chathistory.errors import Conflict, CorruptRecord, InvalidInput, Unsupporte
 DOCUMENT = 16 * 1024 * 1024
 
 
-def test_the_fields_stand_beside_the_bodies(store, database):
+def test_the_fields_are_next_to_the_bodies(store, database):
     store.append(KEY, ['{"a.b": 1, "$c": 2}'], after=None, revision=revision(5, expires=2**53 - 1, payload="{}"))
     (document,) = database.chathistory_conversations.find()
     fields = ("scope", "id", "start", "end", "updated", "expires", "info", "tail")
@@ -158,11 +158,11 @@ def test_an_expired_conversation_is_swept_whole_and_others_stay(store, database)
     alive = {document["born"] for document in database.chathistory_conversations.find()}
     assert {segment["of"] for segment in database.chathistory_segments.find()} == alive
     assert store.sweep(before=25).expired == 0
-    assert store.sweep().expired == 1, "unless told otherwise, what has expired by now"
+    assert store.sweep().expired == 1, "without an argument, what has expired by now"
     assert [key.id for key in store.keys("s")] == ["c3"]
 
 
-def test_the_broom_takes_what_a_crash_left(store, database):
+def test_the_sweep_removes_leftovers_of_a_crash(store, database):
     filled(store, 9)
     document = database.chathistory_conversations.find_one()
     dead = {"_id": document["_id"], "born": document["born"], "dead": 2, "expires": 0}
@@ -188,7 +188,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damage_is_told_with_its_position(store, database, name):
+def test_damage_is_reported_with_its_position(store, database, name):
     filled(store, 15)
     assert [segment["first"] for segment in database.chathistory_segments.find().sort("first")] == [0, 6]
     damage, position = DAMAGES[name]

@@ -1,4 +1,4 @@
-"""Damage on MongoDB as a user meets it: the listing goes on, the conversation is mended, the erasure is complete."""
+"""Damage on MongoDB as a user meets it: the listing continues, the conversation is repaired, the erasure complete."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 import pytest
 from bson import Int64
-from damage_checks import check_mended, said
+from damage_checks import check_repaired, said
 from mongodb_damage import HEADS, SEGMENTS
 
 from chathistory import History, Key
@@ -29,14 +29,14 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_conversation_is_mended_and_keeps_what_was_forgotten_and_gone_back_from(store, database, name):
+def test_a_conversation_is_repaired_and_keeps_forgotten_and_rewound_records(store, database, name):
     damage, lost = DAMAGES[name]
 
     def do():
         assert database[SEGMENTS].count_documents({}) > 0
         damage(database)
 
-    check_mended(store, KEY, do, lost=lost, not_reached="oplog", more=f" {'.' * 300}")
+    check_repaired(store, KEY, do, lost=lost, not_reached="oplog", more=f" {'.' * 300}")
 
 
 @pytest.mark.parametrize("count", [2, 300])

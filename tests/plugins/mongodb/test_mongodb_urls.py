@@ -97,15 +97,15 @@ NOT_FOR_A_STORE = {
 """Options of pymongo that a store does not take."""
 
 
-def test_every_option_of_pymongo_is_taken_or_left_out_on_purpose():
+def test_every_option_of_pymongo_is_accepted_or_left_out_on_purpose():
     """A new version of pymongo may have new ones: add them to the options, or above."""
     known = set(pymongo.common.URI_OPTIONS_VALIDATOR_MAP)
-    taken = {name.lower() for name in MongoStore.options} - {"prefix"}
-    assert taken <= known
-    assert known - taken <= NOT_FOR_A_STORE
+    accepted = {name.lower() for name in MongoStore.options} - {"prefix"}
+    assert accepted <= known
+    assert known - accepted <= NOT_FOR_A_STORE
 
 
-def test_nobody_is_asked_before_the_first_call(monkeypatch):
+def test_there_is_no_network_access_before_the_first_call(monkeypatch):
     def refused(*_args, **_words):
         pytest.fail("a URL was opened, and somebody was asked")
 

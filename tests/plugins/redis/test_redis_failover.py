@@ -25,14 +25,14 @@ pytestmark = pytest.mark.stress
 class Load:
     """Writers, each with a conversation of its own, which go on through whatever happens.
 
-    A writer appends after the head it has seen, and looks again only when it is told to.
-    acknowledged: per writer, the texts whose append returned. told: how often each was told that something changed.
+    A writer appends after the head it has seen, and reads again only after a conflict.
+    acknowledged: per writer, the texts whose append returned. conflicts: how often each got a conflict.
     """
 
     def __init__(self, url: str, **options) -> None:
         self.store = open_store(url, socket_timeout=1, socket_connect_timeout=1, **options)
         self.acknowledged: list[list[str]] = [[] for _ in range(WRITERS)]
-        self.told = [0] * WRITERS
+        self.conflicts = [0] * WRITERS
         self.errors: Counter[str] = Counter()
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self._write, args=(at,)) for at in range(WRITERS)]
@@ -49,7 +49,7 @@ class Load:
                 self.acknowledged[at].append(text)
             except Conflict as conflict:
                 self.errors[type(conflict).__name__] += 1
-                self.told[at] += 1
+                self.conflicts[at] += 1
                 head = conflict.head
             except StoreUnavailable:
                 self.errors["StoreUnavailable"] += 1
@@ -91,7 +91,7 @@ def check(load: Load) -> int:
     print(f"lost {sum(lost)} of {sum(map(len, load.acknowledged))}, errors {dict(load.errors)}")  # noqa: T201
     assert set(load.errors) <= {"Conflict", "OutcomeUnknown", "StoreUnavailable"}
     for at, count in enumerate(lost):
-        assert not count or load.told[at], "messages were lost, and their writer was not told"
+        assert not count or load.conflicts[at], "messages were lost, and their writer got no conflict"
     return sum(lost)
 
 

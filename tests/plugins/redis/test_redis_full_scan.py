@@ -180,7 +180,7 @@ def test_a_master_that_becomes_a_replica_on_the_way_does_not_count(small_steps, 
 
         proxy.instead = at_third_step
         error = catch_error(lambda: list(store.scan_keys()), seconds=20)
-        assert isinstance(error, StoreUnavailable), "a walk over a replica was taken for complete"
+        assert isinstance(error, StoreUnavailable), "a walk over a replica counted as complete"
         with pair.replica.client() as client:
             client.replicaof("NO", "ONE")
         proxy.instead = lambda _: None
@@ -214,8 +214,8 @@ def test_a_walk_through_sentinels_goes_to_the_master_that_they_name(prefix):
         assert len(store.read(min(keys)).records) == 2
 
 
-@pytest.mark.parametrize("told", ["told", "not told"])
-def test_a_walk_misses_nothing_that_moves_to_where_it_has_been(cluster, prefix, monkeypatch, told):
+@pytest.mark.parametrize("reports", ["reported", "not reported"])
+def test_a_walk_misses_nothing_that_moves_to_where_it_has_been(cluster, prefix, monkeypatch, reports):
     """A slot is moved, while the walk is on its way, from a server that is not looked through yet to one that is."""
     with open_store(cluster.url, prefix=prefix) as store:
         keys = filled(store, 150)
@@ -231,7 +231,7 @@ def test_a_walk_misses_nothing_that_moves_to_where_it_has_been(cluster, prefix, 
 
         real_names = scan._scan_server
         monkeypatch.setattr(scan, "_scan_server", names)
-        if told == "not told":
+        if reports == "not reported":
             monkeypatch.setattr(scan, "_moves_no_slot", lambda _ask: False)
         try:
             assert set(store.scan_keys()) == keys

@@ -31,11 +31,11 @@ def is_script(request: bytes) -> bool:
 def test_each_of_1000_appends_is_there_once_though_200_answers_were_lost(far, store, proxy):
     chat = History(far).conversation("lossy")
     chat.append({"role": "user", "content": "before"})
-    asked = []
+    requests = []
 
     def every_sixth(request: bytes) -> bool:
-        asked.append(request)
-        return len(asked) % 6 == 1
+        requests.append(request)
+        return len(requests) % 6 == 1
 
     proxy.lose = lambda request: is_script(request) and every_sixth(request)
     for number in range(1000):

@@ -1,11 +1,11 @@
-"""Damage on Redis as a user meets it: the listing goes on, the conversation is mended, the erasure is complete."""
+"""Damage on Redis as a user meets it: the listing continues, the conversation is repaired, the erasure is complete."""
 
 from __future__ import annotations
 
 from functools import partial
 
 import pytest
-from damage_checks import check_mended
+from damage_checks import check_repaired
 
 from chathistory import Key
 
@@ -20,7 +20,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_conversation_is_mended_and_keeps_what_was_forgotten_and_gone_back_from(store, valkey_client, name):
+def test_a_conversation_is_repaired_and_keeps_forgotten_and_rewound_records(store, valkey_client, name):
     damage, lost = DAMAGES[name]
     in_place = partial(damage, valkey_client, store._layout.names(KEY).conversation)
-    check_mended(store, KEY, in_place, lost=lost, not_reached="append-only file")
+    check_repaired(store, KEY, in_place, lost=lost, not_reached="append-only file")

@@ -222,10 +222,10 @@ def test_a_cluster_node_that_hangs_is_noticed_in_time(cluster, prefix):
 
 
 def test_a_server_that_takes_no_connection_is_noticed_in_time(prefix):
-    with contextlib.ExitStack() as held, socket.socket() as full:
+    with contextlib.ExitStack() as connections, socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        waiting = [held.enter_context(socket.socket()) for _ in range(4)]
+        waiting = [connections.enter_context(socket.socket()) for _ in range(4)]
         for one in waiting:
             one.settimeout(0)
             one.connect_ex(full.getsockname())

@@ -96,7 +96,7 @@ def test_a_wrong_url_is_refused_without_quoting_it(url):
         "redis+cluster://h",
     ],
 )
-def test_opening_does_no_input_or_output_and_shows_no_secret(url):
+def test_open_does_no_input_or_output_and_shows_no_secret(url):
     with open_store(url, max_connections=3, client_name="me", health_check_interval=9) as store:
         assert isinstance(store, RedisStore)
         assert ":p@" not in repr(store)
@@ -239,7 +239,7 @@ def test_threads_that_wait_for_a_cluster_that_is_not_there_wait_once(prefix):
             assert time.monotonic() - begun < 2
             assert errors == ["not stored"] * 8
             begun = time.monotonic()
-            assert _error(store) == "not stored", "who comes later tries anew"
+            assert _error(store) == "not stored", "a later caller tries again"
             assert time.monotonic() - begun > 0.4
 
 

@@ -46,14 +46,14 @@ def bucket(shared_client):
 
 @pytest.fixture
 def server(running, bucket):
-    running.mend()
+    running.stop_faults()
     running.log.clear()
     yield running
-    running.mend()
+    running.stop_faults()
 
 
 @pytest.fixture
 def store(server, client, bucket):
     with opened(client, bucket, "history") as store:
         yield store
-        server.mend()
+        server.stop_faults()

@@ -27,7 +27,7 @@ class CuttingProxy:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def begin(self, cut=None):
-        """Count anew, and cut this answer."""
+        """Reset the counters, and cut this response."""
         with self._lock:
             self.sizes, self.cut = [], cut
 

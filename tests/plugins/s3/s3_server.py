@@ -1,9 +1,9 @@
-"""An S3 server on a port of this machine: moto behind one lock, a log of the requests, faults and manners on demand.
+"""An S3 server on a port of this machine: moto behind one lock, a log of the requests, faults and quirks on demand.
 
 Moto alone checks a condition and stores in two steps; the lock makes them one. Counting requests here, and not in the
 store, counts what a bill would.
 
-Services that speak this protocol differ; a *manner* is one such difference, as some service has it or may have it.
+Services that speak this protocol differ; a *quirk* is one such difference, as some service has it or may have it.
 """
 
 import re
@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote
 import boto3
 from botocore.config import Config
 from moto.server import create_backend_app
-from s3_service_quirks import MANNERS, REVIVES, Asked
+from s3_service_quirks import QUIRKS, REVIVES, S3Request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "s3cr3t-of-the-key", "region_name": "us-east-1"}
@@ -59,7 +59,7 @@ class Server:
     faults: list[Fault] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     delay: float = 0.0
-    manners: tuple = ()
+    quirks: tuple = ()
     page: int = 0
 
     def fail(self, what, **of):
@@ -71,10 +71,10 @@ class Server:
         self.faults += [Fault("reset after", times=1, skip=count - 1)] if count else []
         self.faults += [Fault("reset before", times=10**9, skip=0)]
 
-    def mend(self):
+    def stop_faults(self):
         self.faults.clear()
         self.delay = 0.0
-        self.manners = ()
+        self.quirks = ()
         self.page = 0
 
     def kinds(self):
@@ -144,14 +144,14 @@ class App:
             del body
             status, code = _ERRORS[what]
             self._note(kind, path, environ, int(status[:3]), begun)
-            text = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
+            text = f"<Error><Code>{code}</Code><Message>as ordered</Message></Error>".encode()
             start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))])
             return [text]
-        asked = Asked(kind, environ, server.page)
-        refusal = next((answer for name in server.manners if (answer := MANNERS[name][0](asked))), None)
-        status, headers, body = _refused(environ, refusal) if refusal else self._served(asked)
-        for name in server.manners:
-            status, headers, body = MANNERS[name][1](asked, status, headers, body)
+        request = S3Request(kind, environ, server.page)
+        refusal = next((answer for name in server.quirks if (answer := QUIRKS[name][0](request))), None)
+        status, headers, body = _refused(environ, refusal) if refusal else self._served(request)
+        for name in server.quirks:
+            status, headers, body = QUIRKS[name][1](request, status, headers, body)
         self._note(kind, path, environ, int(status[:3]), begun, sent=len(body))
         if what == "reset after":
             _reset(environ)
@@ -159,23 +159,23 @@ class App:
         start_response(status, headers)
         return [body]
 
-    def _served(self, asked):
-        """Return what moto answers; where the manner is that, again without a condition on an absent object."""
-        environ, told = asked.environ, []
-        revives = REVIVES in self.server.manners and asked.kind == "PUT"
+    def _served(self, request):
+        """Return what moto answers; where the quirk is that, again without a condition on an absent object."""
+        environ, answers = request.environ, []
+        revives = REVIVES in self.server.quirks and request.kind == "PUT"
         sent = _drained(environ) if revives else None
 
         def remember(status, headers, exc_info=None):
-            told.append((status, headers))
+            answers.append((status, headers))
 
         with self.server.lock:
             for _ in range(2):
                 if revives:
                     environ["wsgi.input"] = BytesIO(sent)
                 body = b"".join(self.moto(environ, remember))
-                if not (revives and told[-1][0].startswith("404") and environ.pop("HTTP_IF_MATCH", None)):
+                if not (revives and answers[-1][0].startswith("404") and environ.pop("HTTP_IF_MATCH", None)):
                     break
-        return (*told[-1], body)
+        return (*answers[-1], body)
 
     def _note(self, kind, path, environ, status, begun, *, sent=0):
         condition = environ.get("HTTP_IF_MATCH") or environ.get("HTTP_IF_NONE_MATCH")
@@ -221,10 +221,10 @@ class Handler(WSGIRequestHandler):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if hasattr(socket, "TCP_QUICKACK"):  # botocore sends a body only when its headers are acknowledged
             self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        environ, told = self.make_environ(), []
+        environ, answers = self.make_environ(), []
         environ["wsgi.input"] = BytesIO(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
-        body = b"".join(self.server.app(environ, lambda status, headers: told.append((status, headers))))
-        status, headers = told[0]
+        body = b"".join(self.server.app(environ, lambda status, headers: answers.append((status, headers))))
+        status, headers = answers[0]
         self.send_response(int(status[:3]), status[4:])
         for name, value in headers:
             self.send_header(name, value)

@@ -1,13 +1,13 @@
 """Ways in which services differ that speak the protocol of S3: of real ones, and of ones that there may be.
 
-A manner changes a request before the server sees it, or refuses it; and changes the answer.
+A quirk changes a request before the server sees it, or refuses it; and changes the answer.
 """
 
 import re
 from io import BytesIO
 
 
-class Asked:
+class S3Request:
     """A request before moto sees it; its conditions can be changed."""
 
     def __init__(self, kind, environ, page):
@@ -47,19 +47,19 @@ class Asked:
             self.environ.pop("HTTP_X_AMZ_CONTENT_SHA256", None)
 
 
-def _as_it_is(asked, status, headers, body):
+def _as_it_is(call, status, headers, body):
     return status, headers, body
 
 
-def _nothing(asked):
+def _nothing(call):
     return None
 
 
 def _changed(kinds, change):
     """Return what changes the answers to some kinds of requests."""
 
-    def after(asked, status, headers, body):
-        if asked.kind not in kinds or not status.startswith("2"):
+    def after(call, status, headers, body):
+        if call.kind not in kinds or not status.startswith("2"):
             return status, headers, body
         status, headers, body = change(status, dict(headers), body)
         headers = {
@@ -70,7 +70,7 @@ def _changed(kinds, change):
     return after
 
 
-def _as_conflict(asked, status, headers, body):
+def _as_conflict(call, status, headers, body):
     if not status.startswith("412"):
         return status, headers, body
     body = body.replace(b"PreconditionFailed", b"ConditionalRequestConflict")
@@ -98,9 +98,9 @@ def _backwards(status, headers, body):
     return status, headers, rest.replace(b"</ListBucketResult>", b"".join(parts[::-1]) + b"</ListBucketResult>")
 
 
-def _start(asked, *names):
-    if asked.kind == "LIST":
-        asked.query(lambda name, value: None if name in names else value)
+def _start(call, *names):
+    if call.kind == "LIST":
+        call.query(lambda name, value: None if name in names else value)
 
 
 def _no_token(status, headers, body):
@@ -108,49 +108,49 @@ def _no_token(status, headers, body):
 
 
 REVIVES = "If-Match makes what is absent"
-MANNERS = {
-    "PUT ignores If-None-Match": (lambda asked: asked.drop("IF_NONE_MATCH"), _as_it_is),
-    "PUT ignores If-Match": (lambda asked: asked.drop("IF_MATCH", ("PUT",)), _as_it_is),
-    "PUT ignores both": (lambda asked: (asked.drop("IF_MATCH", ("PUT",)), asked.drop("IF_NONE_MATCH"))[0], _as_it_is),
+QUIRKS = {
+    "PUT ignores If-None-Match": (lambda call: call.drop("IF_NONE_MATCH"), _as_it_is),
+    "PUT ignores If-Match": (lambda call: call.drop("IF_MATCH", ("PUT",)), _as_it_is),
+    "PUT ignores both": (lambda call: (call.drop("IF_MATCH", ("PUT",)), call.drop("IF_NONE_MATCH"))[0], _as_it_is),
     "PUT takes any ETag that was one": (
-        lambda asked: None if "00000" in asked.environ.get("HTTP_IF_MATCH", "") else asked.drop("IF_MATCH", ("PUT",)),
+        lambda call: None if "00000" in call.environ.get("HTTP_IF_MATCH", "") else call.drop("IF_MATCH", ("PUT",)),
         _as_it_is,
     ),
     "conditional PUT is not implemented": (
-        lambda asked: "501 NotImplemented" if asked.is_conditional_put() else None, _as_it_is),
+        lambda call: "501 NotImplemented" if call.is_conditional_put() else None, _as_it_is),
     "conditional PUT is a bad request": (
-        lambda asked: "400 InvalidArgument" if asked.is_conditional_put() else None, _as_it_is),
+        lambda call: "400 InvalidArgument" if call.is_conditional_put() else None, _as_it_is),
     "PUT with If-Match is not implemented": (
-        lambda asked: "501 NotImplemented" if asked.kind == "PUT" and asked.has("IF_MATCH") else None, _as_it_is),
-    "If-Match without quotes": (lambda asked: asked.wants_no_quotes(), _as_it_is),
+        lambda call: "501 NotImplemented" if call.kind == "PUT" and call.has("IF_MATCH") else None, _as_it_is),
+    "If-Match without quotes": (lambda call: call.wants_no_quotes(), _as_it_is),
     "409 for 412": (_nothing, _as_conflict),
     REVIVES: (_nothing, _as_it_is),  # the application does it, which sees whether the object is there
-    "DELETE ignores If-Match": (lambda asked: asked.drop("IF_MATCH", ("DELETE",)), _as_it_is),
+    "DELETE ignores If-Match": (lambda call: call.drop("IF_MATCH", ("DELETE",)), _as_it_is),
     "DELETE with If-Match is not implemented": (
-        lambda asked: "501 NotImplemented" if asked.kind == "DELETE" and asked.has("IF_MATCH") else None, _as_it_is),
+        lambda call: "501 NotImplemented" if call.kind == "DELETE" and call.has("IF_MATCH") else None, _as_it_is),
     "DELETE with If-Match always fails": (
-        lambda asked: "412 PreconditionFailed" if asked.kind == "DELETE" and asked.has("IF_MATCH") else None,
+        lambda call: "412 PreconditionFailed" if call.kind == "DELETE" and call.has("IF_MATCH") else None,
         _as_it_is,
     ),
     "DeleteObjects is not implemented": (
-        lambda asked: "501 NotImplemented" if asked.kind == "DELETES" else None, _as_it_is),
+        lambda call: "501 NotImplemented" if call.kind == "DELETES" else None, _as_it_is),
     "DeleteObjects wants Content-MD5": (
-        lambda asked: "400 InvalidRequest" if asked.kind == "DELETES" and not asked.has("CONTENT_MD5") else None,
+        lambda call: "400 InvalidRequest" if call.kind == "DELETES" and not call.has("CONTENT_MD5") else None,
         _as_it_is,
     ),
     "DeleteObjects does nothing and says nothing": (
-        lambda asked: "200 OK" if asked.kind == "DELETES" else None,
+        lambda call: "200 OK" if call.kind == "DELETES" else None,
         _changed({"DELETES"}, lambda status, headers, body: (status, headers, b"")),
     ),
     "checksums of PUT are not implemented": (
-        lambda asked: "501 NotImplemented" if asked.kind == "PUT" and asked.has_checksum() else None, _as_it_is),
-    "PUT stores the frames of chunks": (lambda asked: asked.spoil(), _as_it_is),
+        lambda call: "501 NotImplemented" if call.kind == "PUT" and call.has_checksum() else None, _as_it_is),
+    "PUT stores the frames of chunks": (lambda call: call.spoil(), _as_it_is),
     "GET has another ETag": (_nothing, _changed({"GET"}, _with_other_etag)),
     "PUT has no ETag": (_nothing, _changed({"PUT"}, _without("etag"))),
-    "GET knows no ranges": (lambda asked: asked.drop("RANGE"), _as_it_is),
-    "listings ignore where to start": (lambda asked: _start(asked, "start-after"), _as_it_is),
+    "GET knows no ranges": (lambda call: call.drop("RANGE"), _as_it_is),
+    "listings ignore where to start": (lambda call: _start(call, "start-after"), _as_it_is),
     "listings give no token": (_nothing, _changed({"LIST"}, _no_token)),
-    "listings repeat themselves": (lambda asked: _start(asked, "start-after", "continuation-token"), _as_it_is),
+    "listings repeat themselves": (lambda call: _start(call, "start-after", "continuation-token"), _as_it_is),
     "listings are in no order": (_nothing, _changed({"LIST"}, _backwards)),
     "listings are empty answers": (_nothing, _changed({"LIST"}, lambda status, headers, body: (status, headers, b""))),
     "listings are of somebody else": (

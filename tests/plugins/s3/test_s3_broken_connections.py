@@ -212,7 +212,7 @@ def test_many_answers_that_are_cut_at_any_byte(place, proxy, name):
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_an_answer_that_stays_away_is_given_up(bucket, client, running, proxy, share):
-    """The rest of a body never comes: that is told after the time that the store waits."""
+    """The rest of a body never comes: that is reported after the time that the store waits."""
     with opened(client, bucket, "hang") as truth:
         made(truth, 9, size=SIZE)
     place = f"s3://{bucket}/hang?endpoint_url={proxy.url}"
@@ -297,7 +297,7 @@ class Injected:
 
 @pytest.mark.parametrize("kind", ERRORS)
 def test_an_error_of_any_library_at_any_read(place, monkeypatch, kind):
-    """Once it is tried again; for good it is told as ours, and nothing of a body goes with it."""
+    """Once it is tried again; if it persists it is reported as ours, and nothing of a body goes with it."""
     injected = Injected(monkeypatch, ERRORS[kind])
     turn = list(ERRORS).index(kind)
     for name in (["read segments", "keys", "page"][turn % 3], ["append that spills and absorbs", "delete"][turn % 2]):
@@ -367,8 +367,8 @@ def test_an_error_of_a_write_carries_no_body(place, client, bucket, server):
         assert not _texts(caught.value)
 
 
-def test_a_body_without_its_end_is_never_taken_for_damage(place, proxy):
-    """A head or a segment that came in part only must not be told as `CorruptRecord`: somebody may mend it then."""
+def test_a_body_without_its_end_never_counts_as_damage(place, proxy):
+    """A head or a segment that came only in part must not be reported as `CorruptRecord`, or somebody may repair it."""
     work, store, _, head = place.prepared("read segments")
     for seed in range(15):
         proxy.begin()
@@ -381,14 +381,14 @@ def test_a_body_without_its_end_is_never_taken_for_damage(place, proxy):
             raise AssertionError(f"a cut after {offset} bytes was taken for damage") from error
 
 
-class Keeping(http.server.BaseHTTPRequestHandler):
+class KeepAliveHandler(http.server.BaseHTTPRequestHandler):
     """Keeps its connections, which the server of the other tests does not, and gives the same object each time."""
 
     protocol_version = "HTTP/1.1"
     accepted = 0
 
     def setup(self):
-        Keeping.accepted += 1
+        KeepAliveHandler.accepted += 1
         super().setup()
 
     def do_GET(self):
@@ -405,10 +405,10 @@ class Keeping(http.server.BaseHTTPRequestHandler):
 
 def test_connections_are_used_again():
     """Reading a body to its end gives the connection back: a new one for each request would cost round trips."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as keeping:
-        threading.Thread(target=keeping.serve_forever, daemon=True).start()
-        with open_store(f"s3://bucket/x?endpoint_url=http://127.0.0.1:{keeping.server_port}&addressing=path") as store:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), KeepAliveHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with open_store(f"s3://bucket/x?endpoint_url=http://127.0.0.1:{server.server_port}&addressing=path") as store:
             for _ in range(5):
                 assert len(store._bucket.get("x")[0]) == 3_000_000
-        keeping.shutdown()
-    assert Keeping.accepted == 1
+        server.shutdown()
+    assert KeepAliveHandler.accepted == 1

@@ -45,7 +45,7 @@ class OnS3(Below):
 
     @pytest.fixture
     def store(self, running, bucket, shared_client):
-        running.mend()
+        running.stop_faults()
         self.client, self.bucket, self.prefix = shared_client, bucket, ""
         self.url = f"s3://{bucket}/history?endpoint_url={running.url}&recency={self.recency}"
         with self.reopen(None) as store:

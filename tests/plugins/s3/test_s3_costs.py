@@ -157,7 +157,7 @@ def test_an_append_that_says_nothing_new_moves_no_marker(server, client, bucket,
 
 
 @pytest.mark.parametrize("recency", ["bucket", "exact"])
-def test_many_of_one_time_are_told_apart_by_their_ids(client, bucket, recency):
+def test_many_with_one_time_are_ordered_by_their_ids(client, bucket, recency):
     """Stamps with the very same time, in the same append or in later ones."""
     with S3Store(client, bucket=bucket, recency=recency) as store:
         heads = [made_at(store, f"c{at}", NOW) for at in range(9)]
@@ -178,11 +178,11 @@ def test_segments_stay_few(size):
     segments, moved, position = [], 0, 0
     for _ in range(100_000):
         count = count_merged(segments, size=size)
-        taken = segments[len(segments) - count :]
+        merged = segments[len(segments) - count :]
         del segments[len(segments) - count :]
-        total = size + sum(segment.size for segment in taken)
+        total = size + sum(segment.size for segment in merged)
         moved += total
-        first = taken[0].first if taken else position
+        first = merged[0].first if merged else position
         position += 25
         segments.append(S3Segment(position, "t", ((first, total),)))
     limit = 100_000 * size / 4_000_000 + 60

@@ -88,19 +88,19 @@ def check_walks(store, victim, *, head=None, lost=False, limits=(1, 50)):
         rows, damaged = walked(store, SCOPE, limit)
         assert {row.key for row in rows} - {victim} == others
         assert len(rows) == len({row.key for row in rows}), "a conversation is listed twice"
-        assert not damaged if head or lost else [_told(each, victim) for each in damaged] == [True]
+        assert not damaged if head or lost else [_reported(each, victim) for each in damaged] == [True]
         assert [row for row in rows if row.key == victim] == ([head] if head else [])
     nameless = list(store.damaged_keys(SCOPE))
     assert all(isinstance(each, Damaged) and each.key is None for each in nameless)
     for walk in (store.keys, store.scan_keys):
-        told = list(walk(SCOPE))
-        assert len(told) + len(nameless) == (2 if lost else 3)
-        assert set(told) - {victim} == others
-    assert {*store.keys()} == {*told, Key("other", victim.id)}
+        listed = list(walk(SCOPE))
+        assert len(listed) + len(nameless) == (2 if lost else 3)
+        assert set(listed) - {victim} == others
+    assert {*store.keys()} == {*listed, Key("other", victim.id)}
     assert store.sweep(grace=10**6).expired == 0
 
 
-def _told(each, victim):
+def _reported(each, victim):
     assert isinstance(each.error, CorruptRecord | UnsupportedRecord)
     assert each.key in {victim, None}
     assert each.error.key == each.key
@@ -123,7 +123,7 @@ def positions(store, key, *, head):
         assert [record.position for record in store.read(key, start=run[0], stop=run[-1] + 1).records] == run
         if run[-1] + 1 < head.end:
             part = ends(lambda start=run[0]: store.read(key, start=start))
-            assert part.position == run[-1] + 1, "the first damaged record of a range is not the one that is told"
+            assert part.position == run[-1] + 1, "the first damaged record of a range is not the one in the error"
     return sound
 
 
@@ -195,7 +195,7 @@ def test_a_damaged_head(place, what):
 
 @pytest.mark.parametrize("what", some_of(HEADS, 8))
 def test_a_damaged_head_under_a_name_that_is_cut(place, what):
-    """Its key is told only as far as its head still tells it."""
+    """Its key is known only as far as its head still has it."""
     check_damaged_head(place, what, Key(SCOPE, LONG))
 
 
@@ -293,7 +293,7 @@ def bodies_of_range(store, start, stop):
 
 
 def test_damage_of_several_conversations_and_pages(place):
-    """A page has its limit of heads whatever is damaged, and each damaged one is told once."""
+    """A page has its limit of heads whatever is damaged, and each damaged one is reported once."""
     for recency in ("bucket", "exact"):
         where = (*place[:2], f"{place[2]}-{recency}")
         with opened(*where, recency=recency) as store:
@@ -309,23 +309,23 @@ def test_damage_of_several_conversations_and_pages(place):
                 assert sorted(each.key.id for each in damaged) == [f"c{at:02d}" for at in range(0, 30, 7)]
 
 
-def test_strays_are_told_and_left_alone(place):
+def test_strays_are_reported_and_left_alone(place):
     client, bucket, prefix = place
     with opened(*place) as store:
         head = filled(store, Key(SCOPE, "victim"), large=True)
         for name in STRAYS:
             client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=b"not ours")
         check_walks_with_strays(store, head)
-        told = {each.where.removeprefix(f"{prefix}/") for each in store.damaged_keys()}
-        assert told == set(STRAYS)
-        told = {each.where.removeprefix(f"{prefix}/") for each in store.damaged_keys(SCOPE)}
-        assert {name for name in STRAYS if f"/{SCOPE}/" in name} <= told
-        assert all(any(name.startswith(where) for name in STRAYS) for where in told)
+        listed = {each.where.removeprefix(f"{prefix}/") for each in store.damaged_keys()}
+        assert listed == set(STRAYS)
+        listed = {each.where.removeprefix(f"{prefix}/") for each in store.damaged_keys(SCOPE)}
+        assert {name for name in STRAYS if f"/{SCOPE}/" in name} <= listed
+        assert all(any(name.startswith(where) for name in STRAYS) for where in listed)
         for key in list(store.scan_keys(SCOPE)):
             store.delete(key)
         report = store.remove_leftovers(SCOPE)
         assert not report.complete
-        assert set(report.left) == {f"{prefix}/{where}" for where in told}
+        assert set(report.left) == {f"{prefix}/{where}" for where in listed}
         assert {name.removeprefix(f"{prefix}/") for name in objects(client, bucket, f"{prefix}/")} >= set(STRAYS)
 
 
@@ -336,7 +336,7 @@ def check_walks_with_strays(store, head):
     assert positions(store, head.key, head=head) == list(range(17))
 
 
-def test_lost_markers_are_made_anew_by_a_scan(place):
+def test_a_scan_creates_lost_markers_again(place):
     with opened(*place) as store:
         heads = [made(store, 2, key=Key(scope, f"c{at}")) for scope in ("one", "two") for at in range(4)]
         for head in heads[1::2]:
@@ -358,7 +358,7 @@ def test_a_scan_without_the_right_to_write_is_as_complete(place, server):
         lose_markers(*place[:2], store, heads[1].key)
         server.fail("403", kind="PUT", times=100)
         assert set(store.scan_keys("one")) == {head.key for head in heads}
-        server.mend()
+        server.stop_faults()
 
 
 def test_markers_that_are_damaged_harm_nobody(place):
@@ -388,7 +388,7 @@ def test_what_the_service_does_not_give_out_is_damage_of_that_one(place, server)
         with pytest.raises(CorruptRecord, match="does not return"):
             store.read(heads[1].key)
         assert store.delete(heads[1].key) is True
-        server.mend()
+        server.stop_faults()
         assert store.read(heads[1].key) is None
 
 
@@ -399,7 +399,7 @@ def test_an_archived_segment_is_damage_of_its_records(place, server):
         assert positions(store, head.key, head=head) == [14, 15, 16]
 
 
-def test_what_may_come_back_is_never_taken_for_lost(place, server):
+def test_an_archived_object_never_counts_as_lost(place, server):
     """No forget and no repair puts marks in the place of records that are in an archive."""
     with opened(*place) as store:
         head = filled(store, Key(SCOPE, "victim"), large=True)
@@ -417,7 +417,7 @@ def test_what_may_come_back_is_never_taken_for_lost(place, server):
             with pytest.raises(StoreRejected, match="restore it first"):
                 call()
         place[0].put_object(Bucket=place[1], Key=name, Body=before)
-        server.mend()
+        server.stop_faults()
         assert objects(place[0], place[1], f"{place[2]}/s/") == names
         assert positions(store, head.key, head=head) == list(range(17))
         server.fail("archived", kind="GET", path=f"{name}$", times=10**6)
@@ -425,7 +425,7 @@ def test_what_may_come_back_is_never_taken_for_lost(place, server):
             store.find_records(head.key)
 
 
-def test_no_text_of_a_damaged_head_is_told(place):
+def test_no_text_of_a_damaged_head_is_quoted(place):
     secret = "s3cr3t words"
     with opened(*place) as store:
         store.append(KEY, [secret], after=None, revision=replace(revision(), payload=secret))

@@ -1,4 +1,4 @@
-"""What a service may answer, and what is told of it; options; damage; what is left over and what has expired."""
+"""What a service may answer, and the errors for it; options; damage; leftovers and expiry."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_a_service_that_ignores_conditions_is_refused(rclone):
 
 
 @pytest.mark.parametrize(("what", "words"), [("403", "not permit"), ("skew", "clock"), ("expired", "expired")])
-def test_a_refusal_is_told_in_our_words(server, store, what, words):
+def test_a_refusal_is_described_in_the_words_of_the_store(server, store, what, words):
     head = made(store, 1)
     server.fail(what, times=100)
     for call in (lambda: store.read(KEY), lambda: store.append(KEY, ["SECRET-TEXT"], after=head, revision=revision())):
@@ -107,7 +107,7 @@ def test_an_unknown_profile_is_a_refusal(server, bucket):
      "s3://bucket?endpoint_url=http://u:p@h", "s3://bucket?kms_key=x", "s3://bucket?storage_class=GLACIER",
      "s3://bucket?recency=soon", "s3://bucket?addressing=x", "s3://bucket?timeout=0", "s3://bucket?nonsense=1"],
 )  # fmt: skip
-def test_a_wrong_url_is_told(url):
+def test_a_wrong_url_gets_an_error_that_says_why(url):
     with pytest.raises(ConfigError):
         open_store(url)
 
@@ -125,8 +125,8 @@ def test_encryption_and_class_are_of_every_object(client, bucket, server):
     names = objects(client, bucket)
     assert any("/s/" in name for name in names)
     for name in names:
-        told = client.head_object(Bucket=bucket, Key=name)
-        assert (told["ServerSideEncryption"], told["StorageClass"]) == ("AES256", "STANDARD_IA")
+        answer = client.head_object(Bucket=bucket, Key=name)
+        assert (answer["ServerSideEncryption"], answer["StorageClass"]) == ("AES256", "STANDARD_IA")
 
 
 def test_encryption_with_a_key_is_of_every_object(client, bucket, server):
@@ -136,8 +136,8 @@ def test_encryption_with_a_key_is_of_every_object(client, bucket, server):
         made(store, 40, size=10_000, batch=8)
         assert bodies(store) == texts(0, 40, 10_000)
     for name in objects(client, bucket):
-        told = client.head_object(Bucket=bucket, Key=name)
-        assert (told["ServerSideEncryption"], told["SSEKMSKeyId"]) == ("aws:kms", key)
+        answer = client.head_object(Bucket=bucket, Key=name)
+        assert (answer["ServerSideEncryption"], answer["SSEKMSKeyId"]) == ("aws:kms", key)
 
 
 def _damaged(client, bucket, name, change):
@@ -145,7 +145,7 @@ def _damaged(client, bucket, name, change):
     client.put_object(Bucket=bucket, Key=name, Body=change(data))
 
 
-def test_a_damaged_line_is_told_to_the_record(client, bucket, store):
+def test_a_damaged_line_is_reported_with_its_position(client, bucket, store):
     made(store, 40, size=10_000, batch=8)
     segment = min(name for name in objects(client, bucket) if "/s/" in name)
     _damaged(client, bucket, segment, lambda data: data.replace(b"line 3", b"line 4"))
@@ -155,7 +155,7 @@ def test_a_damaged_line_is_told_to_the_record(client, bucket, store):
     assert len(store.read(KEY, start=32).records) == 8
 
 
-def test_damage_in_the_tail_is_told_and_carried_along_not_healed(client, bucket, store):
+def test_damage_in_the_tail_is_reported_and_carried_along(client, bucket, store):
     head = made(store, 3)
     _damaged(client, bucket, "history/c/scope/conversation", lambda data: data.replace(b"line 1", b"line 7"))
     with pytest.raises(CorruptRecord) as caught:
@@ -168,7 +168,7 @@ def test_damage_in_the_tail_is_told_and_carried_along_not_healed(client, bucket,
 
 @pytest.mark.parametrize("change", [lambda data: b"", lambda data: b"x" + data[1:],
                                     lambda data: data.replace(b'"end":3', b'"end":2')])  # fmt: skip
-def test_a_damaged_head_is_told_and_never_overwritten(client, bucket, store, change):
+def test_a_damaged_head_is_reported_and_never_overwritten(client, bucket, store, change):
     head = made(store, 3)
     name = "history/c/scope/conversation"
     _damaged(client, bucket, name, change)
@@ -204,7 +204,7 @@ def test_an_earlier_layout_is_refused_by_name(client, bucket, store, change):
 
 @pytest.mark.parametrize("data", [b"", b"x", b"x" * 62, b"x" * 63, b"x" * 9000])
 def test_a_damaged_head_is_named_by_the_listings_and_no_sweep_stops_at_it(client, bucket, store, data):
-    """The tombstone of a deleted conversation is as small, but it is no damage."""
+    """The tombstone of a deleted conversation is as small, but it is not damage."""
     made(store, 3)
     other = Key("scope", "other")
     store.append(other, ["x"], after=None, revision=revision(expires=1))
@@ -218,7 +218,7 @@ def test_a_damaged_head_is_named_by_the_listings_and_no_sweep_stops_at_it(client
     assert client.get_object(Bucket=bucket, Key="history/c/scope/conversation")["Body"].read() == data
 
 
-def test_a_cut_segment_is_told(client, bucket, store):
+def test_a_cut_segment_is_reported(client, bucket, store):
     made(store, 40, size=10_000, batch=8)
     segment = min(name for name in objects(client, bucket) if "/s/" in name)
     for left in (b"", b"short"):
@@ -228,7 +228,7 @@ def test_a_cut_segment_is_told(client, bucket, store):
         assert caught.value.position == 0
 
 
-def test_a_store_that_another_thread_closes_is_told_so(store):
+def test_a_store_that_another_thread_closes_says_so(store):
     made(store, 40, size=10_000, batch=8)
     bodies(store)
     store._bucket.close()
@@ -257,7 +257,7 @@ def test_a_versioned_bucket(client, bucket, server, recency):
     assert versions.get("Versions"), "what docs/s3.md says of old versions is so"
 
 
-def test_a_missing_segment_is_told(client, bucket, store):
+def test_a_missing_segment_is_reported(client, bucket, store):
     made(store, 40, size=10_000, batch=8)
     for name in objects(client, bucket):
         if "/s/" in name:

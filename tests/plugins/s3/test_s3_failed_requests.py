@@ -86,7 +86,7 @@ def test_a_writer_that_dies_after_any_request(server, client, bucket, name):
             head = case.prepared(store)
             server.kill_after(at)
             outcome = tried(partial(case.do, store, head))
-            server.mend()
+            server.stop_faults()
         with opened(client, **place) as other:
             due = BOUNDS[name] if isinstance(outcome, Exception) else (case.after,)
             assert look(other) in due, f"after request {at} of {total}: {outcome!r}"
@@ -132,7 +132,7 @@ def test_any_request_of_a_write_may_fail_once(server, client, bucket, name, turn
             head = case.prepared(store)
             server.fail(what, skip=at)
             case.do(store, head)
-            server.mend()
+            server.stop_faults()
             assert look(store) == case.after, f"after {what} of request {at} of {total}"
 
 
@@ -144,7 +144,7 @@ def test_a_storm_ends_in_our_error_and_harms_nothing(server, client, bucket, wha
         with pytest.raises(StoreUnavailable) as caught:
             store.append(KEY, [text(6, SIZE)], after=head, revision=revision())
         assert caught.value.outcome == ("not stored" if what in {"503", "409"} else "unknown")
-        server.mend()
+        server.stop_faults()
         assert look(store) == (0, 6)
         store.append(KEY, [text(6, SIZE)], after=head, revision=revision())
         assert look(store) == (0, 7)
@@ -159,7 +159,7 @@ def test_a_short_storm_is_waited_out(server, store):
 
 
 def test_a_lost_reply_and_another_writer_behind_it(server, client, bucket, store):
-    """The first try was stored, another writer went on from it, and the repetition is refused: the core tells."""
+    """The first try was stored and another writer appended, and the repetition is refused: the core settles it."""
     head = made(store, 1)
     given = revision()
     server.fail("reset after", kind="PUT")

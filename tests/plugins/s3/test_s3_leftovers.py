@@ -51,7 +51,7 @@ def test_after_a_writer_that_died_an_erasure_is_complete_at_once(server, client,
             head = case.prepared(store)
             server.kill_after(at)
             tried(partial(case.do, store, head))
-            server.mend()
+            server.stop_faults()
         with opened(client, **place) as other:
             report = erased(other)
             assert (report.left, report.complete) == ((), True), f"after request {at} of {total}"
@@ -68,7 +68,7 @@ def test_what_a_first_append_left_that_broke_off_goes_with_the_text(server, clie
     with opened(client, bucket, "history", timeout=0.01) as store:
         server.kill_after(2)
         assert isinstance(tried(lambda: made(store, 40, size=SIZE)), Exception)
-        server.mend()
+        server.stop_faults()
     with opened(client, bucket, "history") as store:
         assert remains(client, bucket, SECRET)
         made(store, 40, size=SIZE)
@@ -245,7 +245,7 @@ def test_without_the_right_to_it_is_a_refusal_and_never_complete(client, bucket,
         for walk in (store.scan_keys, store.keys, store.damaged_keys):
             with pytest.raises(StoreRejected):
                 list(walk("scope"))
-    server.mend()
+    server.stop_faults()
     assert store.remove_leftovers("scope").complete
 
 

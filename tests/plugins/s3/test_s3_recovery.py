@@ -246,7 +246,7 @@ def test_who_dies_while_restoring_loses_nothing(server, client, bucket, damaged)
         store, due = prepared(f"killed-{at}")
         server.kill_after(at)
         tried(lambda store=store: restored(store))
-        server.mend()
+        server.stop_faults()
         with opened(client, bucket, f"killed-{at}") as other:
             if isinstance(tried(lambda other=other: head_of(other)), CorruptRecord) or (
                 head_of(other) is None and other.find_records(KEY) is not None
@@ -289,7 +289,7 @@ def test_what_a_restoration_costs(client, bucket, server, store):
 
 
 def test_what_the_commands_make_of_damage(client, bucket, server, capsys):
-    """One damaged head among three, and a damaged record: listed, mended, and then erased to the last object."""
+    """One damaged head among three, and a damaged record: listed, repaired, and then erased to the last object."""
     url = f"s3://{bucket}/h?endpoint_url={server.url}"
     with History(open_store(url)) as history:
         for name in ("one", "two", "three"):
@@ -300,8 +300,8 @@ def test_what_the_commands_make_of_damage(client, bucket, server, capsys):
         damage_head(client, bucket, history.store, Key("default", "two"))
         damage_record(client, bucket, history.store, Key("default", "three"), 3)
     assert run(["list", "--store", url]) in {0, 1}
-    told = capsys.readouterr()
-    assert all(name in told.out + told.err for name in ("one", "two", "three"))
+    output = capsys.readouterr()
+    assert all(name in output.out + output.err for name in ("one", "two", "three"))
     assert run(["doctor", "--store", url]) == 1
     assert run(["doctor", "--repair", "--store", url]) == 0
     capsys.readouterr()

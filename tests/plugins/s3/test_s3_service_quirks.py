@@ -5,7 +5,7 @@ from botocore.config import Config
 from chathistory_s3 import S3Store
 from chathistory_s3.bucket import Service
 from s3_samples import KEY, bodies, made, objects, revision, texts
-from s3_service_quirks import MANNERS, REVIVES
+from s3_service_quirks import QUIRKS, REVIVES
 
 from chathistory import Key, open_store
 from chathistory.errors import Conflict, StoreRejected, StoreUnavailable
@@ -64,35 +64,35 @@ def hasty(url):
     return store
 
 
-def test_every_manner_is_tried():
-    assert {*REFUSED, *USED, *BLIND, "PUT has no ETag"} == set(MANNERS)
+def test_every_quirk_is_tried():
+    assert {*REFUSED, *USED, *BLIND, "PUT has no ETag"} == set(QUIRKS)
 
 
-@pytest.mark.parametrize("manner", REFUSED)
-def test_what_the_guard_cannot_rest_on_is_refused(server, client, bucket, url, manner):
+@pytest.mark.parametrize("quirk", REFUSED)
+def test_what_the_guard_cannot_rest_on_is_refused(server, client, bucket, url, quirk):
     with open_store(url) as store:
         head = made(store, 2)
-    server.manners = (manner,)
+    server.quirks = (quirk,)
     with hasty(url) as store:
         for _ in range(2):
-            with pytest.raises(StoreRejected, match=REFUSED[manner]):
+            with pytest.raises(StoreRejected, match=REFUSED[quirk]):
                 store.append(KEY, ["x"], after=head, revision=revision())
         with pytest.raises(StoreRejected):
             store.delete(KEY)
-    server.mend()
+    server.stop_faults()
     with open_store(url) as store:
         assert bodies(store) == texts(0, 2)
         assert store.remove_leftovers("nobody").complete
     assert not objects(client, bucket, "history/probe/")
 
 
-@pytest.mark.parametrize("manner", USED)
-def test_what_can_be_done_without_is_done_without(server, client, bucket, url, manner):
+@pytest.mark.parametrize("quirk", USED)
+def test_what_can_be_done_without_is_done_without(server, client, bucket, url, quirk):
     """A life of conversations, with segments, pages, forgets, deletes and an erasure."""
-    server.manners, server.page = (manner,), 4
+    server.quirks, server.page = (quirk,), 4
     with open_store(url) as store, open_store(url) as other:
         head = made(store, 40, size=10_000, batch=8)
-        assert store._bucket.service == USED[manner]
+        assert store._bucket.service == USED[quirk]
         assert bodies(other) == texts(0, 40, 10_000)
         assert bodies(other, start=17) == texts(17, 40, 10_000)
         with pytest.raises(Conflict):
@@ -126,13 +126,13 @@ def test_what_can_be_done_without_is_done_without(server, client, bucket, url, m
         assert client.get_object(Bucket=bucket, Key=name)["Body"].read().startswith(b"deleted ")
 
 
-@pytest.mark.parametrize("manner", BLIND)
-def test_a_listing_that_cannot_be_relied_on_is_an_error(server, url, manner):
+@pytest.mark.parametrize("quirk", BLIND)
+def test_a_listing_that_cannot_be_relied_on_is_an_error(server, url, quirk):
     with hasty(url) as store:
         keys = [Key(KEY.scope, f"c{at}") for at in range(9)]
         for key in keys:
             made(store, 1, key=key)
-        server.manners, server.page = (manner,), 4
+        server.quirks, server.page = (quirk,), 4
         for walk in (
             lambda: store.heads(KEY.scope),
             lambda: list(store.keys()),
@@ -141,9 +141,9 @@ def test_a_listing_that_cannot_be_relied_on_is_an_error(server, url, manner):
             lambda: store.remove_leftovers(KEY.scope),
             lambda: store.sweep(now=4e9),
         ):
-            with pytest.raises(BLIND[manner]):
+            with pytest.raises(BLIND[quirk]):
                 walk()
-        server.mend()
+        server.stop_faults()
         assert sorted(store.keys()) == keys
         assert len(store.heads(KEY.scope).items) == 9
 
@@ -152,36 +152,36 @@ def test_a_put_without_an_etag_proves_nothing(server, url):
     """It was done, but nothing could be guarded by what it says."""
     with open_store(url) as store:
         head = made(store, 2)
-        server.manners = ("PUT has no ETag",)
+        server.quirks = ("PUT has no ETag",)
         with open_store(url) as other, pytest.raises(StoreUnavailable, match="no clear result") as caught:
             other.append(KEY, ["x"], after=head, revision=revision())
         assert caught.value.outcome == "not stored"
         assert store.append(KEY, texts(2, 3), after=head, revision=revision()).end == 3, (
             "this one knows its own work again"
         )
-        server.mend()
+        server.stop_faults()
         assert bodies(store) == texts(0, 3)
 
 
 def test_501_is_a_refusal_and_no_outage(server, url):
-    """It is told at once: no number of tries makes a service know a request."""
-    server.manners = ("conditional PUT is not implemented",)
+    """It is reported at once: no number of tries makes a service support a request."""
+    server.quirks = ("conditional PUT is not implemented",)
     with open_store(url) as store:
         with pytest.raises(StoreRejected, match="does not support this kind of request"):
             made(store, 1)
         assert server.kinds() == ["PUT"]
 
 
-def test_a_client_with_checksums_of_its_own_is_told_what_to_change(server, running, bucket):
+def test_the_error_says_how_to_configure_a_client_that_adds_checksums(server, running, bucket):
     """What boto3 does if nothing else is said; a service that does not know it refuses, or stores the frames."""
     client = running.client(request_checksum_calculation="when_supported")
-    server.manners = ("checksums of PUT are not implemented",)
+    server.quirks = ("checksums of PUT are not implemented",)
     with S3Store(client, bucket=bucket) as store, pytest.raises(StoreRejected, match="NotImplemented"):
         made(store, 1)
     client.close()
 
 
-def test_no_checksums_are_sent_that_nobody_asked_for(server, url):
+def test_no_checksums_are_sent_unless_configured(server, url):
     with open_store(url) as store:
         config = store._bucket.get_client().meta.config
         assert isinstance(config, Config)
