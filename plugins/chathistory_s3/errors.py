@@ -108,7 +108,7 @@ _KINDS: Mapping[str, Kind] = {
 }
 _WORDS = {
     "NoSuchBucket": "there is no such bucket",
-    "AccessDenied": "the credentials must permit s3:GetObject, PutObject, DeleteObject and ListBucket",
+    "AccessDenied": "the credentials do not permit it; they need s3:GetObject, PutObject, DeleteObject and ListBucket",
     "InvalidAccessKeyId": "the service does not know the credentials",
     "SignatureDoesNotMatch": "the credentials are wrong",
     "ExpiredToken": "the credentials have expired",
