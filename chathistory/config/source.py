@@ -74,7 +74,11 @@ class Source:
         return f"{self.name}: {self.key_with_references}" if self.key else self.name
 
     def make_error(self, words: str) -> ConfigError:
-        """Return an error that names this source; words: what is wrong."""
+        """Return an error that names this source.
+
+        Args:
+            words: What is wrong, and what is expected.
+        """
         return ConfigError(f"{self.name}: {f'{self.key}: ' if self.key else ''}{words}")
 
     def make_unknown_error(self, kind: str, name: object, known: Iterable[str]) -> ConfigError:

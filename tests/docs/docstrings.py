@@ -39,8 +39,8 @@ class Docstring:
     @property
     def twin(self) -> str | None:
         """What the docstring refers to for its parameters, such as "History.delete" or "ReplyStream"; None: nothing."""
-        found = re.search(r"(?:^|[.:] )[Ss]ee `(\w+(?:\.\w+)?)`[.;]", self.text)
-        return found[1] if found else None
+        found = re.search(r"(?:^|[.:] )[Ss]ee `(\w+(?:\.\w+)?)`[.;]|has the fields of `(\w+)`", self.text)
+        return found[1] or found[2] if found else None
 
 
 def parse_docstring(doc: str | None) -> Docstring:

@@ -27,6 +27,7 @@ from reference_pages import ERRORS_PAGE, MADE, ROOT, Context, joined, linked, pa
 
 from chathistory import errors
 from chathistory.cli.app import group
+from chathistory.cli.errors import ExitCode
 from chathistory.storage.plugins import load_store_class
 
 SCHEMES = {  # those that share a class stand together
@@ -59,9 +60,19 @@ def context_of(command: click.Command, words: str | None = None) -> click.Contex
     return click.Context(command, parent=click.Context(group, **group.context_settings), info_name=words)
 
 
+EXIT_CODES = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "failed; or `doctor` found something that is not repaired",
+    ExitCode.USAGE: "usage error: an unknown option, a missing argument, no API key",
+    ExitCode.PARTLY: "done for some conversations; standard error names the others",
+    ExitCode.INTERRUPTED: "Ctrl-C",
+}
+
+
 def commands_page() -> str:
-    codes = "Exit codes: 0 done, 1 it could not be done, 2 it was not asked for rightly, 130 Ctrl-C."
-    parts = ["# Commands", MADE, f"{codes} How the commands are used is on [Using it](../using.md)."]
+    intro = "Every command with its arguments and options. [Using chathistory](../using.md) shows them in use."
+    codes = table(["Exit code", "Meaning"], [[str(int(code)), words] for code, words in EXIT_CODES.items()])
+    parts = ["# Commands", MADE, intro, codes]
     for words, command in commands():
         parts += [f"## {words}", as_sections(command.help or ""), _parameters(command)]
     return joined(*parts)
@@ -80,16 +91,35 @@ def as_sections(help_text: str) -> str:
 def _parameters(command: click.Command) -> str:
     context = context_of(command)
     rows = [_row(each, context) for each in command.get_params(context)]
-    return table(["", "default", "variable", ""], rows)
+    return table(["Argument or option", "Default", "Variable", "Description"], rows)
+
+
+ARGUMENTS = {
+    "id": "ID of the conversation.",
+    "ids": "IDs of conversations.",
+    "new_id": "ID of the new conversation, or the new ID.",
+    "message": "The message to send; without it: standard input, or a prompt on a terminal.",
+    "file": "The file to import; - is standard input.",
+    "url": "URL of the store to test.",
+}
 
 
 def _row(each: click.Parameter, context: click.Context) -> list[str]:
     if not isinstance(each, click.Option):
-        return [f"`{each.make_metavar(context)}`", "", "", "what to work on"]
+        return [f"`{each.make_metavar(context)}`", "", "", ARGUMENTS[each.name or ""]]
     value = "" if each.is_flag or each.count else f" {each.make_metavar(context)}"
     default = "" if each.is_flag or not isinstance(each.default, str | int) else f"`{each.default}`"
-    variable = f"`{each.envvar}`" if each.envvar else ""
-    return [f"`{', '.join(each.opts)}{value}`", default, variable, each.help or "Which model answers."]
+    words, _, bracket = (each.help or "").partition(
+        " ["
+    )  # such as [env var: CHATHISTORY_STORE; default: as configured]
+    given = dict(part.split(": ", 1) for part in bracket.rstrip("].").split("; ") if part)
+    variable = given.get("env var", each.envvar or "")
+    return [
+        f"`{', '.join(each.opts)}{value}`",
+        given.get("default", default),
+        f"`{variable}`" if variable else "",
+        words,
+    ]
 
 
 def variables() -> set[str]:
