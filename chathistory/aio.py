@@ -205,6 +205,12 @@ class AsyncConversation(_Threaded[Conversation]):
     """
 
     def __init__(self, pool: _Pool, conversation: Conversation) -> None:
+        """Use `AsyncHistory.conversation` instead.
+
+        Args:
+            pool: The threads that run the calls.
+            conversation: The conversation for synchronous code.
+        """
         self._pool = pool
         self._sync = conversation
 

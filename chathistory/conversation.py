@@ -43,8 +43,7 @@ class Conversation:
     Writes never overwrite what their caller has not seen:
 
     - `append` raises `Conflict`, and stores nothing, if another process has written a message since this process read
-      the conversation last. Read it (`messages()`, or just `state()`) and append again. Threads of one process wait for
-      each other.
+      the conversation last. Read it (`messages()`, or just `state()`) and append again. Threads of a process queue.
     - `rewind`, `choose` and `forget`, which take messages away, compare the state with the one that *this object*
       returned last (`version`). A new object, which has returned nothing yet, uses the present state.
     - A version that was kept elsewhere, for example in a web page, can be given as `expected`. It replaces both rules.
@@ -53,6 +52,12 @@ class Conversation:
     """
 
     def __init__(self, store: HistoryStore, key: Key) -> None:
+        """Use `History.conversation` instead.
+
+        Args:
+            store: The store of the conversation.
+            key: Its scope and id.
+        """
         if not isinstance(store, HistoryStore):
             check_store(store)
         self._log = ConversationLog(store, key)
@@ -93,7 +98,10 @@ class Conversation:
     def append(
         self, messages: MessageInput | Sequence[MessageInput], *, key: str | None = None, expected: str | None = None
     ) -> ConversationInfo:
-        """Store a message, or several as one atomic batch. They are durable when the call returns.
+        """Store a message, or several as one atomic batch, and return the same as `info` without another round trip.
+
+        The messages are durable when the call returns. If they were stored before, `end` and `version` of the result
+        are the ones from after that append.
 
         Repeated appends are recognized and not stored twice: messages by their `key`, and replies by the id that the
         API gave them. This works among the newest 1,000 entries, also in another process and after a restart.
@@ -102,12 +110,8 @@ class Conversation:
             messages: A message, or a list or tuple of messages. Each is a dict with `role` and `content`, or an object
                 of the Anthropic SDK, such as the `Message` that `messages.create` returns. Of such an object, the exact
                 content is stored, together with its id, usage, stop reason and request id.
-            key: An idempotency key for these messages, chosen by the caller; None: they are always stored.
+            key: An idempotency key for these messages, chosen by the caller; None: only replies are recognized.
             expected: The version that the conversation must have; None: the one that this process has seen last.
-
-        Returns:
-            The same as `info`, without another round trip. If the messages were stored before, `end` and `version` are
-            the ones from after that append.
 
         Raises:
             InvalidInput: A value is not a message or cannot be stored exactly (such as NaN, or a key that is not text);
@@ -158,8 +162,7 @@ class Conversation:
     def last_messages(self, count: int) -> list[Message]:
         """Return the newest messages as they are stored, oldest first; [] if there are no messages.
 
-        Use them to show a conversation, not to send it: they may begin in the middle of a turn. The cost does not
-        depend on the length of the conversation.
+        For display only: they may begin within a turn. The cost does not depend on the length of the conversation.
 
         Args:
             count: How many messages to return, at most.
@@ -210,7 +213,7 @@ class Conversation:
         return (entry for part in self._log.read_in_parts(start, stop) for entry in self._log.decode_part(part))
 
     def repair(self, *, dry_run: bool = True, force: bool = False) -> tuple[ViewRepair, ...]:
-        """Find what cannot be read or sent and, without `dry_run`, repair it in the log.
+        """Return what cannot be read or sent, in the order of the log; without `dry_run`, repair it in the log.
 
         Unlike `view`, this also works if records are damaged or were written by a later version of chathistory. A
         repair appends an entry that takes those records off the active path. If messages have to be changed, the first
@@ -220,9 +223,6 @@ class Conversation:
         Args:
             dry_run: Store nothing; only report what would be changed.
             force: Repair it even while a turn is open.
-
-        Returns:
-            What is left out or changed, in the order of the log; () if nothing is, or if there is no conversation.
 
         Raises:
             CorruptRecord: The head itself is damaged; call `restore`.
@@ -343,8 +343,8 @@ class Conversation:
     def usage(self) -> Usage:
         """Return the tokens that its replies used: in total, by model and by turn. The whole log is read.
 
-        The totals alone are in `state().totals.usage`, without reading the log. All counts are 0 if there is no
-        conversation. After a repair, a damaged reply counts in the total only.
+        The totals alone are in `info().usage`, without reading the log. All counts are 0 if there is no conversation.
+        After a repair, a damaged reply counts in the total only.
 
         Raises:
             CorruptRecord: A record is damaged and not repaired.
@@ -537,7 +537,7 @@ class Conversation:
 
         Claude is sent the same messages for the fork as for this conversation at that point, so thinking stays valid.
         Title, tags and metadata are copied as they are now; `History.list` shows the origin. This conversation is not
-        changed. Others may write to it meanwhile: the fork has its records of one moment.
+        changed; if others write to it meanwhile, the fork has its records of one moment.
 
         Args:
             new_id: The id of the new conversation.

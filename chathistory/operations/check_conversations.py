@@ -36,13 +36,13 @@ __all__ = [
 CheckState: TypeAlias = Literal["sound", "repairable", "waiting", "restorable", "unsupported", "lost", "changing"]
 """What can be done about a conversation.
 
-sound: nothing has to be done.
-repairable: `Conversation.repair(dry_run=False)` makes it sendable again without what cannot be read or sent.
-waiting: the last reply called tools and their results are not stored; `repair` stores errors in their place.
-restorable: the head is damaged; `Conversation.restore(dry_run=False)` rebuilds it from the records.
-unsupported: a later version of chathistory wrote it; update chathistory.
-lost: nothing of it can be read, or its key is unknown; import a copy of it, or delete it with `History.delete`.
-changing: other writers changed it during each attempt to check it; check it again.
+- `sound`: nothing has to be done.
+- `repairable`: `Conversation.repair(dry_run=False)` makes it sendable again without what cannot be read or sent.
+- `waiting`: the last reply called tools and their results are not stored; `repair` stores errors in their place.
+- `restorable`: the head is damaged; `Conversation.restore(dry_run=False)` rebuilds it from the records.
+- `unsupported`: a later version of chathistory wrote it; update chathistory.
+- `lost`: nothing of it can be read, or its key is unknown; import a copy of it, or delete it with `History.delete`.
+- `changing`: other writers changed it during each attempt to check it; check it again.
 """
 
 _ATTEMPTS = 3

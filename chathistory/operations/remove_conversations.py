@@ -32,10 +32,10 @@ __all__ = [
 RemovalReason: TypeAlias = Literal["age", "count", "ttl", "expired"]
 """Why `History.prune` removes a conversation.
 
-age: it was created too long ago.
-count: there are enough with newer activity.
-ttl: it had no activity for too long.
-expired: its time to live has ended, or it is a copy that was interrupted.
+- `age`: it was created too long ago.
+- `count`: there are enough with newer activity.
+- `ttl`: it had no activity for too long.
+- `expired`: its time to live has ended, or it is a copy that was interrupted.
 """
 
 _PAGE = 500

@@ -60,11 +60,11 @@ __all__ = [
 Outcome: TypeAlias = Literal["copied", "continued", "same", "different", "failed"]
 """The result for one conversation of a copy, an export or an import.
 
-copied: it was copied or exported completely.
-continued: an earlier state of it was in the target, and the records added since were added.
-same: the same version was in the target already.
-different: another conversation was in the target under this key, and was kept.
-failed: it was not copied; `CopyResult.error` says why.
+- `copied`: it was copied or exported completely.
+- `continued`: an earlier state of it was in the target, and the records added since were added.
+- `same`: the same version was in the target already.
+- `different`: another conversation was in the target under this key, and was kept.
+- `failed`: it was not copied; `CopyResult.error` says why.
 """
 
 _ATTEMPTS = 3
