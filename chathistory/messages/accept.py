@@ -110,8 +110,8 @@ def _check_response(extra: dict[str, Any]) -> None:
             raise InvalidInput(f"message.{name}: must be text, not {class_name(extra[name])}")
     if "stop_reason" in extra and extra["stop_reason"] is None:
         raise InvalidInput(
-            "message.stop_reason: must be text; null means that the reply was interrupted, and only a complete reply "
-            "can be stored as one"
+            "message.stop_reason: must be text; null means that the reply was interrupted. To store the part that "
+            "arrived, pass only its role and content"
         )
 
 

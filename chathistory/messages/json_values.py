@@ -60,7 +60,7 @@ def _copy_value(value: Any, depth: int) -> Any:
     if kind is int or kind is float:
         return _check_number(value)
     if depth == 0:
-        raise _RefusedError(f"nested more than {DEEPEST} levels deep")
+        raise _RefusedError(f"must be nested at most {DEEPEST} levels deep")
     items: list[Any] = []
     name: Any = None
     try:
@@ -164,7 +164,7 @@ def is_sdk_object(value: Any) -> bool:
 
 def _check_numbers(value: Any, depth: int) -> None:
     if depth == 0:
-        raise _RefusedError(f"nested more than {DEEPEST} levels deep")
+        raise _RefusedError(f"must be nested at most {DEEPEST} levels deep")
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in parts:
         try:

@@ -68,7 +68,7 @@ def test_every_method_has_the_same_parameters(name):
     assert parameters[0] == parameters[1]
 
 
-def test_every_attribute_is_taken_from_the_inner_store():
+def test_every_attribute_comes_from_the_inner_store():
     inner = Recorder()
     wrapped = WrappedStore(inner)
     for name in ATTRIBUTES:
