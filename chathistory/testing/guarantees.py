@@ -1,8 +1,8 @@
-"""The guarantees of `docs/contract.md` as data, and which of them a test of the suite is about.
+"""The guarantees of `docs/contract.md` as data, and the guarantee that each test of the suite is about.
 
-A theme of the suite names its guarantee where its class begins, a test that belongs to another one by `belongs_to`:
+A test class names its guarantee as a class argument. `belongs_to` marks a single test that is about another one:
 
-    class Atomic(Contract, guarantee=1): ...
+    class Atomic(ContractTest, guarantee=1): ...
 """
 
 from __future__ import annotations
@@ -20,53 +20,125 @@ _NUMBER = "_chathistory_guarantee"
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """One of the thirteen, or the listing, which follows from none of them. `expected` says it in one sentence."""
+    """One of the thirteen guarantees, or the listing, which is not one of them.
+
+    Attributes:
+        number: From 1, as in `docs/contract.md`; `LISTING` for the listing.
+        name: A short name, such as "atomic".
+        expected: What a backend must do, in one sentence.
+        look_at: The methods of `BaseStore` that usually cause a failure.
+    """
 
     number: int
     name: str
     expected: str
+    look_at: str
 
     def __str__(self) -> str:
-        """Return how a failure names it."""
+        """Return the name for a failure message."""
         return f"guarantee {self.number}, {self.name}" if self.number < LISTING else self.name
 
     @property
     def note(self) -> str:
-        """What is added to the error of a test that fails."""
-        return f"{self}; expected: {self.expected}"
+        """The note on the error of a failed test."""
+        return f"{self}; expected: {self.expected}; look at {self.look_at} (docs/contract.md has the details)"
 
 
 _EXPECTED = {
-    "atomic": "a batch is stored wholly or not at all, at consecutive positions; what is refused changes nothing",
-    "guarded": "an append by a writer who has not seen the present version is a Conflict that carries the present "
-    "head, and nothing changes; positions have no gaps and move only forward",
-    "retry-safe": "the same append repeated is a Conflict whose head has the version of that append; nothing is "
-    "stored twice, and two equal texts are two records",
-    "durable on return": "what was acknowledged is there after the store is closed, or killed, and opened again",
-    "character-exact": "bodies, info, names and revisions come back as they were given, to the character",
-    "constant cost": "an append and a read of the tail cost the same in a small and in a large conversation",
-    "whole or absent": "a reader sees the head and the records of one moment, without a gap; damage is CorruptRecord",
-    "contained": "every name stands for itself, to the character, and reaches nothing but its own conversation",
-    "forget and delete": "what is removed is gone for good, the head survives a forget, and what comes late is a "
-    "Conflict; unknown conversations are None or False",
-    "threads and processes": "many threads and instances lose nothing; a store that was closed, or carried across a "
-    "fork(), raises StoreClosed from every method",
-    "errors are ours": "StoreUnavailable or StoreRejected with the client library's error as its cause, and no message "
-    "text in an error, a repr or a log line",
-    "damage stays in place": "a range without a damaged record is readable; a walk over many conversations reports the "
-    "damaged one and goes on; a call that names it raises CorruptRecord; what is sound can be kept",
-    "complete walks": "scan_keys and remove_leftovers find what is stored without an index that can be lost, and touch "
-    "nothing else; is_index_complete is True only if keys and heads name every conversation",
-    "the listing": "heads by (updated, id) descending, page by page, each conversation exactly once",
+    "atomic": (
+        "a batch is stored completely or not at all, at consecutive positions; a refused call changes nothing",
+        "_append_records",
+    ),
+    "guarded": (
+        (
+            "an append after a head that is not the current one is a Conflict that carries the current head, and "
+            "changes nothing; positions have no gaps and only increase"
+        ),
+        "_append_records, check_version and its transaction",
+    ),
+    "retry-safe": (
+        (
+            "a repeated append is a Conflict whose head has the version of that append; nothing is stored twice, "
+            "and equal bodies are separate records"
+        ),
+        "_append_records",
+    ),
+    "durable on return": (
+        "what was acknowledged is stored after the store is closed or killed and opened again",
+        "_append_records, and what it waits for before it returns",
+    ),
+    "character-exact": (
+        "bodies, payloads, names and revisions come back unchanged, to the character",
+        "how values are encoded, and the types of columns or fields",
+    ),
+    "constant cost": (
+        "an append and a read of the tail cost the same in a small and in a large conversation",
+        "_append_records and _read_range",
+    ),
+    "whole or absent": (
+        "a reader sees the head and the records of one moment, without a gap; damage is CorruptRecord",
+        "_read_range, and whether it reads head and records in one transaction",
+    ),
+    "contained": (
+        "every name is a name of its own, to the character, and reaches only its own conversation",
+        "how scope and id become a key, path or condition",
+    ),
+    "forget and delete": (
+        (
+            "what is removed is gone permanently, the head survives a forget, and late calls are a Conflict; unknown "
+            "conversations are None or False"
+        ),
+        "_forget_records, _delete and _remove_leftovers",
+    ),
+    "threads and processes": (
+        (
+            "many threads and instances lose nothing; a store that was closed, or carried across a fork(), raises "
+            "StoreClosed from every method"
+        ),
+        "locks and transactions, and _check_open",
+    ),
+    "errors are ours": (
+        (
+            "StoreUnavailable or StoreRejected with the client library's error as its cause, and no message text in an "
+            "error, a repr or a log line"
+        ),
+        "where errors of the client library are caught",
+    ),
+    "damage stays in place": (
+        (
+            "a range without a damaged record is readable; a walk over many conversations reports a damaged one and "
+            "continues; a call that names it raises CorruptRecord; sound records can be kept"
+        ),
+        "_read_range, _list_heads, _list_keys and _list_damaged_keys",
+    ),
+    "complete walks": (
+        (
+            "scan_keys and remove_leftovers find what is stored without an index that can lose entries, and touch "
+            "nothing else; is_index_complete is True only if keys and heads are complete"
+        ),
+        "_scan_keys, _remove_leftovers and _is_index_complete",
+    ),
+    "the listing": (
+        "heads by (updated, id) descending, page by page, each conversation exactly once",
+        "_list_heads or _list_page, and _list_keys",
+    ),
 }
 GUARANTEES: Mapping[int, Guarantee] = {
-    number: Guarantee(number, name, expected) for number, (name, expected) in enumerate(_EXPECTED.items(), 1)
+    number: Guarantee(number, name, expected, look_at)
+    for number, (name, (expected, look_at)) in enumerate(_EXPECTED.items(), 1)
 }
-"""By number, as in `docs/contract.md`; the listing comes last."""
+"""All guarantees by number, as in `docs/contract.md`; the listing is last."""
 
 
 def belongs_to(number: int) -> Callable[[F], F]:
-    """Say of which guarantee a test is, where that is not the one of its theme."""
+    """Mark a test as one of another guarantee than its class.
+
+    Args:
+        number: The guarantee.
+
+    Returns:
+        A decorator for the test.
+    """
 
     def mark_test(test: F) -> F:
         setattr(test, _NUMBER, number)
@@ -76,5 +148,12 @@ def belongs_to(number: int) -> Callable[[F], F]:
 
 
 def guarantee_of(test: Callable[..., Any]) -> Guarantee | None:
-    """Return the guarantee that a test of the suite is about; None: it is none of the suite's."""
+    """Return the guarantee that a test is about, or None if it is not a test of the suite.
+
+    Args:
+        test: A test function.
+
+    Returns:
+        The guarantee, or None.
+    """
     return GUARANTEES.get(getattr(test, _NUMBER, 0))

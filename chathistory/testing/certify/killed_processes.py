@@ -73,7 +73,7 @@ class Crashes(CertifyTest, guarantee=4):
     """What was acknowledged is there, whoever died since."""
 
     @pytest.mark.parametrize(("acknowledged", "part"), [(3, 0.8), (9, 0.5), (23, 0.2)])
-    def test_a_killed_writer_loses_nothing_and_leaves_nothing_by_halves(
+    def test_a_killed_writer_loses_no_append_and_leaves_no_partial_batch(
         self, store: HistoryStore, acknowledged: int, part: float
     ) -> None:
         skip_unless(store.traits.durable, "not durable")
@@ -96,7 +96,7 @@ class Crashes(CertifyTest, guarantee=4):
             )
             assert list_heads(other, KEY.scope) == [head]
 
-    def test_closed_and_opened_again_and_again(self, store: HistoryStore) -> None:
+    def test_appends_survive_repeated_close_and_reopen(self, store: HistoryStore) -> None:
         skip_unless(store.traits.durable, "not durable")
         head = create_conversation(store)
         for _ in range(12):
@@ -106,7 +106,7 @@ class Crashes(CertifyTest, guarantee=4):
         with self.reopen(store) as other:
             assert read_bodies(other, KEY) == make_lines(25)
 
-    def test_what_keeps_the_data_crashes(self, store: HistoryStore) -> None:
+    def test_appends_survive_a_crash_of_the_server(self, store: HistoryStore) -> None:
         skip_unless(store.traits.durable, "not durable")
         crash = self.target.hooks.crash or skip_as_not_tested("the hook `crash`")
         head = create_conversation(store)
@@ -122,7 +122,7 @@ class KilledRemovals(CertifyTest, guarantee=9):
     """A process that is killed while it forgets or deletes leaves nothing that the next one does not remove."""
 
     @pytest.mark.parametrize(("acknowledged", "part"), [(2, 0.9), (7, 0.6), (15, 0.3)])
-    def test_what_a_killed_forget_has_left_goes_with_the_next_one(
+    def test_the_next_forget_removes_what_a_killed_one_left(
         self, store: HistoryStore, acknowledged: int, part: float
     ) -> None:
         word = self._kill_while_removing("forgets", acknowledged, part)
@@ -136,7 +136,7 @@ class KilledRemovals(CertifyTest, guarantee=9):
                 assert not self.remains(forgettable_body(word, position)), f"record {position} can still be read"
 
     @pytest.mark.parametrize(("acknowledged", "part"), [(2, 0.9), (7, 0.6), (15, 0.3)])
-    def test_what_a_killed_delete_has_left_goes_with_an_erasure(
+    def test_an_erasure_removes_what_a_killed_delete_left(
         self, store: HistoryStore, acknowledged: int, part: float
     ) -> None:
         word = self._kill_while_removing("deletes", acknowledged, part)
@@ -161,7 +161,7 @@ class KilledRemovals(CertifyTest, guarantee=9):
 class ConcurrentProcesses(CertifyTest, guarantee=10):
     """Many processes write one conversation, and read it."""
 
-    def test_four_processes_lose_nothing(self, store: HistoryStore) -> None:
+    def test_four_processes_lose_no_append(self, store: HistoryStore) -> None:
         skip_unless(store.traits.shared, "not shared")
         names = [f"process{at}" for at in range(4)]
         self._write_all(names, 10)
@@ -183,13 +183,13 @@ class ConcurrentProcesses(CertifyTest, guarantee=10):
             assert _RoundCounter(process).stop_writer() == batches
 
     @belongs_to(7)
-    def test_a_reader_sees_one_moment_of_what_another_process_writes(self, store: HistoryStore) -> None:
+    def test_read_returns_one_moment_while_another_process_writes(self, store: HistoryStore) -> None:
         self._check_while_writing(
             store, "pairs", partial(check_pairs, start=-3), partial(check_pairs, start=0), check_pairs_listed
         )
 
     @belongs_to(2)
-    def test_nobody_makes_a_conversation_that_another_process_writes(self, store: HistoryStore) -> None:
+    def test_creating_an_existing_conversation_is_a_conflict_across_processes(self, store: HistoryStore) -> None:
         self._check_while_writing(
             store,
             "pairs",
@@ -198,7 +198,7 @@ class ConcurrentProcesses(CertifyTest, guarantee=10):
         )
 
     @belongs_to(9)
-    def test_a_forget_loses_nothing_that_another_process_appends(self, store: HistoryStore) -> None:
+    def test_forget_loses_no_append_of_another_process(self, store: HistoryStore) -> None:
         rounds = self._check_while_writing(store, "kept_pairs", forget_all_but_three)
         head = read_head(store, KEY)
         assert head is not None
@@ -206,7 +206,7 @@ class ConcurrentProcesses(CertifyTest, guarantee=10):
         assert read_bodies(store, KEY) == make_lines(head.end - head.start, first=head.start)
 
     @belongs_to(9)
-    def test_a_delete_by_another_process_happens_at_one_moment(self, store: HistoryStore) -> None:
+    def test_delete_by_another_process_is_never_seen_half_done(self, store: HistoryStore) -> None:
         looks = (partial(check_incarnation, start=0), partial(check_incarnation, start=-3), check_incarnation_listed)
         self._check_while_writing(store, "incarnations", *looks)
 
@@ -257,7 +257,7 @@ class ReportedDamage(CertifyTest, guarantee=7):
     """A record that was changed behind the back of the store is told, with its position."""
 
     @pytest.mark.parametrize("position", [0, 2, 4])
-    def test_a_damaged_record_is_corrupt_and_not_absent(self, store: HistoryStore, position: int) -> None:
+    def test_a_damaged_record_raises_corrupt_record(self, store: HistoryStore, position: int) -> None:
         skip_unless(store.traits.durable, "not durable")
         damage = self.target.hooks.damage or skip_as_not_tested("the hook `damage`")
         chat = History(store).conversation(KEY.id, scope=KEY.scope)

@@ -55,7 +55,9 @@ class LostAnswers(CertifyTest, guarantee=3):
     @pytest.mark.parametrize(
         "lossy", [_LosesAnswersAfterStoring, _LosesRequests], ids=["after it was stored", "before it was stored"]
     )
-    def test_a_conversation_loses_and_doubles_nothing(self, store: HistoryStore, lossy: type[_LosesAnswers]) -> None:
+    def test_no_message_is_lost_or_doubled_when_answers_are_lost(
+        self, store: HistoryStore, lossy: type[_LosesAnswers]
+    ) -> None:
         losing = lossy(store, ScopeNames(plain=True))
         chat = History(losing).conversation("chat", scope=KEY.scope)
         said = [{"role": ("user", "assistant")[at % 2], "content": "yes"} for at in range(10)]
@@ -66,7 +68,7 @@ class LostAnswers(CertifyTest, guarantee=3):
         again = History(store).conversation("chat", scope=KEY.scope)
         assert [entry.message for entry in again.entries()] == said, "a message is missing, or is there twice"
 
-    def test_an_append_whose_answer_never_comes(self, store: HistoryStore) -> None:
+    def test_an_append_without_an_answer_can_be_repeated(self, store: HistoryStore) -> None:
         lose = self.target.hooks.lose_answer or skip_as_not_tested("the hook `lose_answer`")
         head, given = create_conversation(store, count=2), make_revision()
         append = partial(store.append, KEY, make_lines(3, first=2), after=head, revision=given)

@@ -89,7 +89,7 @@ class TestStore(
         lose(store.inner, store.names.stored_key(key))
 
     @belongs_to(8)
-    def test_zz_what_was_there_before_is_untouched(self, bystander: ScopedStore) -> None:
+    def test_zz_existing_conversations_are_untouched(self, bystander: ScopedStore) -> None:
         """Stand last, so that all others had their chance."""
         assert read_bodies(bystander, _KEY) == make_lines(5), (
             "a test reached a conversation that it has nothing to do with"

@@ -1,4 +1,4 @@
-"""The contract of `HistoryStore` as tests: what every backend owes, run against yours.
+"""The contract of `HistoryStore` as tests, to run against a backend.
 
     class TestMyStore(HistoryStoreContract):
         @pytest.fixture
@@ -6,11 +6,11 @@
             with MyStore(tmp_path) as store:
                 yield store
 
-        def reopen(self, store): ...       # both are needed if the traits of the store
-        def unreachable_store(self): ...          # say that it is shared or durable
+        def reopen(self, store): ...         # both are required if the traits
+        def unreachable_store(self): ...     # of the store are shared or durable
 
-Nothing but the traits switches a test off, and the report names what they lack. Each theme is a module and a class of
-this package, whose tests are named after what must hold.
+Each module holds the tests of one guarantee, or of a part of it; a test's name says what the backend must do. Tests are
+skipped only if the traits say that they do not apply or an optional hook is not overridden; the report says which.
 """
 
 # ruff: noqa: E402  # asserts explain themselves only in modules that pytest knows of before they are imported
@@ -90,4 +90,9 @@ class HistoryStoreContract(
     RecoveredHeads,
     CompleteWalks,
 ):
-    """Subclass it, give it a `store`, and run pytest: green means that the store keeps every guarantee."""
+    """The contract of a backend as a pytest class.
+
+    Subclass it, override the fixture `store` and the methods that apply to the backend, and run pytest. If all tests
+    pass, the store keeps every guarantee that the suite can test. A failure names its guarantee, what is expected, and
+    the methods of `BaseStore` to look at.
+    """

@@ -1,4 +1,4 @@
-"""Guarantee 1, atomic: a batch is stored wholly or not at all, at consecutive positions."""
+"""Guarantee 1, atomic: a batch is stored completely or not at all, at consecutive positions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from chathistory.errors import InvalidInput
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Revision
 from chathistory.testing.contract.base_test_class import ContractTest, skip_unless
-from chathistory.testing.contract.checked_reads import read_bodies, read_everything, read_head, read_records
+from chathistory.testing.contract.checked_reads import (
+    check_absent,
+    check_bodies,
+    check_everything,
+    check_head,
+    read_bodies,
+    read_everything,
+    read_records,
+)
 from chathistory.testing.contract.samples import KEY, append_lines, create_conversation, make_lines, make_revision
 
 __all__ = ["Atomic"]
@@ -50,17 +58,17 @@ _BAD_STAMPS: dict[str, Revision] = {
 }
 
 _TESTABLE = 64_000_000
-"""Bytes that a test may hold at once; a limit above it is left to the core's own tests."""
+"""Bytes that a test may keep in memory; larger limits are tested by the core only."""
 
 
 class Atomic(ContractTest, guarantee=1):
-    """A batch is stored wholly or not at all."""
+    """A batch is stored completely or not at all."""
 
-    def test_the_store_is_empty_at_first(self, store: HistoryStore) -> None:
-        assert list(store.keys()) == [], "the fixture `store` must yield an empty store"
+    def test_the_fixture_gives_an_empty_store(self, store: HistoryStore) -> None:
+        assert list(store.keys()) == [], "the fixture `store` must yield an empty store; keys() yields something"
 
     @pytest.mark.parametrize("count", [1, 2, 100])
-    def test_a_batch_is_stored_at_consecutive_positions(self, store: HistoryStore, count: int) -> None:
+    def test_append_stores_a_batch_at_consecutive_positions(self, store: HistoryStore, count: int) -> None:
         given = make_revision(payload="info")
         head = store.append(KEY, make_lines(count), after=None, revision=given)
         assert head == Head(KEY, 0, count, given)
@@ -68,25 +76,25 @@ class Atomic(ContractTest, guarantee=1):
         assert [record.position for record in records] == list(range(count))
         assert [record.body for record in records] == make_lines(count)
 
-    def test_a_batch_follows_the_one_before(self, store: HistoryStore) -> None:
+    def test_append_continues_after_the_last_batch(self, store: HistoryStore) -> None:
         head = create_conversation(store, count=2)
         for count in (1, 3, 2):
             grown_head = append_lines(store, head, count)
             assert (grown_head.start, grown_head.end) == (0, head.end + count)
-            assert read_head(store, KEY) == grown_head
+            check_head(store, KEY, grown_head)
             head = grown_head
-        assert read_bodies(store, KEY) == make_lines(8)
+        check_bodies(store, KEY, make_lines(8))
 
-    def test_a_batch_may_be_a_tuple(self, store: HistoryStore) -> None:
+    def test_append_takes_a_tuple(self, store: HistoryStore) -> None:
         store.append(KEY, tuple(make_lines(2)), after=None, revision=make_revision())
-        assert read_bodies(store, KEY) == make_lines(2)
+        check_bodies(store, KEY, make_lines(2))
 
     @pytest.mark.parametrize("bad", _BAD_BATCHES.values(), ids=_BAD_BATCHES)
-    def test_a_refused_batch_makes_no_conversation(self, store: HistoryStore, bad: Any) -> None:
+    def test_a_refused_batch_creates_no_conversation(self, store: HistoryStore, bad: Any) -> None:
         with pytest.raises(InvalidInput):
             store.append(KEY, bad, after=None, revision=make_revision())
-        assert read_everything(store) == {}
-        assert store.read(KEY) is None
+        check_everything(store, {})
+        check_absent(store, KEY)
 
     @pytest.mark.parametrize("bad", _BAD_BATCHES.values(), ids=_BAD_BATCHES)
     def test_a_refused_batch_changes_nothing(self, store: HistoryStore, bad: Any) -> None:
@@ -94,26 +102,26 @@ class Atomic(ContractTest, guarantee=1):
         before = read_everything(store)
         with pytest.raises(InvalidInput):
             store.append(KEY, bad, after=head, revision=make_revision())
-        assert read_everything(store) == before
+        check_everything(store, before)
         assert append_lines(store, head).end == head.end + 1, (
-            "the head from before the refusal is still the present one"
+            "append with the head from before the refused append must succeed"
         )
 
     @pytest.mark.parametrize("bad", _BAD_STAMPS.values(), ids=_BAD_STAMPS)
     def test_a_refused_revision_changes_nothing(self, store: HistoryStore, bad: Revision) -> None:
         with pytest.raises(InvalidInput):
             store.append(KEY, make_lines(1), after=None, revision=bad)
-        assert read_everything(store) == {}
+        check_everything(store, {})
         head = create_conversation(store)
         before = read_everything(store)
         with pytest.raises(InvalidInput):
             store.append(KEY, make_lines(1), after=head, revision=bad)
-        assert read_everything(store) == before
+        check_everything(store, before)
 
     def test_a_negative_first_is_refused(self, store: HistoryStore) -> None:
         with pytest.raises(InvalidInput):
             store.append(KEY, make_lines(1), after=None, revision=make_revision(), first=-1)
-        assert read_everything(store) == {}
+        check_everything(store, {})
 
     def test_a_body_above_the_limit_is_refused(self, store: HistoryStore) -> None:
         limit = store.traits.largest_record
@@ -132,28 +140,32 @@ class Atomic(ContractTest, guarantee=1):
     def _check_limit(self, store: HistoryStore, fitting: list[str], exceeding: list[str]) -> None:
         with pytest.raises(InvalidInput):
             store.append(KEY, exceeding, after=None, revision=make_revision())
-        assert read_everything(store) == {}
+        check_everything(store, {})
         store.append(KEY, fitting, after=None, revision=make_revision())
-        assert read_bodies(store, KEY) == fitting, "what just fits the limit was not kept"
+        assert read_bodies(store, KEY) == fitting, "a batch of exactly the limit was not stored unchanged"
 
-    def test_the_list_of_the_caller_stays_the_callers(self, store: HistoryStore) -> None:
+    def test_append_neither_changes_nor_keeps_the_callers_list(self, store: HistoryStore) -> None:
         batch = make_lines(2)
         store.append(KEY, batch, after=None, revision=make_revision())
-        assert batch == make_lines(2), "append changed the list that it was given"
+        assert batch == make_lines(2), "append() changed the list of its caller"
         batch[0] = "changed"
         batch.append("added")
-        assert read_bodies(store, KEY) == make_lines(2), "the store kept the caller's own list"
+        assert read_bodies(store, KEY) == make_lines(2), (
+            "append() kept the caller's list, so a later change of the list changed the store"
+        )
 
-    def test_what_was_read_stays_the_stores(self, store: HistoryStore) -> None:
+    def test_changing_a_read_result_does_not_change_the_store(self, store: HistoryStore) -> None:
         create_conversation(store, count=2)
         run = store.read(KEY)
         assert run is not None
         records: Any = run.records
-        with suppress(AttributeError, TypeError):  # a sequence that cannot be changed is as good
+        with suppress(AttributeError, TypeError):  # an immutable sequence is fine as well
             records.clear()
-        assert read_bodies(store, KEY) == make_lines(2), "the store gave away a list of its own"
+        assert read_bodies(store, KEY) == make_lines(2), (
+            "read() returned an internal list, so clearing it removed records from the store"
+        )
 
 
 def _line_of_bytes(size: int) -> str:
-    """Return a line of `size` bytes; two bytes a character, for limits count bytes."""
+    """Return a line of `size` bytes, with characters of two bytes, since limits count bytes."""
     return "é" * (size // 2) + "x" * (size % 2)

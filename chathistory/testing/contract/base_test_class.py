@@ -1,4 +1,4 @@
-"""What the themes of the suite share: the fixture and the hooks that the author of a backend gives."""
+"""The base class of the suite: the fixture and the hooks that the author of a backend overrides."""
 
 from __future__ import annotations
 
@@ -16,73 +16,113 @@ __all__ = ["ContractTest", "skip_unless"]
 
 
 class ContractTest:
-    """The part of the suite that a backend fills in."""
+    """The part of the suite that is overridden for a backend."""
 
     def __init_subclass__(cls, *, guarantee: int | None = None, **options: Any) -> None:
-        """Take the number of the guarantee that the tests of a theme are about."""
+        """Note the guarantee that the tests of a class are about."""
         super().__init_subclass__(**options)
         if guarantee is not None:
             name_guarantees(cls, guarantee)
 
     @pytest.fixture
     def store(self) -> Any:
-        """Yield a store that is open and empty; afterwards close it and remove its data. To be overridden."""
-        pytest.fail("override the fixture `store`: it yields an open, empty store of the backend under test")
+        """Yield an open, empty store; afterwards close it and remove its data. Must be overridden.
+
+        Yields:
+            The store under test.
+        """
+        pytest.fail(f"override the fixture `store` in {type(self).__name__}: it must yield an open, empty store")
 
     def reopen(self, store: HistoryStore) -> HistoryStore:
-        """Return a second instance onto the data of `store`, as another process would open from the same URL.
+        """Return a second instance on the data of `store`, as another process would open it by the same URL.
 
-        Needed if `traits` say shared or durable. `store` may be closed by then. The suite closes what it gets.
-        """
-        pytest.fail(f"override reopen(): the traits of {type(store).__name__} say shared or durable")
+        Must be overridden if `traits` are shared or durable.
 
-    def unreachable_store(self) -> HistoryStore:
-        """Return a store, opened without error, whose server or disk cannot be reached: every call has to fail.
+        Args:
+            store: The store under test; it may be closed.
 
-        Needed if `traits` say shared or durable. The suite closes what it gets.
+        Returns:
+            A new, open store. The suite closes it.
         """
         pytest.fail(
-            f"override unreachable_store(): the traits that {type(self).__name__} is run with say shared or durable"
+            f"override reopen() in {type(self).__name__}: the traits of {type(store).__name__} are shared or durable, "
+            "so the suite needs a second instance on the same data"
         )
 
-    # Hooks that look below the interface. A test whose hook is not overridden does not run, and the report says so.
-    # The texts that the suite looks for are ASCII letters, digits and blanks.
+    def unreachable_store(self) -> HistoryStore:
+        """Return a store with a server or disk that cannot be reached.
+
+        Must be overridden if `traits` are shared or durable. Opening it must not fail; every call must.
+
+        Returns:
+            The store. The suite closes it.
+        """
+        pytest.fail(
+            f"override unreachable_store() in {type(self).__name__}: the traits are shared or durable, so the suite "
+            "needs a store whose server or disk cannot be reached"
+        )
+
+    # Hooks that look below the interface. Tests are skipped if their hook is not overridden, and the report says so.
+    # The texts that the suite searches for are ASCII letters, digits and blanks.
 
     def remains(self, text: str) -> Sequence[str]:
-        """Return the places of the storage that still hold `text`, an empty list if none does.
+        """Find where the storage still holds a text.
 
-        Reads what an account with full rights can read through the service's own interface (all rows, keys, documents
-        or objects below the store's prefix), and for a backend that keeps files the files themselves, byte by byte.
+        Search what an account with full rights can read through the service's own interface (all rows, keys, documents
+        or objects under the store's prefix), and for a backend that keeps files, every byte of the files.
+
+        Args:
+            text: ASCII letters, digits and blanks.
+
+        Returns:
+            The places that hold the text, for the failure message; an empty list if no place does.
         """
         pytest.skip(f"hook: remains() of {type(self).__name__} is not overridden")
 
     def damage_record(self, store: HistoryStore, key: Key, position: int) -> None:
-        """Change a bit of the stored record at `position`, below the interface, so that it cannot be read."""
+        """Damage a stored record below the interface, so that it cannot be read: change a bit of it.
+
+        Args:
+            store: The store under test.
+            key: The conversation.
+            position: The position of the record.
+        """
         pytest.skip(f"hook: damage_record() of {type(self).__name__} is not overridden")
 
     def damage_head(self, store: HistoryStore, key: Key) -> None:
-        """Change the stored head of `key`, below the interface, so that it cannot be read."""
+        """Damage the stored head of a conversation below the interface, so that it cannot be read.
+
+        Args:
+            store: The store under test.
+            key: The conversation.
+        """
         pytest.skip(f"hook: damage_head() of {type(self).__name__} is not overridden")
 
     def lose_index(self, store: HistoryStore, key: Key) -> None:
-        """Remove the entry of `key` from every index that can lose one on this server; leave the conversation itself.
+        """Remove a conversation from every index that can lose an entry on this server, and keep the conversation.
 
-        Only for stores that keep such an index; to be overridden by doing nothing if there is none.
+        If the store has no such index, override the hook with a method that does nothing.
+
+        Args:
+            store: The store under test.
+            key: The conversation.
         """
         pytest.skip(f"hook: lose_index() of {type(self).__name__} is not overridden")
 
     @contextmanager
     def _second_instance(self, store: HistoryStore) -> Iterator[HistoryStore]:
-        """Give another instance onto the data of `store`, or `store` itself where there can be none."""
+        """Yield another instance on the data of `store`, or `store` itself if it is neither shared nor durable."""
         shared = store.traits.shared or store.traits.durable
         with self.reopen(store) if shared else nullcontext(store) as other:
             yield other
 
 
 def skip_unless(condition: object, reason: str) -> None:
-    """Go on if `condition` holds; else say in the test report what the store lacks.
+    """Skip a test that does not apply to the store, and say in the report what the store lacks.
 
-    The condition may look at nothing but the traits, and the abilities that the store's class has.
+    Args:
+        condition: False to skip. It may depend only on the traits and the abilities of the store.
+        reason: What the store lacks, such as "not shared".
     """
     if not condition:
         pytest.skip(f"traits: {reason}")

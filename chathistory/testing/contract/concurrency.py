@@ -1,7 +1,7 @@
-"""Guarantees 2, 7, 9 and 10 with many threads at once: one winner, nothing lost, nothing seen by halves.
+"""Guarantees 2, 7, 9 and 10 with many threads: one writer succeeds, nothing is lost, nothing is seen half done.
 
-Each race runs through one instance, and through one instance for each thread where the store is shared: a lock that an
-instance holds must not be all that keeps two writers apart.
+Each race runs through one instance and, if the store is shared, through an instance for each thread: a lock within an
+instance must not be all that separates two writers.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Key
 from chathistory.testing.contract.base_test_class import ContractTest, skip_unless
 from chathistory.testing.contract.checked_reads import (
+    check_absent,
+    check_bodies,
+    check_head,
     check_read_result,
     list_heads,
     read_bodies,
@@ -50,32 +53,34 @@ __all__ = [
 ]
 
 _THREADS = 16
-_INSTANCES = 6  # so many threads race where each has an instance of its own
+_INSTANCES = 6  # threads in a race where each has its own instance
 _RACES = 5
 _ROUNDS = 30
 
 Instances: TypeAlias = Callable[[int], list[HistoryStore]]
-"""Gives each of so many threads its store: all the same, or an instance each. There may be fewer, but two at least."""
+"""Returns a store for each of a number of threads: the same for all, or an instance each (fewer, but at least two)."""
 
 
 def race_appends(stores: list[HistoryStore], after: Head | None) -> None:
-    """Let every store append after one head at once: check that one wins, and that the others learn who."""
+    """Append after the same head from every store at once; check that one succeeds and the others get its head."""
     appends = [
         partial(s.append, KEY, [f"of {at}"] * 2, after=after, revision=make_revision()) for at, s in enumerate(stores)
     ]
     outcomes = run_together(*appends, expect=(Conflict,))
     winners = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Head)]
-    assert len(winners) == 1, f"{len(winners)} of {len(stores)} appends after one head were taken"
+    assert len(winners) == 1, f"{len(winners)} of {len(stores)} appends after the same head succeeded; expected 1"
     head = outcomes[winners[0]]
     for store in stores:
-        assert read_head(store, KEY) == head
+        check_head(store, KEY, head)
     for outcome in outcomes:
-        assert outcome is head or cast("Conflict", outcome).head == head, "a loser was not told the present head"
-    assert read_bodies(stores[0], KEY) == [*make_lines(after.end if after else 0), *[f"of {winners[0]}"] * 2]
+        assert outcome is head or cast("Conflict", outcome).head == head, (
+            "the Conflict of a refused append does not carry the current head"
+        )
+    check_bodies(stores[0], KEY, [*make_lines(after.end if after else 0), *[f"of {winners[0]}"] * 2])
 
 
 def append_until_stored(store: HistoryStore, name: str, batches: int) -> None:
-    """Append batches of three lines, each as often as it takes, going on from the head of the Conflict."""
+    """Append batches of three lines; repeat each after the head of its Conflict until it is stored."""
     head = read_head(store, KEY)
     for batch in range(batches):
         bodies = [f"{name} {batch} {part}" for part in range(3)]
@@ -89,11 +94,11 @@ def append_until_stored(store: HistoryStore, name: str, batches: int) -> None:
 
 
 class Concurrency(ContractTest, guarantee=10):
-    """Safe to use from many threads at once, through one instance and through many."""
+    """Many threads use a store at once, through one instance and through many."""
 
     @pytest.fixture(params=["one instance", "one per thread"])
     def instances(self, request: pytest.FixtureRequest, store: HistoryStore) -> Iterator[Instances]:
-        """Give each thread of a race its store: all the same one, or an instance each. Part of the suite."""
+        """Yield a function that returns a store for each thread: the same for all, or an instance each."""
         own = request.param == "one per thread"
         skip_unless(store.traits.shared or not own, "not shared")
         with ExitStack() as opened:
@@ -109,39 +114,45 @@ class Concurrency(ContractTest, guarantee=10):
             yield stores_for
 
     @belongs_to(2)
-    def test_one_of_many_appends_wins(self, store: HistoryStore, instances: Instances) -> None:
+    def test_exactly_one_of_many_appends_succeeds(self, store: HistoryStore, instances: Instances) -> None:
         for _ in range(_RACES):
             race_appends(instances(_THREADS), create_conversation(store, count=2))
             store.delete(KEY)
 
     @belongs_to(2)
-    def test_one_of_many_makes_the_conversation(self, store: HistoryStore, instances: Instances) -> None:
+    def test_exactly_one_of_many_threads_creates_the_conversation(
+        self, store: HistoryStore, instances: Instances
+    ) -> None:
         for _ in range(_RACES):
             race_appends(instances(_THREADS), None)
             store.delete(KEY)
 
-    def test_one_of_many_deletes_wins(self, store: HistoryStore, instances: Instances) -> None:
+    def test_exactly_one_of_many_deletes_succeeds(self, store: HistoryStore, instances: Instances) -> None:
         for _ in range(_RACES):
             version = create_conversation(store).revision.version
             outcomes = run_together(*[partial(each.delete, KEY, version=version) for each in instances(_THREADS)])
-            assert sum(map(bool, outcomes)) == 1, "one delete is True, the others False"
-            assert store.read(KEY) is None
+            assert sum(map(bool, outcomes)) == 1, (
+                "exactly one of the concurrent deletes must return True, the others False"
+            )
+            check_absent(store, KEY)
 
     @belongs_to(2)
-    def test_an_append_and_a_delete_of_one_version(self, store: HistoryStore, instances: Instances) -> None:
-        for turn in range(10):  # the thread that is started last often works first: an append and a delete in turn
+    def test_exactly_one_of_an_append_and_a_delete_succeeds(self, store: HistoryStore, instances: Instances) -> None:
+        for turn in range(10):  # alternates, since the thread that is started last often runs first
             head = create_conversation(store)
             works: list[Callable[[], object]] = []
             for at, each in enumerate(instances(4)):
                 append = partial(each.append, KEY, make_lines(1), after=head, revision=make_revision())
                 works.append(append if (at + turn) % 2 else partial(each.delete, KEY, version=head.revision.version))
             won = [outcome for outcome in run_together(*works, expect=(Conflict,)) if isinstance(outcome, Head | bool)]
-            taken = [outcome for outcome in won if outcome is not False]
-            assert len(taken) == 1, f"{taken} were all taken, of one version"
-            assert (store.read(KEY) is None) is (taken == [True])
+            succeeded = [outcome for outcome in won if outcome is not False]
+            assert len(succeeded) == 1, (
+                f"an append and a delete of one version gave {succeeded}; exactly one must succeed"
+            )
+            assert (store.read(KEY) is None) is (succeeded == [True])
             store.delete(KEY)
 
-    def test_every_batch_of_many_writers_is_there_once_and_in_one_piece(
+    def test_batches_of_many_writers_are_stored_once_and_not_interleaved(
         self, store: HistoryStore, instances: Instances
     ) -> None:
         stores = instances(_THREADS)
@@ -150,16 +161,16 @@ class Concurrency(ContractTest, guarantee=10):
         batches = [tuple(bodies[at : at + 3]) for at in range(0, len(bodies), 3)]
         writers = range(len(stores))
         expected = [tuple(f"writer{at} {batch} {part}" for part in range(3)) for at in writers for batch in range(2)]
-        assert sorted(batches) == sorted(expected), "a batch is missing, doubled, or was cut by another one"
+        assert sorted(batches) == sorted(expected), "a batch is missing, stored twice, or interleaved with another one"
 
-    def test_many_conversations_at_once(self, store: HistoryStore, instances: Instances) -> None:
+    def test_threads_write_separate_conversations_at_once(self, store: HistoryStore, instances: Instances) -> None:
         stores = instances(8)
         run_together(
             *[partial(_write_own_conversation, each, Key(f"scope{at % 3}", f"c{at}")) for at, each in enumerate(stores)]
         )
         assert len(list(store.keys())) == len(stores)
 
-    def test_each_instance_sees_at_once_what_any_of_them_did(self, store: HistoryStore, instances: Instances) -> None:
+    def test_every_instance_sees_each_write_at_once(self, store: HistoryStore, instances: Instances) -> None:
         stores, head = instances(4), create_conversation(store)
         for writer in (*stores, *stores):
             head = append_lines(writer, head, 2)
@@ -168,8 +179,8 @@ class Concurrency(ContractTest, guarantee=10):
             self._check_all_see(stores, head)
         stores[-1].delete(KEY)
         for each in stores:
-            assert read_everything(each) == {}, "a deleted conversation is still seen"
-            assert each.read(KEY) is None
+            assert read_everything(each) == {}, "an instance still finds a deleted conversation"
+            check_absent(each, KEY)
             assert list_heads(each, KEY.scope) == []
 
     def _check_all_see(self, stores: list[HistoryStore], head: Head) -> None:
@@ -181,7 +192,7 @@ class Concurrency(ContractTest, guarantee=10):
             )
 
     @belongs_to(7)
-    def test_a_reader_sees_head_and_records_of_one_moment(self, instances: Instances) -> None:
+    def test_read_returns_head_and_records_of_one_moment(self, instances: Instances) -> None:
         writing, *reading = instances(5)
         pairs, meanwhile = PairWriter(writing), WritersAndReaders()
         meanwhile.add_writer(pairs.step, rounds=_ROUNDS)
@@ -190,7 +201,7 @@ class Concurrency(ContractTest, guarantee=10):
         meanwhile.add_reader(partial(check_pairs_listed, reading[-1]))
         meanwhile.run()
 
-    def test_no_refused_append_is_seen(self, instances: Instances) -> None:
+    def test_a_refused_append_is_never_visible(self, instances: Instances) -> None:
         writing, *others = instances(4)
         pairs, meanwhile = PairWriter(writing), WritersAndReaders()
         old = replace(pairs.head, revision=make_revision())
@@ -201,17 +212,17 @@ class Concurrency(ContractTest, guarantee=10):
         meanwhile.run()
 
     @belongs_to(2)
-    def test_nobody_makes_a_conversation_that_is_there(self, instances: Instances) -> None:
+    def test_creating_an_existing_conversation_is_a_conflict_during_writes(self, instances: Instances) -> None:
         writing, *others = instances(4)
         pairs, meanwhile = PairWriter(writing), WritersAndReaders()
         meanwhile.add_writer(pairs.step, rounds=_ROUNDS)
         for other in others:
             meanwhile.add_reader(partial(check_refused, other, None))
         meanwhile.run()
-        assert read_head(writing, KEY) == pairs.head
+        check_head(writing, KEY, pairs.head)
 
     @belongs_to(9)
-    def test_a_forget_loses_nothing_that_is_appended(self, instances: Instances) -> None:
+    def test_forget_loses_no_concurrent_append(self, instances: Instances) -> None:
         writing, *others = instances(3)
         pairs, meanwhile = PairWriter(writing), WritersAndReaders()
         meanwhile.add_writer(partial(pairs.step, keep=None), rounds=_ROUNDS)
@@ -220,11 +231,13 @@ class Concurrency(ContractTest, guarantee=10):
         meanwhile.run()
         head = read_head(writing, KEY)
         assert head is not None
-        assert (head.end, head.revision) == (pairs.head.end, pairs.head.revision), "a forget took back an append"
-        assert read_bodies(writing, KEY) == make_lines(head.end - head.start, first=head.start)
+        assert (head.end, head.revision) == (pairs.head.end, pairs.head.revision), (
+            "a forget undid a concurrent append: the end or the revision is not that of the last append"
+        )
+        check_bodies(writing, KEY, make_lines(head.end - head.start, first=head.start))
 
     @belongs_to(9)
-    def test_a_delete_happens_at_one_moment(self, instances: Instances) -> None:
+    def test_delete_is_never_seen_half_done(self, instances: Instances) -> None:
         writing, *reading = instances(4)
         incarnations, meanwhile = IncarnationWriter(writing), WritersAndReaders()
         meanwhile.add_writer(incarnations.step, rounds=_ROUNDS)
@@ -234,7 +247,7 @@ class Concurrency(ContractTest, guarantee=10):
         meanwhile.run()
 
     @belongs_to(9)
-    def test_a_delete_takes_nothing_of_what_is_made_after_it(self, instances: Instances) -> None:
+    def test_delete_removes_nothing_of_the_next_conversation(self, instances: Instances) -> None:
         deleting, *making = instances(2)
         for _ in range(_ROUNDS):
             create_conversation(deleting, count=3)
@@ -242,8 +255,10 @@ class Concurrency(ContractTest, guarantee=10):
             _, head = run_together(
                 partial(_delete_and_signal, deleting, gone), partial(_create_once_deleted, making[-1], gone)
             )
-            assert read_head(deleting, KEY) == head
-            assert read_bodies(deleting, KEY) == ["new"] * 2, "a delete removed records of the conversation after it"
+            check_head(deleting, KEY, head)
+            assert read_bodies(deleting, KEY) == ["new"] * 2, (
+                "a delete removed records of the conversation that was created after it"
+            )
             making[-1].delete(KEY)
 
 
@@ -251,7 +266,7 @@ def _write_own_conversation(store: HistoryStore, key: Key) -> None:
     head = None
     for at in range(6):
         head = store.append(key, [make_line(at)], after=head, revision=make_revision())
-        assert read_bodies(store, key) == make_lines(at + 1)
+        check_bodies(store, key, make_lines(at + 1))
 
 
 def _delete_and_signal(store: HistoryStore, gone: Event) -> None:
@@ -262,17 +277,17 @@ def _delete_and_signal(store: HistoryStore, gone: Event) -> None:
 
 
 def _create_once_deleted(store: HistoryStore, gone: Event) -> Head:
-    """Make the conversation anew as soon as that is allowed."""
+    """Create the conversation again as soon as that is allowed."""
     while True:
         deleted = gone.is_set()
         try:
             return store.append(KEY, ["new"] * 2, after=None, revision=make_revision())
         except Conflict:
-            assert not deleted, "a conversation that was deleted keeps others from making it anew"
+            assert not deleted, "append(after=None) raised Conflict after the conversation was deleted"
 
 
 class PairWriter:
-    """A conversation to which somebody appends pairs of lines, and forgets by pairs; the info names its end."""
+    """Appends pairs of lines to a conversation and forgets by pairs; the payload is the end."""
 
     def __init__(self, store: HistoryStore, key: Key = KEY) -> None:
         self.store = store
@@ -286,41 +301,45 @@ class PairWriter:
         )
 
     def step(self, *, keep: int | None = 8) -> None:
-        """Append a pair; where more than `keep` records are kept, forget all but four."""
+        """Append a pair; if there are more than `keep` records, forget all but four."""
         self.head = self._append_pair(self.head)
         if keep is not None and self.head.end - self.head.start > keep:
             self.head = cast("Head", self.store.forget(self.key, before=self.head.end - 4))
 
 
 def check_pairs(store: HistoryStore, start: int) -> None:
-    """Read a conversation of `Pairs`, and check that all that is seen is of one moment."""
+    """Read the conversation of a `PairWriter`, and check that head and records are of one moment."""
     run = store.read(KEY, start=start)
-    assert run is not None, "a conversation that is only written was absent for a moment"
+    assert run is not None, "a conversation that is only appended to was absent for a moment"
     check_read_result(run, start)
     _check_one_moment(run.head)
     for record in run.records:
-        assert record.body == make_line(record.position), f"{record.body!r} was read at position {record.position}"
+        assert record.body == make_line(record.position), (
+            f"read() returned {record.body!r} at position {record.position}"
+        )
 
 
 def check_pairs_listed(store: HistoryStore) -> None:
-    """List, and check that the conversation of `Pairs` is there, and its head of one moment."""
+    """Check that heads() lists the conversation of a `PairWriter`, with a head of one moment."""
     heads = store.heads(KEY.scope).items
-    assert [head.key for head in heads] == [KEY], "a conversation that is written left its listing for a moment"
+    assert [head.key for head in heads] == [KEY], (
+        "a conversation that is appended to was missing in heads() for a moment"
+    )
     _check_one_moment(heads[0])
 
 
 def _check_one_moment(head: Head) -> None:
-    assert head.start % 2 == head.end % 2 == 0, f"half a batch was seen: {head}"
+    assert head.start % 2 == head.end % 2 == 0, f"a reader saw a part of a batch: {head}"
     assert head.revision.payload == str(head.end), (
-        f"the revision of end {head.revision.payload} was seen with the end {head.end}"
+        f"a reader saw the end {head.end} with the revision of the end {head.revision.payload}"
     )
 
 
 def check_refused(store: HistoryStore, after: Head | None) -> None:
-    """Append after a head that is not the present one of a conversation that is there; check that it is a Conflict."""
+    """Append after an outdated head of an existing conversation; check that it is a Conflict."""
     with pytest.raises(Conflict) as caught:
         store.append(KEY, ["refused"] * 2, after=after, revision=make_revision())
-    assert caught.value.head is not None, "a conversation that is only written was absent for a moment"
+    assert caught.value.head is not None, "a conversation that is only appended to was absent for a moment"
 
 
 def forget_all_but_three(store: HistoryStore) -> None:
@@ -331,7 +350,7 @@ def forget_all_but_three(store: HistoryStore) -> None:
 
 
 class IncarnationWriter:
-    """A conversation that is made, grown and deleted again and again; each time all its lines say which one it is."""
+    """Creates, extends and deletes a conversation repeatedly; all lines of one incarnation name it."""
 
     def __init__(self, store: HistoryStore, key: Key = KEY) -> None:
         self.store = store
@@ -339,7 +358,7 @@ class IncarnationWriter:
         self._count = 0
 
     def step(self) -> None:
-        """Make the next one, append to it, and delete it."""
+        """Create the next incarnation, append to it, and delete it."""
         self._count += 1
         name = f"incarnation {self._count}"
         head = self.store.append(self.key, [name] * 3, after=None, revision=make_revision(payload=name))
@@ -348,17 +367,17 @@ class IncarnationWriter:
 
 
 def check_incarnation(store: HistoryStore, start: int) -> None:
-    """Read a conversation of `Incarnations`: it is absent, or whole and of one incarnation."""
+    """Read the conversation of an `IncarnationWriter`: it is absent, or complete and of one incarnation."""
     run = store.read(KEY, start=start)
     if run is None:
         return
     check_read_result(run, start)
-    assert run.head.end - run.head.start in {3, 6}, f"half a batch was seen: {run.head}"
+    assert run.head.end - run.head.start in {3, 6}, f"a reader saw a part of a batch: {run.head}"
     others = {record.body for record in run.records} - {run.head.revision.payload}
-    assert not others, f"records of {sorted(others)} were seen under the head of {run.head.revision.payload}"
+    assert not others, f"read() returned records of {sorted(others)} with the head of {run.head.revision.payload}"
 
 
 def check_incarnation_listed(store: HistoryStore) -> None:
-    """List: the conversation of `Incarnations` is there once, or not at all."""
+    """Check that heads() lists the conversation of an `IncarnationWriter` once or not at all."""
     heads = store.heads(KEY.scope).items
     assert [head.key for head in heads] in ([], [KEY])

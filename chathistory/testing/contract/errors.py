@@ -1,4 +1,4 @@
-"""Guarantee 11, errors are ours: one tree, the client's error as the cause, and never a word of a message."""
+"""Guarantee 11, errors are ours: our exceptions, with the client library's as the cause, and never message text."""
 
 from __future__ import annotations
 
@@ -21,19 +21,23 @@ __all__ = ["NoMessageText", "UnreachableStore", "WrongArguments"]
 
 
 class UnreachableStore(ContractTest, guarantee=11):
-    """A store that cannot be reached says so, in our words, in time."""
+    """A store that cannot be reached raises our errors, in time."""
 
     @pytest.mark.parametrize("name", CALLS)
-    def test_an_unreachable_store_raises_our_error(self, store: HistoryStore, name: str) -> None:
+    def test_an_unreachable_store_raises_store_unavailable_or_rejected(self, store: HistoryStore, name: str) -> None:
         skip_unless(store.traits.shared or store.traits.durable, "neither shared nor durable")
         with closing(self.unreachable_store()) as unreachable:
             error = catch_error(partial(CALLS[name], unreachable))
-        assert isinstance(error, StoreUnavailable | StoreRejected), f"{name} of an unreachable store: {error!r}"
-        assert error.__cause__ is not None, f"{name} of an unreachable store names no cause"
+        assert isinstance(error, StoreUnavailable | StoreRejected), (
+            f"{name} of an unreachable store gave {error!r}; expected StoreUnavailable or StoreRejected"
+        )
+        assert error.__cause__ is not None, (
+            f"{name} of an unreachable store: the error has no __cause__; raise it from the client library's error"
+        )
         assert not isinstance(error, StoreUnavailable) or error.outcome in {"not stored", "unknown"}
         check_no_message_text(error)
 
-    def test_what_is_refused_is_refused_without_the_backend(self, store: HistoryStore) -> None:
+    def test_invalid_input_is_refused_before_the_backend_is_reached(self, store: HistoryStore) -> None:
         skip_unless(store.traits.shared or store.traits.durable, "neither shared nor durable")
         with closing(self.unreachable_store()) as unreachable, pytest.raises(InvalidInput):
             unreachable.append(KEY, ["a\nb"], after=None, revision=make_revision())
@@ -62,17 +66,17 @@ _WITH_SCOPE: dict[str, Callable[[HistoryStore, Any], object]] = {
 
 
 class WrongArguments(ContractTest, guarantee=11):
-    """A call with an argument of the wrong type is refused in our words, and the argument is named."""
+    """An argument of the wrong type is InvalidInput, and the message names the argument."""
 
     @pytest.mark.parametrize("name", _WITH_KEY)
     @pytest.mark.parametrize("key", ["scope/conversation", ("scope", "conversation"), None])
-    def test_what_is_no_key_is_refused(self, store: HistoryStore, name: str, key: object) -> None:
+    def test_an_argument_that_is_not_a_key_is_refused(self, store: HistoryStore, name: str, key: object) -> None:
         with pytest.raises(InvalidInput, match="key"):
             _WITH_KEY[name](store, key)
 
     @pytest.mark.parametrize("name", _WITH_SCOPE)
     @pytest.mark.parametrize("scope", [KEY, 7, b"scope"], ids=["a key", "a number", "bytes"])
-    def test_what_is_no_scope_is_refused(self, store: HistoryStore, name: str, scope: object) -> None:
+    def test_an_argument_that_is_not_a_scope_is_refused(self, store: HistoryStore, name: str, scope: object) -> None:
         with pytest.raises(InvalidInput, match="scope"):
             _WITH_SCOPE[name](store, scope)
 
@@ -89,7 +93,7 @@ _REFUSED: dict[str, tuple[list[Any], str]] = {
 
 
 class NoMessageText(ContractTest, guarantee=11):
-    """Message text is nowhere but in the store: not in an error, not in a repr, not in a log line."""
+    """Message text never appears in an error, a repr or a log line."""
 
     @pytest.mark.parametrize(("bodies", "payload"), _REFUSED.values(), ids=_REFUSED)
     def test_a_refusal_shows_no_message_text(self, store: HistoryStore, bodies: list[Any], payload: str) -> None:
@@ -115,7 +119,7 @@ class NoMessageText(ContractTest, guarantee=11):
         assert run is not None
         for value in (store, head, run, run.records, run.head, page, list(store.keys())):
             for text in (repr(value), str(value)):
-                assert MARKER not in text, f"the repr of a {type(value).__name__} shows message text"
+                assert MARKER not in text, f"the repr or str of a {type(value).__name__} shows message text"
 
     def test_no_log_line_shows_message_text(self, store: HistoryStore) -> None:
         with _capture_logs() as logged:
@@ -130,7 +134,7 @@ class NoMessageText(ContractTest, guarantee=11):
 
 @contextmanager
 def _capture_logs() -> Iterator[list[str]]:
-    """Collect what is logged: all of our own loggers, and from INFO on of the client libraries."""
+    """Collect log lines: all of our own loggers, and those of client libraries from INFO on."""
     logged: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: logged.append(f"{record.getMessage()} {record.args} {record.exc_info}")  # type: ignore[method-assign]

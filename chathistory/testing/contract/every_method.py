@@ -1,4 +1,4 @@
-"""Every method of a store as a call, and what became of it: for all that must hold of each method alike."""
+"""Every method of a store as a call, for requirements that all methods share."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ CALLS: Mapping[str, Call] = {
 
 
 def catch_error(call: Callable[[], object], *, seconds: float = HANG_SECONDS) -> BaseException | None:
-    """Return what the call raises, None if it returns; fails if there is no answer within `seconds`: a guard."""
+    """Return what the call raises, or None if it returns; fails if it takes longer than `seconds`."""
     raised: list[BaseException] = []
     thread = threading.Thread(target=_call_and_catch, args=(call, raised), daemon=True)
     thread.start()
     thread.join(seconds)
-    assert not thread.is_alive(), f"no answer within {seconds} seconds"
+    assert not thread.is_alive(), f"the call did not return within {seconds} seconds"
     return raised[0] if raised else None
 
 
 def _call_and_catch(call: Callable[[], object], raised: list[BaseException]) -> None:
     try:
         call()
-    except BaseException as error:  # noqa: BLE001  # whatever it is, it is looked at
+    except BaseException as error:  # noqa: BLE001  # any error is checked by the caller
         raised.append(error)
 
 
 def check_no_message_text(error: BaseException) -> None:
-    """Check that neither the error, nor any that led to it, shows message text."""
+    """Check that neither the error nor any of its causes shows message text."""
     for link in _walk_causes(error, set()):
         for text in (str(link), repr(link), repr(link.args)):
-            assert MARKER not in text, f"{type(link).__name__} shows message text"
+            assert MARKER not in text, f"{type(link).__name__} shows message text in str, repr or args"
     printed = "".join(traceback.format_exception(error))
     assert MARKER not in printed, f"the traceback of {type(error).__name__} shows message text"
 

@@ -1,4 +1,4 @@
-"""How a test of the suite that fails names its guarantee: whatever it raises carries a note with what is expected."""
+"""Failed tests of the suite name their guarantee: a note on the error says what is expected and where to look."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ __all__ = ["name_guarantees"]
 
 
 def name_guarantees(cls: type, number: int) -> None:
-    """Let every test that the class itself has name its guarantee when it fails: this one, unless it names its own."""
+    """Let the tests that a class defines name their guarantee when they fail.
+
+    Args:
+        cls: A test class; inherited tests are left as they are.
+        number: The guarantee of tests that have none by `belongs_to`.
+    """
     for name, test in list(vars(cls).items()):
         if name.startswith("test_"):
             setattr(cls, name, _add_guarantee_note(test, guarantee_of(test) or GUARANTEES[number]))

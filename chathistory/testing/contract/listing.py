@@ -1,4 +1,4 @@
-"""The listing: every conversation of a scope once, in the order of its last append, page by page."""
+"""The listing: every conversation of a scope once, by the time of its last append, page by page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _URL_SAFE = re.compile(r"[A-Za-z0-9._~=-]+")
 
 
 def _create_many(store: HistoryStore, count: int) -> list[Head]:
-    """Make conversations; returns their heads, the one written last first."""
+    """Create conversations; return their heads, the latest first."""
     return [create_conversation(store, Key(SCOPE, f"c{at:03d}")) for at in range(count)][::-1]
 
 
@@ -42,23 +42,23 @@ def _create_at(store: HistoryStore, name: str, updated: int) -> Head:
 
 
 def _append_without_moving(store: HistoryStore, head: Head) -> Head:
-    """Append without moving the time."""
+    """Append a line with the same `updated`."""
     return store.append(
         head.key, make_lines(1, first=head.end), after=head, revision=make_revision(updated=head.revision.updated)
     )
 
 
 class Listing(ContractTest, guarantee=LISTING):
-    """Pages of heads, by (updated, id) descending; and all keys."""
+    """Pages of heads by (updated, id) descending, and all keys."""
 
-    def test_an_unknown_scope_is_an_empty_page(self, store: HistoryStore) -> None:
+    def test_heads_of_an_unknown_scope_is_an_empty_page(self, store: HistoryStore) -> None:
         create_conversation(store)
         page = store.heads("unknown")
         assert list(page.items) == []
         assert page.next is None
         assert list(store.keys("unknown")) == []
 
-    def test_the_head_that_is_listed_is_the_present_one(self, store: HistoryStore) -> None:
+    def test_heads_lists_the_current_head(self, store: HistoryStore) -> None:
         head = create_conversation(store, count=3)
         assert list_heads(store, SCOPE) == [head]
         head = append_lines(store, head, 2)
@@ -66,27 +66,29 @@ class Listing(ContractTest, guarantee=LISTING):
         store.forget(KEY, before=2)
         assert list_heads(store, SCOPE) == [replace(head, start=2)]
         store.forget(KEY, before=5)
-        assert list_heads(store, SCOPE) == [replace(head, start=5)], "a conversation without records is still one"
+        assert list_heads(store, SCOPE) == [replace(head, start=5)], (
+            "heads() does not list a conversation without records correctly; it must stay listed"
+        )
         store.delete(KEY)
         assert list_heads(store, SCOPE) == []
         head = create_conversation(store)
         assert list_heads(store, SCOPE) == [head]
 
-    def test_what_was_written_last_comes_first(self, store: HistoryStore) -> None:
+    def test_heads_lists_the_latest_write_first(self, store: HistoryStore) -> None:
         heads = _create_many(store, 5)
         check_heads(store, list_heads(store, SCOPE), heads)
         moved = append_lines(store, heads[3])
         expected = [moved, *heads[:3], *heads[4:]]
         check_heads(store, list_heads(store, SCOPE), expected)
 
-    def test_a_forget_moves_nothing(self, store: HistoryStore) -> None:
+    def test_forget_does_not_change_the_order(self, store: HistoryStore) -> None:
         heads = _create_many(store, 3)
         store.forget(heads[2].key, before=1)
         expected = [*heads[:2], replace(heads[2], start=1)]
         check_heads(store, list_heads(store, SCOPE), expected)
 
-    def test_an_append_at_the_same_time_moves_nothing(self, store: HistoryStore) -> None:
-        """A title, a cut or a repair says nothing new, so `updated` stays."""
+    def test_an_append_with_the_same_updated_does_not_change_the_order(self, store: HistoryStore) -> None:
+        """A title, a cut or a repair is no new message, so the core keeps `updated`."""
         heads = _create_many(store, 5)
         for at in (4, 0, 2, 4):
             heads[at] = _append_without_moving(store, heads[at])
@@ -96,19 +98,19 @@ class Listing(ContractTest, guarantee=LISTING):
         check_heads(store, list_heads(store, SCOPE), heads)
 
     @pytest.mark.parametrize("limit", [1, 2, 100])
-    def test_appends_at_one_time_are_ordered_by_id(self, store: HistoryStore, limit: int) -> None:
+    def test_heads_orders_appends_at_one_time_by_id(self, store: HistoryStore, limit: int) -> None:
         heads = {name: _create_at(store, name, EPOCH) for name in "badc"}
         for name in "acbda":
             heads[name] = _append_without_moving(store, heads[name])
             expected = [heads[each] for each in "dcba"]
             check_heads(store, list_heads(store, SCOPE, limit=limit), expected)
 
-    def test_times_around_a_change_of_clocks_are_in_order(self, store: HistoryStore) -> None:
+    def test_heads_orders_times_around_daylight_saving(self, store: HistoryStore) -> None:
         heads = [_create_at(store, f"c{at}", time) for at, time in enumerate(CLOCK_CHANGES)]
         expected = sorted(heads, key=lambda head: head.revision.updated, reverse=True)
         check_heads(store, list_heads(store, SCOPE), expected)
 
-    def test_times_are_ordered_as_numbers_to_the_microsecond(self, store: HistoryStore) -> None:
+    def test_heads_orders_times_as_numbers_of_microseconds(self, store: HistoryStore) -> None:
         times = (9, 10, 100, 99, EPOCH, EPOCH + 1, EPOCH + 10, EPOCH + 9, EPOCH - 1)
         heads = [_create_at(store, f"c{at}", time) for at, time in enumerate(times)]
         expected = sorted(heads, key=lambda head: head.revision.updated, reverse=True)
@@ -116,24 +118,26 @@ class Listing(ContractTest, guarantee=LISTING):
         check_heads(store, list_heads(store, SCOPE, limit=2), expected)
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-    def test_equal_times_are_ordered_by_id(self, store: HistoryStore, limit: int) -> None:
+    def test_heads_orders_equal_times_by_id(self, store: HistoryStore, limit: int) -> None:
         names = ["10", "9", "B", "Z", "_", "a", "aa", "b", "\u00e9", "\ufb01", "\uffee", "\U0001f600"]
         heads = {name: _create_at(store, name, EPOCH) for name in names[::2] + names[1::2]}
         expected = [heads[name] for name in sorted(names, reverse=True)]
         check_heads(store, list_heads(store, SCOPE, limit=limit), expected)
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, 7, 12, 13, 1000])
-    def test_the_pages_give_each_once_and_end(self, store: HistoryStore, limit: int) -> None:
+    def test_pages_list_each_conversation_once_and_end(self, store: HistoryStore, limit: int) -> None:
         heads = _create_many(store, 12)
         walked = list(read_pages(store, SCOPE, limit))
         check_heads(store, [head for page in walked for head in page.items], heads)
-        assert all(page.items for page in walked), "the page before an empty one had to say that it is the last"
+        assert all(page.items for page in walked), (
+            "heads() returned an empty page; the page before it must have no `next`"
+        )
 
-    def test_a_page_has_20_heads_unless_told(self, store: HistoryStore) -> None:
+    def test_a_page_has_at_most_20_heads_by_default(self, store: HistoryStore) -> None:
         heads = _create_many(store, 21)
         page = store.heads(SCOPE)
         assert 1 <= len(page.items) <= 20  # noqa: PLR2004
-        assert page.next is not None, "there is one more"
+        assert page.next is not None, "21 conversations do not fit a page of 20, so `next` must be set"
         if store.traits.recency == "exact":
             assert list(page.items) == heads[:20]
 
@@ -146,7 +150,9 @@ class Listing(ContractTest, guarantee=LISTING):
         for name in ("a", "b?&=/#", "ü \u2028", "😀" * 255):
             create_conversation(store, Key(SCOPE, name))
         for page in read_pages(store, SCOPE, 1):
-            assert page.next is None or _URL_SAFE.fullmatch(page.next), f"{page.next!r} is not safe in a URL"
+            assert page.next is None or _URL_SAFE.fullmatch(page.next), (
+                f"the cursor {page.next!r} has characters that are not safe in a URL"
+            )
 
     def test_a_cursor_may_be_used_twice(self, store: HistoryStore) -> None:
         _create_many(store, 5)
@@ -155,25 +161,25 @@ class Listing(ContractTest, guarantee=LISTING):
         once, twice = (store.heads(SCOPE, after=cursor, limit=1).items for _ in range(2))
         assert list(once) == list(twice)
 
-    def test_many_conversations(self, store: HistoryStore) -> None:
+    def test_heads_and_keys_list_250_conversations(self, store: HistoryStore) -> None:
         heads = _create_many(store, _MANY)
         for limit in (100, 1000):
             check_heads(store, list_heads(store, SCOPE, limit=limit), heads)
         assert sorted(store.keys(SCOPE)) == sorted(head.key for head in heads)
 
     @pytest.mark.parametrize("cursor", ["", "x", "not a cursor", "é\u2028", "bnVsbA", "WzEsIDJd", "W10", "e30", "\0"])
-    def test_a_cursor_of_somebody_else_is_refused(self, store: HistoryStore, cursor: str) -> None:
+    def test_a_foreign_cursor_is_refused(self, store: HistoryStore, cursor: str) -> None:
         _create_many(store, 2)
         with pytest.raises(InvalidInput):
             store.heads(SCOPE, after=cursor)
 
     @pytest.mark.parametrize("limit", [0, -1])
-    def test_a_page_has_room_for_one_at_least(self, store: HistoryStore, limit: int) -> None:
+    def test_a_limit_below_one_is_refused(self, store: HistoryStore, limit: int) -> None:
         create_conversation(store)
         with pytest.raises(InvalidInput):
             store.heads(SCOPE, limit=limit)
 
-    def test_keys_gives_each_conversation_once(self, store: HistoryStore) -> None:
+    def test_keys_yields_each_conversation_once(self, store: HistoryStore) -> None:
         keys = sorted(Key(scope, f"c{at}") for scope in ("one", "two") for at in range(15))
         heads = [create_conversation(store, key, 3) for key in keys]
         for head in heads[::2]:
@@ -184,7 +190,7 @@ class Listing(ContractTest, guarantee=LISTING):
         store.delete(keys[1])
         assert sorted(store.keys()) == [keys[0], *keys[2:]]
 
-    def test_keys_of_an_empty_store(self, store: HistoryStore) -> None:
+    def test_keys_of_an_empty_store_yields_nothing(self, store: HistoryStore) -> None:
         assert list(store.keys()) == []
         assert list(store.keys("one")) == []
 
@@ -236,14 +242,14 @@ _MEANWHILE += [_delete_unseen, _make_new, _write_unseen_at_its_time, _write_last
 
 
 class ListingWhileOthersWrite(ContractTest, guarantee=LISTING):
-    """A conversation that is not written while pages are walked appears exactly once."""
+    """Conversations that are not written between two pages are listed exactly once."""
 
     @pytest.mark.parametrize("meanwhile", _MEANWHILE)
-    def test_what_is_not_written_appears_exactly_once(
+    def test_pages_list_unwritten_conversations_once_during_writes(
         self, store: HistoryStore, meanwhile: Callable[[HistoryStore, list[Head]], set[Key]]
     ) -> None:
         _create_many(store, 12)
-        expected = list_heads(store, SCOPE)  # as this store orders them: the page of three ends with the third
+        expected = list_heads(store, SCOPE)  # in the order of this store: a page of three ends with the third
         walked: list[Key] = []
         written: set[Key] = set()
         for page in read_pages(store, SCOPE, 3):
@@ -252,10 +258,12 @@ class ListingWhileOthersWrite(ContractTest, guarantee=LISTING):
                 written = meanwhile(store, expected)
         seen = Counter(key for key in walked if key not in written)
         for key in {head.key for head in expected} - written:
-            assert seen[key] == 1, f"{key} was not written, and was listed {seen[key]} times"
+            assert seen[key] == 1, (
+                f"{key} was not written meanwhile, but heads() listed it {seen[key]} times; expected once"
+            )
 
     @pytest.mark.parametrize("walk", ["keys", "scan_keys"])
-    def test_keys_that_nobody_makes_or_deletes_appear_exactly_once(self, store: HistoryStore, walk: str) -> None:
+    def test_keys_yields_unchanged_conversations_once_during_writes(self, store: HistoryStore, walk: str) -> None:
         heads = _create_many(store, 40)
         walked: list[Key] = []
         others: set[Key] = set()
@@ -267,10 +275,13 @@ class ListingWhileOthersWrite(ContractTest, guarantee=LISTING):
                 )
         seen = Counter(key for key in walked if key not in others)
         for key in {head.key for head in heads} - others:
-            assert seen[key] == 1, f"{key} was not made or deleted meanwhile, and was named {seen[key]} times"
+            assert seen[key] == 1, (
+                f"{key} was neither created nor deleted meanwhile, but {walk}() yielded it {seen[key]} times; "
+                "expected once"
+            )
 
     def _change_while_walking(self, store: HistoryStore, keys: list[Key], walked: list[Key]) -> set[Key]:
-        """Delete one that was named and one that was not, make one, append to the last; returns those but the last."""
+        """Delete a yielded and an unyielded key, create one, append to the last; return the deleted and new keys."""
         *others, last = keys
         named = [key for key in others if key in walked]
         unnamed = [key for key in others if key not in walked]

@@ -1,4 +1,4 @@
-"""Guarantees 2 and 7, as a reader sees them: any range, no gap, and "absent" only where nothing is."""
+"""Guarantees 2 and 7 for a reader: any range, no gaps, and None only for an absent conversation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chathistory.errors import InvalidInput
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Key
 from chathistory.testing.contract.base_test_class import ContractTest
-from chathistory.testing.contract.checked_reads import check_read_result, expected_range, read_records
+from chathistory.testing.contract.checked_reads import check_absent, check_read_result, expected_range, read_records
 from chathistory.testing.contract.samples import (
     KEY,
     append_lines,
@@ -29,34 +29,34 @@ _HEAVY = 250_000
 
 
 def _create_six_records(store: HistoryStore, first: int, before: int) -> Head:
-    """Make a conversation of six records in three batches, forgotten below `before`."""
+    """Create a conversation of six records in three batches, and forget those below `before`; return the head."""
     head = append_lines(store, append_lines(store, create_conversation(store, count=1, first=first), 2), 3)
     return store.forget(KEY, before=before) or head
 
 
 class Reading(ContractTest, guarantee=7):
-    """Any range of what is kept, and the head of the same moment."""
+    """read returns any range of the records, and the head of the same moment."""
 
     @pytest.mark.parametrize(("first", "before"), [(0, 0), (0, 2), (0, 5), (0, 6), (3, 0), (3, 5)])
-    def test_every_range_is_what_its_words_say(self, store: HistoryStore, first: int, before: int) -> None:
+    def test_read_returns_the_start_of_every_range(self, store: HistoryStore, first: int, before: int) -> None:
         head = _create_six_records(store, first, before)
         for start in _STARTS:
             for stop in _STOPS:
                 run = store.read(KEY, start=start, stop=stop)
-                asked = f"read(start={start}, stop={stop}) of records {head.start} to {head.end}"
-                assert run is not None, f"{asked} finds the conversation absent"
-                assert run.head == head, asked
+                call = f"read(start={start}, stop={stop}) of records {head.start} to {head.end}"
+                assert run is not None, f"{call} returned None; the conversation exists"
+                assert run.head == head, call
                 check_read_result(run, start, stop)
                 assert [record.body for record in run.records] == [make_line(record.position) for record in run.records]
 
     @pytest.mark.parametrize(("first", "before"), [(0, 0), (3, 5)])
-    def test_every_range_can_be_read_to_its_end(self, store: HistoryStore, first: int, before: int) -> None:
+    def test_repeated_reads_reach_the_end_of_every_range(self, store: HistoryStore, first: int, before: int) -> None:
         head = _create_six_records(store, first, before)
         for start in _STARTS:
             expected = expected_range(head, start, None)
             assert [record.position for record in read_records(store, KEY, start=start)] == list(expected)
 
-    def test_many_records_from_any_place(self, store: HistoryStore) -> None:
+    def test_read_returns_any_range_of_many_records(self, store: HistoryStore) -> None:
         head = create_conversation(store, count=60)
         for _ in range(6):
             head = append_lines(store, head, 40)
@@ -65,7 +65,7 @@ class Reading(ContractTest, guarantee=7):
             records = read_records(store, KEY, start=start, stop=stop)
             assert [(record.position, record.body) for record in records] == [(at, make_line(at)) for at in expected]
 
-    def test_much_text_is_read_without_a_gap(self, store: HistoryStore) -> None:
+    def test_read_leaves_no_gap_in_much_text(self, store: HistoryStore) -> None:
         size = min(_HEAVY, (store.traits.largest_record or _HEAVY) - 10)
         heavy = [f"{at:02d}{'x' * size}" for at in range(24)]
         head = None
@@ -75,26 +75,26 @@ class Reading(ContractTest, guarantee=7):
             for record in read_records(store, KEY, start=start):
                 check_same_text(record.body, heavy[record.position], f"record {record.position}")
 
-    def test_an_unknown_conversation_is_none(self, store: HistoryStore) -> None:
-        assert store.read(KEY) is None
+    def test_read_of_an_unknown_conversation_returns_none(self, store: HistoryStore) -> None:
+        check_absent(store, KEY)
         create_conversation(store)
         for key in (Key(KEY.scope, "other"), Key("other", KEY.id)):
-            assert store.read(key) is None
+            check_absent(store, key)
             assert store.read(key, start=-5, stop=3) is None
 
     @pytest.mark.parametrize("wrong", [True, 1.0, 1.5, "1", b"1", [1]], ids=repr)
-    def test_a_range_of_what_is_no_whole_number_is_refused(self, store: HistoryStore, wrong: Any) -> None:
+    def test_read_refuses_a_range_that_is_not_of_ints(self, store: HistoryStore, wrong: Any) -> None:
         create_conversation(store, count=3)
-        for asked in ({"start": wrong}, {"start": wrong, "stop": 2}, {"stop": wrong}):
+        for call in ({"start": wrong}, {"start": wrong, "stop": 2}, {"stop": wrong}):
             with pytest.raises(InvalidInput):
-                store.read(KEY, **asked)
+                store.read(KEY, **call)
 
-    def test_a_conversation_without_records_is_not_absent(self, store: HistoryStore) -> None:
+    def test_read_finds_a_conversation_without_records(self, store: HistoryStore) -> None:
         head = create_conversation(store, count=3)
         store.forget(KEY, before=3)
         for start, stop in ((0, None), (-1, None), (3, None), (0, 0)):
             run = store.read(KEY, start=start, stop=stop)
-            assert run is not None, "all records were forgotten, the conversation was not"
+            assert run is not None, "read() returned None; a conversation without records still exists"
             assert run.head == replace(head, start=3)
             assert list(run.records) == []
 

@@ -1,6 +1,6 @@
-"""Guarantee 9 below the interface: what is forgotten, deleted or erased can be found nowhere in the storage.
+"""Guarantee 9 below the interface: forgotten, deleted or erased text is nowhere in the storage.
 
-The hook `remains` reads the storage. Each test looks first whether it finds the text while that is there: a hook that
+The hook `remains` searches the storage. Each test first checks that it finds the text while that is stored: a hook that
 never finds anything proves nothing.
 """
 
@@ -27,7 +27,7 @@ _BATCHES = {"one by one": [1] * 8, "pairs": [2] * 4, "one batch": [8], "mixed": 
 
 
 def _unique_word() -> str:
-    """Return a word that nobody has stored before."""
+    """Return a word that was never stored before."""
     return f"word{uuid.uuid4().hex}"
 
 
@@ -41,19 +41,21 @@ def _bodies_with(word: str, count: int, size: int) -> list[str]:
 
 
 class RemovedText(ContractTest, guarantee=9):
-    """On return nothing of the text can be read, by whatever way."""
+    """On return, no part of the removed text can be read in the storage."""
 
     def _check_found(self, *words: str) -> None:
         for word in words:
-            assert self.remains(word), "remains() does not find text that is stored; what it says proves nothing"
+            assert self.remains(word), (
+                "remains() does not find text that is stored, so it proves nothing; correct the hook"
+            )
 
     def _check_gone(self, *words: str) -> None:
         for word in words:
             places = self.remains(word)
-            assert not places, f"text that was removed can still be read, in {list(places)[:3]}"
+            assert not places, f"removed text is still stored in {list(places)[:3]}"
 
     def _store_batches(self, store: HistoryStore, key: Key, word: str, sizes: list[int], size: int) -> Head:
-        """Store one word per batch: `word` and the number of the batch."""
+        """Store one word per batch: `word` and the number of the batch; return the head."""
         head = None
         for at, count in enumerate(sizes):
             given = make_revision(payload=f"info of {word}batch{at}end")
@@ -68,7 +70,7 @@ class RemovedText(ContractTest, guarantee=9):
 
     @pytest.mark.parametrize("size", _SIZES.values(), ids=_SIZES)
     @pytest.mark.parametrize("sizes", _BATCHES.values(), ids=_BATCHES)
-    def test_nothing_that_was_deleted_remains(self, store: HistoryStore, sizes: list[int], size: int) -> None:
+    def test_no_text_remains_after_delete(self, store: HistoryStore, sizes: list[int], size: int) -> None:
         word = _unique_word()
         head = self._store_batches(store, KEY, word, sizes, size)
         self._check_found(word)
@@ -77,7 +79,7 @@ class RemovedText(ContractTest, guarantee=9):
 
     @pytest.mark.parametrize("size", _SIZES.values(), ids=_SIZES)
     @pytest.mark.parametrize("before", [1, 3, 8])
-    def test_nothing_that_was_forgotten_remains(self, store: HistoryStore, before: int, size: int) -> None:
+    def test_no_text_remains_after_forget(self, store: HistoryStore, before: int, size: int) -> None:
         word = _unique_word()
         head = None
         for at in range(8):
@@ -93,7 +95,7 @@ class RemovedText(ContractTest, guarantee=9):
         assert len(read_bodies(store, KEY)) == 8 - before
         self._check_found(*(f"{word}line{at}end" for at in range(before, 8)))
 
-    def test_nothing_of_a_batch_that_was_forgotten_in_part_remains(self, store: HistoryStore) -> None:
+    def test_no_text_remains_of_a_partly_forgotten_batch(self, store: HistoryStore) -> None:
         word = _unique_word()
         store.append(KEY, [f"{word}line{at}end" for at in range(300)], after=None, revision=make_revision())
         for before in (1, 2, 150, 299, 300):
@@ -102,7 +104,7 @@ class RemovedText(ContractTest, guarantee=9):
             if before < 300:  # noqa: PLR2004
                 self._check_found(f"{word}line{before}end", f"{word}line299end")
 
-    def test_nothing_remains_of_a_conversation_that_was_forgotten_and_deleted(self, store: HistoryStore) -> None:
+    def test_no_text_remains_after_forget_and_delete(self, store: HistoryStore) -> None:
         word = _unique_word()
         head = self._store_batches(store, KEY, word, [2, 2, 2], 0)
         self._check_found(word)
@@ -113,7 +115,7 @@ class RemovedText(ContractTest, guarantee=9):
         store.delete(KEY)
         self._check_gone(word)
 
-    def test_nothing_remains_of_the_conversation_before_one_of_the_same_name(self, store: HistoryStore) -> None:
+    def test_no_text_remains_of_an_earlier_conversation_of_the_same_name(self, store: HistoryStore) -> None:
         words = [_unique_word() for _ in range(3)]
         for word in words:
             store.delete(KEY)
@@ -123,7 +125,7 @@ class RemovedText(ContractTest, guarantee=9):
         store.delete(KEY)
         self._check_gone(*words)
 
-    def test_nothing_remains_after_closing_and_opening_again(self, store: HistoryStore) -> None:
+    def test_no_text_remains_after_a_delete_by_a_second_instance(self, store: HistoryStore) -> None:
         word = _unique_word()
         self._store_batches(store, KEY, word, [2, 1], 0)
         self._check_found(word)
@@ -132,7 +134,7 @@ class RemovedText(ContractTest, guarantee=9):
             assert other.delete(KEY) is True
         self._check_gone(word)
 
-    def test_nothing_remains_of_refused_appends_and_damaged_ones_after_an_erasure(self, store: HistoryStore) -> None:
+    def test_no_text_remains_of_refused_appends_after_an_erasure(self, store: HistoryStore) -> None:
         word, bystander = _unique_word(), Key("bystander", "c")
         create_conversation(store, bystander, 3)
         kept = read_everything(store)
@@ -149,9 +151,9 @@ class RemovedText(ContractTest, guarantee=9):
         with self._second_instance(store) as other:
             self._erase_scope(other, KEY.scope)
             self._check_gone(word)
-            assert read_everything(other) == kept, "the erasure of one scope reached another one"
+            assert read_everything(other) == kept, "the erasure of one scope changed another scope"
 
-    def test_nothing_remains_of_a_damaged_head_after_an_erasure(self, store: HistoryStore) -> None:
+    def test_no_text_remains_of_a_damaged_head_after_an_erasure(self, store: HistoryStore) -> None:
         word = _unique_word()
         for at in range(3):
             self._store_batches(store, Key(KEY.scope, f"c{at}"), word, [1, 300], 0)
@@ -161,7 +163,7 @@ class RemovedText(ContractTest, guarantee=9):
             self._erase_scope(other, KEY.scope)
         self._check_gone(word)
 
-    def test_nothing_remains_of_damaged_records_after_an_erasure(self, store: HistoryStore) -> None:
+    def test_no_text_remains_of_damaged_records_after_an_erasure(self, store: HistoryStore) -> None:
         word = _unique_word()
         keys = [Key(KEY.scope, f"c{at}") for at in range(4)]
         for at, key in enumerate(keys):
@@ -173,7 +175,7 @@ class RemovedText(ContractTest, guarantee=9):
             self._erase_scope(other, KEY.scope)
         self._check_gone(word)
 
-    def test_nothing_remains_of_what_the_index_has_lost_after_an_erasure(self, store: HistoryStore) -> None:
+    def test_no_text_remains_outside_the_index_after_an_erasure(self, store: HistoryStore) -> None:
         word = _unique_word()
         for at in range(4):
             key = Key(KEY.scope, f"c{at}")
@@ -186,17 +188,19 @@ class RemovedText(ContractTest, guarantee=9):
         self._check_gone(word)
 
     def _race_refused_appends(self, store: HistoryStore, key: Key, after: Head | None, bodies: list[str]) -> None:
-        """Append four times after one head: three at least are refused."""
+        """Append four times after one head; at least three are refused."""
         appends = [partial(store.append, key, bodies, after=after, revision=make_revision()) for _ in range(4)]
         outcomes = run_together(*appends, expect=(Conflict,))
         assert sum(isinstance(outcome, Conflict) for outcome in outcomes) >= 3  # noqa: PLR2004
 
     def _erase_scope(self, store: HistoryStore, scope: str) -> None:
-        """Erase a scope as `History.erase` does: all that `scan_keys` finds, and then what is left over."""
+        """Erase a scope as `History.erase` does: delete what `scan_keys` yields, then call `remove_leftovers`."""
         for key in list(store.scan_keys(scope)):
             with suppress(Conflict):
                 store.delete(key)
         left = store.remove_leftovers(scope)
-        assert (tuple(left.left), left.complete) == ((), True), f"remove_leftovers has left {left.left[:3]}"
+        assert (tuple(left.left), left.complete) == ((), True), (
+            f"remove_leftovers() reports what is left: {left.left[:3]}; expected nothing, and complete=True"
+        )
         assert list(store.keys(scope)) == list(store.scan_keys(scope)) == []
         assert list(store.damaged_keys(scope)) == []

@@ -1,6 +1,6 @@
-"""Work that many threads do at once, beginning together and changing places as often as the interpreter can.
+"""Runs functions in many threads that start together and switch as often as the interpreter can.
 
-Everything is counted in rounds, nothing in seconds: a slow machine only takes longer.
+Work is counted in rounds, not in seconds, so a slow machine only takes longer.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["HANG_SECONDS", "WritersAndReaders", "run_together"]
 T = TypeVar("T")
 
 HANG_SECONDS = 600.0
-"""Seconds after which a call or a thread is taken to hang: a guard, on which no result depends."""
+"""Seconds after which a call or a thread counts as hanging. No result depends on it."""
 
 _LOOKS = 20
 
 
 def run_together(*works: Callable[[], T], expect: tuple[type[Exception], ...] = ()) -> list[T | Exception]:
-    """Run each work in a thread of its own; returns, in order, what each gave: its result, or the `expect`ed error.
+    """Run each function in a thread of its own; return, in order, each result or expected error.
 
-    Any other error is raised, and so is the failure of a check.
+    Any other error is raised, and so is a failed check.
     """
     barrier = threading.Barrier(len(works))
     outcomes: list[T | BaseException | None] = [None] * len(works)
@@ -33,7 +33,7 @@ def run_together(*works: Callable[[], T], expect: tuple[type[Exception], ...] = 
         barrier.wait()
         try:
             outcomes[at] = work()
-        except BaseException as error:  # noqa: BLE001  # handed over to the thread that waits
+        except BaseException as error:  # noqa: BLE001  # raised in the thread that waits
             outcomes[at] = error
 
     threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(works)]
@@ -42,14 +42,14 @@ def run_together(*works: Callable[[], T], expect: tuple[type[Exception], ...] = 
             thread.start()
         for thread in threads:
             thread.join(HANG_SECONDS)
-    assert not any(thread.is_alive() for thread in threads), f"threads still at work after {HANG_SECONDS} seconds"
+    assert not any(thread.is_alive() for thread in threads), f"a thread did not finish within {HANG_SECONDS} seconds"
     return [_result_or_raise(outcome, expect) for outcome in outcomes]
 
 
 class WritersAndReaders:
-    """Some threads do their rounds while others look on, until every round is done and everyone has looked enough.
+    """Writers do their rounds while readers read, until all rounds are done and every reader has read often enough.
 
-    The first that fails ends it for all.
+    The first failure ends all of them.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class WritersAndReaders:
         self._lock = threading.Lock()
 
     def add_reader(self, look: Callable[[], object]) -> None:
-        """Let a thread call `look` again and again until the work of the others is done."""
+        """Add a thread that calls `look` repeatedly until the writers are done."""
         at = len(self._looks)
         self._looks.append(0)
 
@@ -75,7 +75,7 @@ class WritersAndReaders:
         self._works.append(work)
 
     def add_writer(self, step: Callable[[], object], *, rounds: int) -> None:
-        """Let a thread call `step`, `rounds` times at least, and until everyone has looked `_LOOKS` times."""
+        """Add a thread that calls `step` at least `rounds` times, and until every reader has read `_LOOKS` times."""
         self._working += 1
 
         def work() -> None:
@@ -96,7 +96,7 @@ class WritersAndReaders:
         self._works.append(work)
 
     def run(self) -> None:
-        """Run all of them; raises what the first of them raised."""
+        """Run all threads; raise the first error."""
         run_together(*self._works)
 
 
@@ -105,7 +105,7 @@ def _result_or_raise(outcome: T | BaseException | None, expect: tuple[type[Excep
         return outcome
     if isinstance(outcome, BaseException):
         raise outcome
-    return outcome  # type: ignore[return-value]  # a thread that ended without an error has left its result
+    return outcome  # type: ignore[return-value]  # a thread that ended without an error has stored its result
 
 
 @contextmanager

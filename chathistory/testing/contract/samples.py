@@ -1,4 +1,4 @@
-"""What the suite stores: revisions, lines, and the texts that stores are known to damage."""
+"""What the suite stores: revisions, lines, and texts that stores are known to change."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ __all__ = [
     "make_line",
     "make_lines",
     "make_revision",
+    "shorten_text",
 ]
 
 KEY = Key("scope", "conversation")
 MARKER = "s3cr3t-marker"
-"""Stands for message text, wherever it must not be seen."""
+"""Message text that must not appear in errors, reprs and log lines."""
 
 EPOCH = 1_750_000_000_000_001
 FAR = 4_102_444_800_123_457
@@ -34,41 +35,47 @@ FAR = 4_102_444_800_123_457
 
 _HOUR = 3_600_000_000
 _CHANGES = (1_743_296_400, 1_759_593_600, 1_761_440_400, 1_762_063_200)
-"""Seconds at which clocks change in 2025: Europe in spring, Sydney, Europe in autumn, New York."""
+"""Daylight saving changes of 2025, in Unix seconds: Europe in spring, Sydney, Europe in autumn, New York."""
 
 CLOCK_CHANGES = [change * 1_000_000 + part * _HOUR // 2 for change in _CHANGES for part in (-3, -2, -1, 0, 1, 2, 3)]
-"""Times of which a clock on the wall shows some twice, and others never."""
+"""Microseconds around these changes: local time shows some of them twice, and never shows others."""
 
+_SHOWN = 80
 _ticks = itertools.count()
 
 
 def make_revision(*, updated: int | None = None, expires: int | None = None, payload: str = "") -> Revision:
-    """Return a revision with a fresh version; `updated` grows from one to the next unless it is given."""
+    """Return a revision with a fresh version; without `updated`, each one is a microsecond later than the last."""
     return Revision(uuid.uuid4().hex, EPOCH + next(_ticks) if updated is None else updated, expires, payload)
 
 
 def make_line(position: object) -> str:
-    """Return the body that belongs to a position."""
+    """Return the body for a position."""
     return f'{{"text": "line {position}"}}'
 
 
 def make_lines(count: int, *, first: int = 0) -> list[str]:
-    """Return the bodies of `count` positions from `first` on."""
+    """Return the bodies for `count` positions, the first of them `first`."""
     return [make_line(position) for position in range(first, first + count)]
 
 
 def create_conversation(store: HistoryStore, key: Key = KEY, count: int = 1, *, first: int = 0) -> Head:
-    """Make a conversation of `count` lines."""
+    """Create a conversation of `count` lines; return its head."""
     return store.append(key, make_lines(count, first=first), after=None, revision=make_revision(), first=first)
 
 
 def append_lines(store: HistoryStore, head: Head, count: int = 1) -> Head:
-    """Append `count` lines after `head`."""
+    """Append `count` lines after `head`; return the new head."""
     return store.append(head.key, make_lines(count, first=head.end), after=head, revision=make_revision())
 
 
+def shorten_text(text: str) -> str:
+    """Return the `repr` of a text for a failure message, at most 80 characters of it."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text):,} characters)"
+
+
 def check_same_text(seen: str, expected: str, what: str) -> None:
-    """Fail, with the first place of difference, unless the texts are equal; never prints megabytes."""
+    """Check that two texts are equal; a failure shows the first difference and not the whole texts."""
     if seen == expected:
         return
     place = next(
@@ -76,8 +83,8 @@ def check_same_text(seen: str, expected: str, what: str) -> None:
     )
     near = slice(max(place - 20, 0), place + 20)
     raise AssertionError(
-        f"{what} was altered at character {place}: {seen[near]!r} instead of {expected[near]!r} "
-        f"({len(seen)}/{len(expected)})"
+        f"{what} was changed at character {place}: {seen[near]!r}, expected {expected[near]!r} "
+        f"({len(seen):,} characters, expected {len(expected):,})"
     )
 
 
@@ -118,4 +125,4 @@ EXACT = {
     "like a comment": "# // -- <!-- ",
     "like a path": "../../etc/passwd",
 }
-"""Lines that have to come back to the character, by what is hard about them."""
+"""Texts that must come back unchanged, by what makes them difficult."""

@@ -1,4 +1,4 @@
-"""Names that stores are known to mix up, to lose or to take for something else."""
+"""Names that stores are known to confuse, to lose or to misinterpret."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = [
     ),
     *(_LONG, _LONG + "a", _LONG + "b", "é" * 255, "😀" * 255, "😀" * 254 + "😁", "/" * 255, "." * 255, "A" * 255),
 ]
-"""All different, all allowed."""
+"""Names that are all different and all allowed."""
 
 NEIGHBOURS = [
     *(("foo", "foobar"), ("foo", "foo/bar"), ("foo", "foo:bar"), ("foo", "foo.bar"), ("foo", "FOO"), ("foo", "foo ")),
@@ -38,10 +38,10 @@ NEIGHBOURS = [
     *(("caf\u00e9", "cafe\u0301"), ("a/b", "a%2fb"), (_LONG, _LONG + "a"), ("😀" * 255, "😀" * 254 + "😁")),
 ]
 NEIGHBOURS = [(one, other) for one, other in NEIGHBOURS if one]
-"""Pairs of names of which the first must never reach the second."""
+"""Pairs of names; a call on the first must never reach the second."""
 
 LOOKALIKES = [
     *(("a/b", "c"), ("a", "b/c"), ("a:b", "c"), ("a", "b:c"), ("ab", "c"), ("a", "bc"), ("a.b", "c"), ("a", "b.c")),
     *(("a", "a"), ("a a", "a"), ("a", "a a"), ("b", "a"), ("a-b", "c"), ("a", "b-c"), ("a_b", "c"), ("a", "b_c")),
 ]
-"""Pairs of scope and id that are one text when somebody joins them."""
+"""Pairs of scope and id that give the same text when they are joined."""

@@ -31,7 +31,7 @@ def caught_by(number, test, words):
     return keep
 
 
-@caught_by(4, "test_a_killed_writer_loses_nothing_and_leaves_nothing_by_halves", "")
+@caught_by(4, "test_a_killed_writer_loses_no_append_and_leaves_no_partial_batch", "")
 class Late(TemplateStore):
     """Works in memory, and saves with every fifth append and at the end."""
 
@@ -55,7 +55,7 @@ class Late(TemplateStore):
         return head
 
 
-@caught_by(4, "test_a_killed_writer_loses_nothing_and_leaves_nothing_by_halves", "whole and in order")
+@caught_by(4, "test_a_killed_writer_loses_no_append_and_leaves_no_partial_batch", "whole and in order")
 class ByHalves(TemplateStore):
     """Stores each body of a batch by itself, so a killed writer leaves some of them."""
 
@@ -91,7 +91,7 @@ def _after(lock, transaction):
         yield seen
 
 
-@caught_by(7, "test_a_reader_sees_one_moment_of_what_another_process_writes", "")
+@caught_by(7, "test_read_returns_one_moment_while_another_process_writes", "")
 class ReadsInSteps(TemplateStore):
     """Reads the head and the records of two moments; others of the same process wait until it has both."""
 
@@ -109,7 +109,7 @@ class ReadsInSteps(TemplateStore):
             return run and replace(first, records=run.records)
 
 
-@caught_by(9, "test_a_delete_by_another_process_happens_at_one_moment", "")
+@caught_by(9, "test_delete_by_another_process_is_never_seen_half_done", "")
 class DeletesInSteps(TemplateStore):
     """Removes the records and then the head; others of the same process wait until both are done."""
 
@@ -126,7 +126,7 @@ class DeletesInSteps(TemplateStore):
             return super().delete(key)
 
 
-@caught_by(9, "test_what_a_killed_forget_has_left_goes_with_the_next_one", "can still be read")
+@caught_by(9, "test_the_next_forget_removes_what_a_killed_one_left", "can still be read")
 class ForgetsTheStartFirst(TemplateStore):
     """Moves the start, and later removes what is below: what a killed process leaves, nobody removes."""
 
@@ -140,7 +140,7 @@ class ForgetsTheStartFirst(TemplateStore):
         return new
 
 
-@caught_by(4, "test_a_killed_writer_loses_nothing_and_leaves_nothing_by_halves", "")
+@caught_by(4, "test_a_killed_writer_loses_no_append_and_leaves_no_partial_batch", "")
 class HeadLater(TemplateStore):
     """Writes the records in one transaction, and the head in the next: what is between keeps the next writer out."""
 
@@ -156,7 +156,7 @@ class HeadLater(TemplateStore):
             return _write_head(db, Head(key, start, end + len(bodies), revision))
 
 
-@caught_by(10, "test_four_processes_lose_nothing", "after a head that was not present")
+@caught_by(10, "test_four_processes_lose_no_append", "after a head that was not present")
 class Racing(TemplateStore):
     """Looks at the version in one transaction and appends in another: two processes both win."""
 
@@ -173,7 +173,7 @@ class Racing(TemplateStore):
                 present = conflict.head
 
 
-@caught_by(3, "test_a_conversation_loses_and_doubles_nothing[after it was stored]", "is there twice")
+@caught_by(3, "test_no_message_is_lost_or_doubled_when_answers_are_lost[after it was stored]", "is there twice")
 class Eager(TemplateStore):
     """Takes an append whose head is not the present one if its end is: what the core repeats is stored twice."""
 
@@ -187,7 +187,7 @@ class Eager(TemplateStore):
             return super().append(key, bodies, after=conflict.head, revision=again)
 
 
-@caught_by(8, "test_zz_what_was_there_before_is_untouched", "is absent")
+@caught_by(8, "test_zz_existing_conversations_are_untouched", "is absent")
 class Sweeping(TemplateStore):
     """Deletes the conversations of this id in all scopes."""
 
@@ -198,14 +198,14 @@ class Sweeping(TemplateStore):
         return done
 
 
-@caught_by(3, "test_an_append_whose_answer_never_comes", "and it was")
+@caught_by(3, "test_an_append_without_an_answer_can_be_repeated", "and it was")
 class Liar(TemplateStore):
     """Says "not stored" of an append whose answer is lost after it was stored."""
 
     outcome: ClassVar = "not stored"
 
 
-@caught_by(7, "test_a_damaged_record_is_corrupt_and_not_absent[0]", "DID NOT RAISE")
+@caught_by(7, "test_a_damaged_record_raises_corrupt_record[0]", "DID NOT RAISE")
 class Skipping(TemplateStore):
     """Leaves out what it cannot read."""
 

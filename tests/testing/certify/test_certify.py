@@ -64,7 +64,7 @@ def test_the_report_names_each_guarantee_what_was_seen_and_expected(plugin, comm
     assert done.code == 1
     assert re.search(r"^ 3  retry-safe +kept +\d+ tests$", done.output, re.MULTILINE), done.output
     assert re.search(r"^ 7  whole or absent +FAILED", done.output, re.MULTILINE)
-    assert "FAILED: a damaged record is corrupt and not absent (2)\n        seen: " in done.output
+    assert "FAILED: a damaged record raises corrupt record (2)\n        seen: " in done.output
     assert f"expected: {GUARANTEES[7].expected[:40]}" in done.output
     assert done.output.endswith("NOT certified: whole or absent\n")
     assert "does not fit" not in done.errors
@@ -74,7 +74,10 @@ def test_tests_that_did_not_run_are_listed_and_fail_with_complete(command):
     words = ("certify", "template:./history.db", "--only", "3", "--only", "4")
     done = command(*words)
     assert done.code == 0
-    for hook, test in (("lose_answer", "an append whose answer never comes"), ("crash", "what keeps the data crashes")):
+    for hook, test in (
+        ("lose_answer", "an append without an answer can be repeated"),
+        ("crash", "appends survive a crash of the server"),
+    ):
         assert f"not tested: needs the hook `{hook}` [1 test]\n        {test}\n" in done.output
     assert len(re.findall(r"kept in part +\d+ tests, 1 did not run$", done.output, re.MULTILINE)) == 2
     assert done.output.splitlines()[-1] == (
@@ -93,7 +96,11 @@ def test_what_was_not_tested_is_listed_for_programs(command):
     retry = done.guarantee("retry-safe")
     assert retry["did_not_run"] == 1
     assert retry["not_tested"] == [
-        {"what": "needs the hook `lose_answer`", "tests": 1, "names": ["test_an_append_whose_answer_never_comes"]}
+        {
+            "what": "needs the hook `lose_answer`",
+            "tests": 1,
+            "names": ["test_an_append_without_an_answer_can_be_repeated"],
+        }
     ]
     whys = {each["why"]: each["names"] for each in done.guarantee("atomic")["does_not_apply"]}
     assert whys["no largest_record that a test could exceed"] == ["test_a_body_above_the_limit_is_refused"]

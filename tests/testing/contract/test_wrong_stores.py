@@ -1,4 +1,4 @@
-"""The contract catches what it is there to catch: each wrong store fails by the tests that are due."""
+"""The contract catches what it is there to catch: each wrong store fails the tests that are meant for it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.repeated
 pytest_plugins = ("pytester",)
 
 ORDINARY = [
-    "test_a_batch_follows_the_one_before",
-    "test_many_records_from_any_place",
-    "test_a_revision_comes_back_whole[full]",
+    "test_append_continues_after_the_last_batch",
+    "test_read_returns_any_range_of_many_records",
+    "test_every_method_returns_the_revision_unchanged[full]",
 ]
 """A store with one mistake still does these (unless they are what it does wrong): it is not red for being broken."""
 
@@ -114,7 +114,7 @@ def test_every_theme_is_part_of_the_contract():
 
 def test_a_call_that_hangs_is_a_failure():
     patience = threading.Event()
-    with pytest.raises(AssertionError, match=r"no answer within 0\.05 seconds"):
+    with pytest.raises(AssertionError, match=r"did not return within 0\.05 seconds"):
         catch_error(lambda: patience.wait(30), seconds=0.05)
     patience.set()
 
@@ -122,8 +122,8 @@ def test_a_call_that_hangs_is_a_failure():
 @pytest.mark.parametrize(
     ("lacking", "test", "word"),
     [
-        ("store", "test_the_store_is_empty_at_first", "override the fixture `store`"),
-        ("reopen", "test_each_sees_at_once_what_the_other_does", "override reopen()"),
+        ("store", "test_the_fixture_gives_an_empty_store", "override the fixture `store`"),
+        ("reopen", "test_two_instances_see_each_others_writes_at_once", "override reopen()"),
         ("unreachable_store", "test_an_unreachable_store_can_be_closed", "override unreachable_store()"),
     ],
 )
@@ -143,10 +143,10 @@ def test_what_the_author_has_not_given_is_a_failure(pytester, lacking, test, wor
 @pytest.mark.parametrize(
     ("hook", "test"),
     [
-        ("remains", "test_nothing_that_was_deleted_remains[pairs-short]"),
+        ("remains", "test_no_text_remains_after_delete[pairs-short]"),
         ("damage_record", "test_a_range_without_a_damaged_record_is_readable[ones]"),
-        ("damage_head", "test_a_call_that_names_it_says_so"),
-        ("lose_index", "test_a_scan_finds_what_the_index_has_lost"),
+        ("damage_head", "test_a_call_on_a_damaged_head_raises_corrupt_record"),
+        ("lose_index", "test_scan_keys_finds_conversations_missing_from_the_index"),
     ],
 )
 def test_what_looks_below_the_interface_is_skipped_by_name_if_it_is_not_given(pytester, hook, test):
@@ -178,7 +178,7 @@ def test_a_hook_that_finds_nothing_proves_nothing(pytester):
         "        return []\n"
     )
     outcomes = Outcomes()
-    pytester.inline_run("-q", "-p", "no:randomly", str(path), "-k", "nothing and remains", plugins=[outcomes])
+    pytester.inline_run("-q", "-p", "no:randomly", str(path), "-k", "no_text", plugins=[outcomes])
     assert outcomes.passed == set(), outcomes.passed
     assert len(outcomes.failed) > 20
     assert all("proves nothing" in message for message in outcomes.failed.values())

@@ -13,11 +13,11 @@ from wrong_stores import caught_by
 from chathistory.storage.checks import check_append
 from chathistory.storage.values import Page, ReadResult
 
-IDS = "test_every_id_is_itself"
-VERSIONS = "test_versions_are_told_apart_to_the_character"
-TIES = "test_equal_times_are_ordered_by_id"
-STAMPS = "test_a_revision_comes_back_whole"
-CLOCKS = "test_times_around_a_change_of_clocks_come_back"
+IDS = "test_every_id_is_a_conversation_of_its_own"
+VERSIONS = "test_versions_are_compared_character_by_character"
+TIES = "test_heads_orders_equal_times_by_id"
+STAMPS = "test_every_method_returns_the_revision_unchanged"
+CLOCKS = "test_times_around_daylight_saving_come_back_unchanged"
 
 
 class Columns(SQL):
@@ -51,7 +51,7 @@ class IdsWithoutCase(Columns):
     id = "TEXT COLLATE NOCASE"
 
 
-@caught_by("test_every_scope_is_itself")
+@caught_by("test_every_scope_is_a_scope_of_its_own")
 class ScopesWithoutCase(Columns):
     scope = "TEXT COLLATE NOCASE"
 
@@ -154,7 +154,7 @@ class IdsOrderedByLocale(Ordered):
         return plain.casefold(), text.casefold(), text.swapcase()
 
 
-@caught_by(TIES, "test_appends_at_one_time_are_ordered_by_id")
+@caught_by(TIES, "test_heads_orders_appends_at_one_time_by_id")
 class TiesByLastWrite(SQL):
     """Orders equal times by when they were written."""
 
@@ -166,7 +166,7 @@ class TiesByLastWrite(SQL):
         return head.revision.updated, self.run_now("SELECT rowid FROM heads WHERE id = ?", head.key.id)
 
 
-@caught_by("test_an_append_at_the_same_time_moves_nothing")
+@caught_by("test_an_append_with_the_same_updated_does_not_change_the_order")
 class OrderedByLastWrite(TiesByLastWrite):
     """Keeps a time of its own, that of the last append, and orders by that."""
 
@@ -184,7 +184,7 @@ class Times(SQL):
         return super().append(key, batch, after=after, revision=changed, first=first)
 
 
-@caught_by(CLOCKS, "test_times_around_a_change_of_clocks_are_in_order")
+@caught_by(CLOCKS, "test_heads_orders_times_around_daylight_saving")
 class TimesOfTheWall(Times):
     """Stores local time without its zone: of the hour that comes twice in autumn one is lost."""
 
@@ -208,7 +208,7 @@ class TimesOf32Bits(Times):
         return min(time // 1_000_000, 2**31 - 1) * 1_000_000
 
 
-@caught_by("test_a_conversation_begins_at_first")
+@caught_by("test_a_new_conversation_starts_at_first")
 class PositionsOf32Bits(SQL):
     def append(self, key, bodies, *, after, revision, first=0):
         return super().append(key, bodies, after=after, revision=revision, first=first & 0xFFFFFFFF)
@@ -230,7 +230,7 @@ class Bodies(SQL):
         )
 
 
-@caught_by("test_a_body_comes_back_to_the_character", "test_payload_comes_back_to_the_character")
+@caught_by("test_read_returns_each_body_unchanged", "test_every_method_returns_the_payload_unchanged")
 class TextIsTrimmed(Bodies):
     """A column of fixed length: blanks at the end are lost."""
 
@@ -240,7 +240,7 @@ class TextIsTrimmed(Bodies):
     payload = body
 
 
-@caught_by("test_a_body_comes_back_to_the_character")
+@caught_by("test_read_returns_each_body_unchanged")
 class EmptyIsNull(Bodies):
     """A database for which empty text is no text."""
 
@@ -249,19 +249,19 @@ class EmptyIsNull(Bodies):
         return run and ReadResult(run.head, [replace(record, body=record.body or "None") for record in run.records])
 
 
-@caught_by("test_a_long_payload")
+@caught_by("test_read_returns_a_long_payload_unchanged")
 class InfoOf64Kilobytes(Bodies):
     def payload(self, text):
         return text.encode()[:65_535].decode(errors="ignore")
 
 
-@caught_by("test_a_long_line", "test_the_largest_line")
+@caught_by("test_read_returns_a_body_of_a_megabyte_unchanged", "test_read_returns_a_body_of_30_mb_unchanged")
 class BodyOf64Kilobytes(Bodies):
     def body(self, text):
         return text.encode()[:65_535].decode(errors="ignore")
 
 
-@caught_by("test_a_body_comes_back_to_the_character")
+@caught_by("test_read_returns_each_body_unchanged")
 class TextOfOneByte(Bodies):
     """A column whose characters are Latin: others become question marks."""
 

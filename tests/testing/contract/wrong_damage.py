@@ -13,11 +13,11 @@ from chathistory.errors import CorruptRecord
 from chathistory.storage.values import Head, Page, ReadResult, Record
 
 READABLE = "test_a_range_without_a_damaged_record_is_readable"
-SEVERAL = "test_several_damaged_records"
-WALK = "test_a_listing_goes_on_past_damaged_heads"
-KEYS = "test_the_keys_are_complete_where_heads_are_damaged"
-NAMED = "test_a_call_that_names_it_says_so"
-RESTORED = "test_a_head_is_restored_from_its_records"
+SEVERAL = "test_ranges_between_several_damaged_records_are_readable"
+WALK = "test_heads_lists_the_conversations_after_damaged_heads"
+KEYS = "test_keys_and_scan_keys_are_complete_despite_damaged_heads"
+NAMED = "test_a_call_on_a_damaged_head_raises_corrupt_record"
+RESTORED = "test_restore_head_makes_a_damaged_conversation_readable"
 
 
 @caught_by(READABLE, SEVERAL)
@@ -38,7 +38,7 @@ class BatchesAreOne(SQL):
         raise CorruptRecord(key, first, "the checksum of its batch is wrong")
 
 
-@caught_by(READABLE, SEVERAL, "test_after_a_forget_and_in_numbers_that_begin_higher")
+@caught_by(READABLE, SEVERAL, "test_a_damaged_record_is_named_after_a_forget_and_a_higher_first")
 class AllOrNothing(SQL):
     """Reads a conversation from its beginning, and stops at the first that is damaged."""
 
@@ -89,7 +89,7 @@ class DamageWithoutAPosition(SQL):
             raise CorruptRecord(key, None, error.reason) from error
 
 
-@caught_by("test_a_writer_goes_on_after_a_damaged_record")
+@caught_by("test_append_continues_after_a_damaged_record")
 class NobodyWritesAfterDamage(SQL):
     """Checks the last record before it appends."""
 
@@ -99,7 +99,7 @@ class NobodyWritesAfterDamage(SQL):
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
-@caught_by("test_a_forget_takes_the_damaged_record_and_leaves_the_others")
+@caught_by("test_forget_removes_a_damaged_record_and_keeps_the_others")
 class ForgetReadsWhatItRemoves(SQL):
     """Copies what is kept, and looks at what goes."""
 
@@ -121,7 +121,7 @@ class OneEndsTheWalk(SQL):
         return page
 
 
-@caught_by(WALK, "test_nothing_that_is_told_of_a_damaged_head_shows_message_text")
+@caught_by(WALK, "test_reports_of_a_damaged_head_show_no_message_text")
 class DamagedHeadsAreLeftOut(SQL):
     """Lists what it can, and does not speak of the others."""
 
@@ -159,7 +159,7 @@ class DamagedKeysAreLeftOut(SQL):
         return iter([row.key for row in rows if isinstance(row, Head)])
 
 
-@caught_by(NAMED, "test_nobody_writes_over_it")
+@caught_by(NAMED, "test_a_damaged_head_is_not_overwritten")
 class DamagedIsAbsent(SQL):
     """Takes a head that it cannot read for none."""
 
@@ -178,8 +178,8 @@ class DamagedIsAbsent(SQL):
 
 
 @caught_by(
-    "test_with_a_damaged_head_it_can_be_deleted_and_made_anew",
-    "test_nothing_remains_of_a_damaged_head_after_an_erasure",
+    "test_a_conversation_with_a_damaged_head_can_be_deleted_and_created_again",
+    "test_no_text_remains_of_a_damaged_head_after_an_erasure",
 )
 class DamagedStaysForEver(SQL):
     """Looks at the head before it deletes."""
@@ -189,7 +189,9 @@ class DamagedStaysForEver(SQL):
         return super().delete(key, version=version)
 
 
-@caught_by("test_a_new_head_is_guarded_by_what_was_found", "test_a_writer_who_came_meanwhile_is_not_overwritten")
+@caught_by(
+    "test_restore_head_succeeds_once_for_the_same_records", "test_restore_head_does_not_overwrite_a_later_append"
+)
 class RestoresUnguarded(SQL):
     """Puts the new head over whatever is there."""
 
@@ -198,7 +200,9 @@ class RestoresUnguarded(SQL):
             return _write_head(db, head)
 
 
-@caught_by("test_a_new_head_is_guarded_by_what_was_found", "test_what_is_made_anew_meanwhile_is_not_overwritten")
+@caught_by(
+    "test_restore_head_succeeds_once_for_the_same_records", "test_restore_head_does_not_overwrite_a_new_conversation"
+)
 class GuardedByTheProblem(SQL):
     """Takes any head that is there for the one that was found."""
 
@@ -211,7 +215,7 @@ class GuardedByTheProblem(SQL):
         return super().restore_head(present or found, head)
 
 
-@caught_by("test_with_damaged_records_as_well")
+@caught_by("test_restore_head_works_with_damaged_records")
 class RestoresUpToTheDamage(SQL):
     """Finds the records up to the first that is damaged."""
 
@@ -229,7 +233,7 @@ class RestoresTheLastBatch(SQL):
         return found and replace(found, start=max(found.start, found.end - 2))
 
 
-@caught_by("test_what_was_forgotten_does_not_come_back")
+@caught_by("test_restore_head_brings_no_forgotten_record_back")
 class ForgottenIsFound(SQL):
     """Finds, from zero on, what is no longer there."""
 
@@ -238,7 +242,7 @@ class ForgottenIsFound(SQL):
         return found and replace(found, start=0)
 
 
-@caught_by("test_a_deleted_conversation_is_not_brought_back")
+@caught_by("test_restore_head_does_not_bring_back_a_deleted_conversation")
 class DeletedIsRestored(SQL):
     """Makes a conversation of what was deleted meanwhile."""
 

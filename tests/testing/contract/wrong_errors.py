@@ -13,7 +13,7 @@ from wrong_stores import Wrong, caught_by
 from chathistory.errors import ChatHistoryError, Conflict, InvalidInput, StoreUnavailable
 from chathistory.storage.values import Key, Page
 
-NEIGHBOUR = "test_it_never_reaches_its_neighbour"
+NEIGHBOUR = "test_a_call_never_reaches_a_similar_name"
 
 
 class Reaching(Wrong):
@@ -51,7 +51,7 @@ class DeleteByPattern(DeleteByPrefix):
         return other.scope == key.scope and fnmatch.fnmatchcase(other.id, key.id)
 
 
-@caught_by(NEIGHBOUR, "test_every_scope_is_itself")
+@caught_by(NEIGHBOUR, "test_every_scope_is_a_scope_of_its_own")
 class ScopesByPattern(DeleteByPrefix):
     def reaches(self, key, other):
         return other.id == key.id and fnmatch.fnmatchcase(other.scope, key.scope)
@@ -89,43 +89,43 @@ class Mixing(Wrong):
         )
 
 
-@caught_by("test_every_id_is_itself")
+@caught_by("test_every_id_is_a_conversation_of_its_own")
 class CaseFolded(Mixing):
     def one(self, text):
         return text.lower()
 
 
-@caught_by("test_every_id_is_itself", NEIGHBOUR)
+@caught_by("test_every_id_is_a_conversation_of_its_own", NEIGHBOUR)
 class NamesNormalised(Mixing):
     def one(self, text):
         return unicodedata.normalize("NFC", text)
 
 
-@caught_by("test_every_id_is_itself")
+@caught_by("test_every_id_is_a_conversation_of_its_own")
 class NamesStripped(Mixing):
     def one(self, text):
         return text.strip() or text
 
 
-@caught_by("test_every_id_is_itself")
+@caught_by("test_every_id_is_a_conversation_of_its_own")
 class NamesCut(Mixing):
     def one(self, text):
         return text[:254]
 
 
-@caught_by("test_every_scope_is_itself", NEIGHBOUR)
+@caught_by("test_every_scope_is_a_scope_of_its_own", NEIGHBOUR)
 class ScopesFolded(Mixing):
     def folded(self, key):
         return key.scope.lower(), key.id
 
 
-@caught_by("test_scope_and_id_do_not_run_together")
+@caught_by("test_scope_and_id_are_not_joined_ambiguously")
 class NamesJoined(Mixing):
     def folded(self, key):
         return f"{key.scope}/{key.id}"
 
 
-@caught_by("test_every_id_is_listed_as_it_was_given")
+@caught_by("test_listings_return_every_id_unchanged")
 class ListedBySafeName(Wrong):
     def heads(self, scope, *, after=None, limit=20):
         page = super().heads(scope, after=after, limit=limit)
@@ -161,7 +161,7 @@ class TextInAConflict(Talkative):
             error.add_note(f"info was {revision.payload}")
 
 
-@caught_by("test_an_unreachable_store_raises_our_error")
+@caught_by("test_an_unreachable_store_raises_store_unavailable_or_rejected")
 class TextInACause(Talkative):
     def said(self, error, key, bodies, revision):
         if isinstance(error, StoreUnavailable):
@@ -195,7 +195,7 @@ class Cut(Wrong):
             return self.dead()
 
 
-UNREACHABLE = "test_an_unreachable_store_raises_our_error"
+UNREACHABLE = "test_an_unreachable_store_raises_store_unavailable_or_rejected"
 
 
 @caught_by(UNREACHABLE)
@@ -223,20 +223,20 @@ class WriteErrorSwallowed(Wrong):
             return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
-@caught_by("test_what_is_refused_is_refused_without_the_backend")
+@caught_by("test_invalid_input_is_refused_before_the_backend_is_reached")
 class AsksTheBackendFirst(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         self.present_head(key)
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
-@caught_by("test_what_is_no_key_is_refused")
+@caught_by("test_an_argument_that_is_not_a_key_is_refused")
 class AnythingIsAKey(Wrong):
     def read(self, key, *, start=0, stop=None):
         return super().read(key, start=start, stop=stop) if isinstance(key, Key) else None
 
 
-@caught_by("test_what_is_no_scope_is_refused")
+@caught_by("test_an_argument_that_is_not_a_scope_is_refused")
 class AnythingIsAScope(Wrong):
     def heads(self, scope, *, after=None, limit=20):
         return super().heads(scope, after=after, limit=limit) if isinstance(scope, str) else Page([])

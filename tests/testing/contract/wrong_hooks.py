@@ -9,10 +9,12 @@ from wrong_stores import Wrong, caught_by
 
 from chathistory.storage.values import Damaged, Head, ReadResult
 
-PAGES = "test_the_pages_give_each_once_and_end"
+PAGES = "test_pages_list_each_conversation_once_and_end"
 
 
-@caught_by(PAGES, "test_many_conversations", "test_what_is_not_written_appears_exactly_once")
+@caught_by(
+    PAGES, "test_heads_and_keys_list_250_conversations", "test_pages_list_unwritten_conversations_once_during_writes"
+)
 class BelowIsIgnored(Wrong):
     """Lists from the newest on with each page."""
 
@@ -28,7 +30,7 @@ class BelowIsIncluded(Wrong):
         return super()._list_heads(scope, below=below and below._replace(id=below.id + "\0"), count=count)
 
 
-@caught_by(PAGES, "test_many_conversations", "test_a_page_has_20_heads_unless_told")
+@caught_by(PAGES, "test_heads_and_keys_list_250_conversations", "test_a_page_has_at_most_20_heads_by_default")
 class OneHeadTooFew(Wrong):
     """Lists as many as a page has, so that nobody knows that there are more."""
 
@@ -36,7 +38,7 @@ class OneHeadTooFew(Wrong):
         return super()._list_heads(scope, below=below, count=count - 1)
 
 
-@caught_by("test_a_listing_goes_on_past_damaged_heads")
+@caught_by("test_heads_lists_the_conversations_after_damaged_heads")
 class DamagedOnesCount(SQL):
     """Counts a damaged head, so that a page with one in it may be the last."""
 
@@ -44,7 +46,7 @@ class DamagedOnesCount(SQL):
         return super()._list_heads(scope, below=below, count=count)[:count]
 
 
-@caught_by("test_a_listing_goes_on_past_damaged_heads")
+@caught_by("test_heads_lists_the_conversations_after_damaged_heads")
 class DamagedOnesAtTheEnd(SQL):
     """Lists damaged heads behind the others: those of a page that is not the last are never there."""
 
@@ -54,7 +56,7 @@ class DamagedOnesAtTheEnd(SQL):
         return heads if len(heads) == count else heads + [row for row in rows if isinstance(row, Damaged)]
 
 
-@caught_by("test_every_range_is_what_its_words_say", "test_many_records_from_any_place")
+@caught_by("test_read_returns_the_start_of_every_range", "test_read_returns_any_range_of_many_records")
 class RangeIsNotNarrowed(Wrong):
     """Takes what it is given for positions: a negative start begins at the first record."""
 
@@ -62,7 +64,7 @@ class RangeIsNotNarrowed(Wrong):
         return super()._read_range(key, max(start, 0), stop)
 
 
-@caught_by("test_every_range_is_what_its_words_say")
+@caught_by("test_read_returns_the_start_of_every_range")
 class PositionsFromZero(Wrong):
     """Numbers the records of a range from the first that was ever stored in it."""
 
@@ -74,7 +76,7 @@ class PositionsFromZero(Wrong):
         )
 
 
-@caught_by("test_a_conversation_begins_at_first")
+@caught_by("test_a_new_conversation_starts_at_first")
 class FirstIsIgnored(Wrong):
     """Numbers every new conversation from 0."""
 
@@ -82,7 +84,9 @@ class FirstIsIgnored(Wrong):
         return super()._append_records(key, bodies, after=after, revision=revision, first=0)
 
 
-@caught_by("test_the_records_below_go_and_the_others_stay", "test_from_the_end_on_all_records_go")
+@caught_by(
+    "test_forget_removes_the_records_below_and_keeps_the_others", "test_forget_from_the_end_on_removes_all_records"
+)
 class ForgetReturnsWhatWas(Wrong):
     """Returns the head as it was before the forget."""
 
@@ -92,7 +96,7 @@ class ForgetReturnsWhatWas(Wrong):
         return head
 
 
-@caught_by("test_with_another_version_nothing_changes")
+@caught_by("test_delete_with_another_version_is_a_conflict")
 class VersionIsIgnored(Wrong):
     """Deletes whatever version is there."""
 
@@ -100,7 +104,7 @@ class VersionIsIgnored(Wrong):
         return super()._delete(key, None)
 
 
-@caught_by("test_a_closed_store_recovers_nothing")
+@caught_by("test_recovery_methods_of_a_closed_store_raise_store_closed")
 class RecoversWhenClosed(SQL):
     """Does not ask whether it is open, for no base class does it in the methods of an ability."""
 

@@ -10,10 +10,10 @@ from wrong_stores import caught_by
 
 from chathistory.storage.values import Head, Leftovers
 
-FORGOTTEN = "test_nothing_that_was_forgotten_remains"
-DELETED = "test_nothing_that_was_deleted_remains"
-REFUSED = "test_nothing_remains_of_refused_appends_and_damaged_ones_after_an_erasure"
-LOST = "test_a_scan_finds_what_the_index_has_lost"
+FORGOTTEN = "test_no_text_remains_after_forget"
+DELETED = "test_no_text_remains_after_delete"
+REFUSED = "test_no_text_remains_of_refused_appends_after_an_erasure"
+LOST = "test_scan_keys_finds_conversations_missing_from_the_index"
 
 
 class Tables(SQL):
@@ -27,7 +27,7 @@ class Tables(SQL):
         return db
 
 
-@caught_by(FORGOTTEN, "test_nothing_of_a_batch_that_was_forgotten_in_part_remains")
+@caught_by(FORGOTTEN, "test_no_text_remains_of_a_partly_forgotten_batch")
 class ForgetMovesTheStart(SQL):
     """Moves the start, and leaves the rows."""
 
@@ -36,7 +36,7 @@ class ForgetMovesTheStart(SQL):
             return head and _write_head(db, replace(head, start=min(max(before, head.start), head.end)))
 
 
-@caught_by(DELETED, "test_nothing_remains_of_the_conversation_before_one_of_the_same_name")
+@caught_by(DELETED, "test_no_text_remains_of_an_earlier_conversation_of_the_same_name")
 class DeletedRowsAreMarked(Tables):
     """Puts what is deleted aside, as a soft delete does."""
 
@@ -123,7 +123,7 @@ class Indexed(Tables):
         cls.execute(place, f"DELETE FROM places WHERE {OURS}", key)
 
 
-@caught_by(LOST, "test_nothing_remains_of_what_the_index_has_lost_after_an_erasure")
+@caught_by(LOST, "test_no_text_remains_outside_the_index_after_an_erasure")
 class IndexIsAllThereIs(Indexed):
     """Scans by the index, too."""
 
@@ -140,7 +140,7 @@ class IndexIsTrusted(Indexed):
         return iter([row.key for row in rows if isinstance(row, Head)])
 
 
-@caught_by("test_a_scan_finds_what_the_keys_name")
+@caught_by("test_scan_keys_finds_the_same_as_keys")
 class ScanByRecords(SQL):
     """Finds conversations by their records: one without any is not found."""
 
@@ -150,7 +150,7 @@ class ScanByRecords(SQL):
         return iter([key for key in named if astuple(key) in rows])
 
 
-@caught_by("test_a_scan_finds_what_the_keys_name", "test_a_scan_tells_names_apart_to_the_character")
+@caught_by("test_scan_keys_finds_the_same_as_keys", "test_scan_keys_returns_every_name_unchanged")
 class ScanByPrefix(SQL):
     """Finds the conversations of all scopes that begin with these letters."""
 
@@ -158,7 +158,7 @@ class ScanByPrefix(SQL):
         return iter([key for key in super().scan_keys() if key.scope.startswith(scope or "")])
 
 
-@caught_by("test_removing_leftovers_leaves_what_can_be_read")
+@caught_by("test_remove_leftovers_keeps_readable_conversations")
 class NothingIsEverLeft(SQL):
     """Says that nothing is left, whatever there is."""
 
@@ -166,7 +166,7 @@ class NothingIsEverLeft(SQL):
         return Leftovers(0, (), complete=True)
 
 
-@caught_by("test_removing_leftovers_leaves_what_can_be_read")
+@caught_by("test_remove_leftovers_keeps_readable_conversations")
 class LeftoversAreEverything(SQL):
     """Removes what can be read, too."""
 
@@ -175,7 +175,11 @@ class LeftoversAreEverything(SQL):
         return Leftovers(removed, (), complete=True)
 
 
-@caught_by(REFUSED, "test_removing_leftovers_of_an_empty_scope", "test_removing_leftovers_leaves_what_can_be_read")
+@caught_by(
+    REFUSED,
+    "test_remove_leftovers_of_an_empty_scope_reports_complete",
+    "test_remove_leftovers_keeps_readable_conversations",
+)
 class LeftoversOfAllScopes(SQL):
     """Removes what is in other scopes."""
 
@@ -186,7 +190,7 @@ class LeftoversOfAllScopes(SQL):
         return super().remove_leftovers(scope)
 
 
-@caught_by("test_keys_that_nobody_makes_or_deletes_appear_exactly_once")
+@caught_by("test_keys_yields_unchanged_conversations_once_during_writes")
 class KeysByOffset(SQL):
     """Pages through the keys by counting."""
 

@@ -11,13 +11,13 @@ from chathistory.errors import StoreClosed
 from chathistory.storage.values import Key, Revision
 
 
-@caught_by("test_a_closed_store_refuses", "test_a_with_block_closes")
+@caught_by("test_every_method_of_a_closed_store_raises_store_closed", "test_a_with_block_closes_the_store")
 class OpenAfterClose(Wrong):
     def close(self):
         pass
 
 
-@caught_by("test_a_closed_store_refuses")
+@caught_by("test_every_method_of_a_closed_store_raises_store_closed")
 class KeysAfterClose(Wrong):
     def keys(self, scope=None):
         try:
@@ -26,21 +26,21 @@ class KeysAfterClose(Wrong):
             return
 
 
-@caught_by("test_closing_twice_does_nothing", "test_closing_an_unused_store")
+@caught_by("test_closing_twice_does_nothing", "test_an_unused_store_can_be_closed")
 class ClosesOnce(Wrong):
     def close(self):
         self._open_guard.check()
         super().close()
 
 
-@caught_by("test_a_forked_child_is_refused_and_the_parent_goes_on")
+@caught_by("test_a_used_store_raises_store_closed_in_a_forked_child")
 class OpenAfterFork(Wrong):
     def __init__(self, name):
         super().__init__(name)
         self._open_guard.check = lambda: None if self._open_guard._open else super().check()
 
 
-@caught_by("test_a_forked_child_is_refused_and_the_parent_goes_on")
+@caught_by("test_a_used_store_raises_store_closed_in_a_forked_child")
 class DiesInAChild(Wrong):
     def __init__(self, name):
         super().__init__(name)
@@ -52,7 +52,7 @@ class DiesInAChild(Wrong):
         return super().read(key, start=start, stop=stop)
 
 
-@caught_by("test_closing_one_leaves_the_other_open")
+@caught_by("test_closing_one_instance_leaves_the_other_open")
 class ClosesAll(Wrong):
     lines = {}  # noqa: RUF012
 
@@ -62,9 +62,9 @@ class ClosesAll(Wrong):
 
 
 @caught_by(
-    "test_each_sees_at_once_what_the_other_does",
-    "test_all_is_there_after_close_and_reopen",
-    "test_each_instance_sees_at_once_what_any_of_them_did",
+    "test_two_instances_see_each_others_writes_at_once",
+    "test_everything_is_stored_after_close_and_reopen",
+    "test_every_instance_sees_each_write_at_once",
 )
 class Private(Wrong):
     def __init__(self, name):
@@ -72,7 +72,7 @@ class Private(Wrong):
         self._data = type(self._data)()
 
 
-@caught_by("test_what_was_removed_stays_removed_after_reopen", "test_each_sees_at_once_what_the_other_does")
+@caught_by("test_what_was_removed_stays_removed_after_reopen", "test_two_instances_see_each_others_writes_at_once")
 class ForgetsForItselfOnly(Wrong):
     def forget(self, key, *, before):
         head = self.present_head(key)
@@ -86,14 +86,14 @@ class ForgetsForItselfOnly(Wrong):
         return run and replace(run, head=replace(run.head, start=low))
 
 
-@caught_by("test_check_of_an_open_store_returns")
+@caught_by("test_check_of_an_open_store_returns_and_leaves_nothing")
 class CheckLeavesSomething(Wrong):
     def check(self):
         super().check()
         self.append(Key("default", "probe"), ["probe"], after=None, revision=Revision("probe", 0))
 
 
-@caught_by("test_a_store_that_was_not_used_survives_a_fork")
+@caught_by("test_an_unused_store_works_in_a_forked_child")
 class OfTheProcessThatMadeIt(Wrong):
     def __init__(self, name):
         super().__init__(name)

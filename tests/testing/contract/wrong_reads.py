@@ -12,7 +12,7 @@ from chathistory.storage.cursors import decode_cursor, encode_cursor
 from chathistory.storage.values import Head, Page, ReadResult, Revision
 
 
-@caught_by("test_a_reader_sees_head_and_records_of_one_moment")
+@caught_by("test_read_returns_head_and_records_of_one_moment")
 class TwoMoments(Wrong):
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
@@ -31,9 +31,9 @@ class Reading(Wrong):
         return run and ReadResult(run.head, self.change(run.records))
 
 
-RANGES = "test_every_range_is_what_its_words_say"
-MANY = "test_many_records_from_any_place"
-RUNS = (MANY, "test_a_batch_follows_the_one_before")
+RANGES = "test_read_returns_the_start_of_every_range"
+MANY = "test_read_returns_any_range_of_many_records"
+RUNS = (MANY, "test_append_continues_after_the_last_batch")
 
 
 @caught_by(RANGES, *RUNS)
@@ -54,7 +54,7 @@ class ShortAndEmpty(Reading):
         return records if len(records) < 4 else []
 
 
-@caught_by("test_much_text_is_read_without_a_gap")
+@caught_by("test_read_leaves_no_gap_in_much_text")
 class HeavyRunIsEmpty(Reading):
     def change(self, records):
         return records if sum(len(record.body) for record in records) < 1_000_000 else []
@@ -88,13 +88,13 @@ class TailOfTheRange(Wrong):
         return super().read(key, start=start, stop=stop)
 
 
-@caught_by("test_an_unknown_conversation_is_none")
+@caught_by("test_read_of_an_unknown_conversation_returns_none")
 class UnknownIsEmpty(Wrong):
     def read(self, key, *, start=0, stop=None):
         return super().read(key, start=start, stop=stop) or ReadResult(Head(key, 0, 0, Revision("x", 0)), [])
 
 
-@caught_by("test_a_conversation_without_records_is_not_absent")
+@caught_by("test_read_finds_a_conversation_without_records")
 class EmptyIsUnknown(Wrong):
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
@@ -118,31 +118,31 @@ class Listed(Wrong):
         return Page(rest[:limit], encode_cursor(rest[limit - 1]) if len(rest) > limit else None)
 
 
-@caught_by("test_times_are_ordered_as_numbers_to_the_microsecond")
+@caught_by("test_heads_orders_times_as_numbers_of_microseconds")
 class TimesAsText(Listed):
     def order(self, head):
         return str(head.revision.updated), head.key.id
 
 
-@caught_by("test_times_are_ordered_as_numbers_to_the_microsecond", "test_what_was_written_last_comes_first")
+@caught_by("test_heads_orders_times_as_numbers_of_microseconds", "test_heads_lists_the_latest_write_first")
 class TimesToTheSecond(Listed):
     def order(self, head):
         return head.revision.updated // 1_000_000, head.key.id
 
 
-@caught_by("test_what_was_written_last_comes_first")
+@caught_by("test_heads_lists_the_latest_write_first")
 class OldestFirst(Listed):
     def order(self, head):
         return -head.revision.updated, head.key.id
 
 
-@caught_by("test_equal_times_are_ordered_by_id")
+@caught_by("test_heads_orders_equal_times_by_id")
 class TiesInUTF16(Listed):
     def order(self, head):
         return head.revision.updated, head.key.id.encode("utf-16-be")
 
 
-@caught_by("test_equal_times_are_ordered_by_id")
+@caught_by("test_heads_orders_equal_times_by_id")
 class TiesDropped(Listed):
     def rest(self, heads, after):
         return [head for head in heads if head.revision.updated < decode_cursor(after)[0]]
@@ -158,19 +158,23 @@ class Paged(Wrong):
         return self.change(super().heads(scope, after=after, limit=limit), limit)
 
 
-@caught_by("test_the_pages_give_each_once_and_end", "test_many_conversations", "test_a_page_has_20_heads_unless_told")
+@caught_by(
+    "test_pages_list_each_conversation_once_and_end",
+    "test_heads_and_keys_list_250_conversations",
+    "test_a_page_has_at_most_20_heads_by_default",
+)
 class OnePageOnly(Paged):
     def change(self, page, limit):
         return Page(page.items)
 
 
-@caught_by("test_the_pages_give_each_once_and_end")
+@caught_by("test_pages_list_each_conversation_once_and_end")
 class OnePageMore(Paged):
     def change(self, page, limit):
         return Page(page.items, page.next or (encode_cursor(page.items[-1]) if len(page.items) == limit else None))
 
 
-@caught_by("test_many_conversations")
+@caught_by("test_heads_and_keys_list_250_conversations")
 class AtMostAHundred(Paged):
     def change(self, page, limit):
         return Page(page.items[:100], page.next)
@@ -183,7 +187,7 @@ class CursorWithSlash(Wrong):
         return Page(page.items, page.next and "/?" + page.next)
 
 
-@caught_by("test_a_cursor_of_somebody_else_is_refused")
+@caught_by("test_a_foreign_cursor_is_refused")
 class AnyCursorAccepted(Wrong):
     def heads(self, scope, *, after=None, limit=20):
         try:
@@ -194,19 +198,19 @@ class AnyCursorAccepted(Wrong):
             return super().heads(scope, limit=limit)
 
 
-@caught_by("test_a_page_has_room_for_one_at_least")
+@caught_by("test_a_limit_below_one_is_refused")
 class NoLimitChecked(Wrong):
     def heads(self, scope, *, after=None, limit=20):
         return super().heads(scope, after=after, limit=max(limit, 1))
 
 
-@caught_by("test_the_pages_give_each_once_and_end")
+@caught_by("test_pages_list_each_conversation_once_and_end")
 class LimitIgnored(Wrong):
     def heads(self, scope, *, after=None, limit=20):
         return super().heads(scope, after=after, limit=limit + 1 if limit > 0 else limit)
 
 
-@caught_by("test_what_is_not_written_appears_exactly_once")
+@caught_by("test_pages_list_unwritten_conversations_once_during_writes")
 class CursorByOffset(Wrong):
     def heads(self, scope, *, after=None, limit=20):
         offset = decode_cursor(after)[0] if after else 0
@@ -220,7 +224,7 @@ class CursorByOffset(Wrong):
         return Page(page or super().heads(scope, limit=limit).items, more)
 
 
-@caught_by("test_what_is_not_written_appears_exactly_once")
+@caught_by("test_pages_list_unwritten_conversations_once_during_writes")
 class CursorByName(Wrong):
     def heads(self, scope, *, after=None, limit=20):
         names = [head.key.id for head in super().heads(scope, limit=10_000).items]
@@ -230,19 +234,21 @@ class CursorByName(Wrong):
         return super().heads(scope, after=after, limit=limit)
 
 
-@caught_by("test_the_head_that_is_listed_is_the_present_one")
+@caught_by("test_heads_lists_the_current_head")
 class ListingForgetsTheStart(Paged):
     def change(self, page, limit):
         return Page([replace(head, start=0) for head in page.items], page.next)
 
 
-@caught_by("test_the_head_that_is_listed_is_the_present_one", "test_from_the_end_on_all_records_go")
+@caught_by("test_heads_lists_the_current_head", "test_forget_from_the_end_on_removes_all_records")
 class EmptyNotListed(Paged):
     def change(self, page, limit):
         return Page([head for head in page.items if head.start < head.end], page.next)
 
 
-@caught_by("test_it_is_gone_everywhere", "test_again_and_again")
+@caught_by(
+    "test_every_method_finds_a_deleted_conversation_absent", "test_a_conversation_can_be_created_and_deleted_repeatedly"
+)
 class DeletedStaysListed(Wrong):
     def delete(self, key, *, version=None):
         head = self.present_head(key)
@@ -255,14 +261,14 @@ class DeletedStaysListed(Wrong):
         return Page([*page.items, *getattr(self, "gone", [])][:limit], page.next)
 
 
-@caught_by("test_keys_gives_each_conversation_once")
+@caught_by("test_keys_yields_each_conversation_once")
 class KeysRepeat(Wrong):
     def keys(self, scope=None):
         keys = list(super().keys(scope))
         return iter(keys + keys[:1] if len(keys) > 10 else keys)
 
 
-@caught_by("test_keys_gives_each_conversation_once")
+@caught_by("test_keys_yields_each_conversation_once")
 class KeysOfAllScopes(Wrong):
     def keys(self, scope=None):
         return super().keys()

@@ -12,7 +12,7 @@ from wrong_stores import Wrong, caught_by
 from chathistory.storage.checks import check_append
 from chathistory.storage.values import Revision
 
-EXACT = ("test_a_body_comes_back_to_the_character", "test_all_of_them_in_one_batch")
+EXACT = ("test_read_returns_each_body_unchanged", "test_read_returns_a_batch_of_tricky_bodies_unchanged")
 
 
 class Damaging(Wrong):
@@ -100,13 +100,13 @@ class EmptyDropped(Damaging):
         return body or "null"
 
 
-@caught_by("test_a_long_line", "test_the_largest_line")
+@caught_by("test_read_returns_a_body_of_a_megabyte_unchanged", "test_read_returns_a_body_of_30_mb_unchanged")
 class LongCut(Damaging):
     def damage(self, body):
         return body[:500_000]
 
 
-@caught_by("test_the_largest_line")
+@caught_by("test_read_returns_a_body_of_30_mb_unchanged")
 class LargeSwallowed(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         kept = ["" if len(body) > 16_000_000 else body for body in check_append(bodies, revision, self.traits)]
@@ -126,50 +126,50 @@ class Stamping(Wrong):
         return super().append(key, bodies, after=after, revision=changed, first=first)
 
 
-@caught_by("test_a_revision_comes_back_whole")
+@caught_by("test_every_method_returns_the_revision_unchanged")
 class ExpiryDropped(Stamping):
     def change(self, revision, present):
         return replace(revision, expires=None)
 
 
-@caught_by("test_a_revision_is_replaced_whole")
+@caught_by("test_append_replaces_the_whole_revision")
 class ExpiryKept(Stamping):
     def change(self, revision, present):
         return replace(revision, expires=revision.expires or present.expires)
 
 
-@caught_by("test_a_revision_is_replaced_whole")
+@caught_by("test_append_replaces_the_whole_revision")
 class InfoKept(Stamping):
     def change(self, revision, present):
         return replace(revision, payload=revision.payload or present.payload)
 
 
-@caught_by("test_a_long_payload")
+@caught_by("test_read_returns_a_long_payload_unchanged")
 class InfoCut(Stamping):
     def change(self, revision, present):
         return replace(revision, payload=revision.payload[:1000])
 
 
-@caught_by("test_payload_comes_back_to_the_character")
+@caught_by("test_every_method_returns_the_payload_unchanged")
 class InfoStripped(Stamping):
     def change(self, revision, present):
         return replace(revision, payload=revision.payload.strip())
 
 
-@caught_by("test_a_revision_comes_back_whole")
+@caught_by("test_every_method_returns_the_revision_unchanged")
 class TimesInMilliseconds(Stamping):
     def change(self, revision, present):
         return replace(revision, updated=revision.updated // 1000 * 1000)
 
 
-@caught_by("test_an_expiry_counts_microseconds")
+@caught_by("test_expires_is_in_microseconds")
 class ExpiryReadAsNanoseconds(Wrong):
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
         return None if run and run.head.revision.expires and run.head.revision.expires < 2_000_000_000_000_000 else run
 
 
-@caught_by("test_a_refused_batch_makes_no_conversation", "test_a_refused_batch_changes_nothing")
+@caught_by("test_a_refused_batch_creates_no_conversation", "test_a_refused_batch_changes_nothing")
 class EmptyBatchAccepted(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         if len(bodies) == 0:
@@ -177,7 +177,7 @@ class EmptyBatchAccepted(Wrong):
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
-@caught_by("test_a_refused_batch_makes_no_conversation")
+@caught_by("test_a_refused_batch_creates_no_conversation")
 class LoneStringAccepted(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         return super().append(key, [bodies] if bodies == "abc" else bodies, after=after, revision=revision, first=first)
@@ -191,7 +191,7 @@ class AnyVersionAccepted(Wrong):
         )
 
 
-@caught_by("test_the_list_of_the_caller_stays_the_callers")
+@caught_by("test_append_neither_changes_nor_keeps_the_callers_list")
 class CallersListKept(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         head = super().append(key, bodies, after=after, revision=revision, first=first)
@@ -200,7 +200,7 @@ class CallersListKept(Wrong):
         return head
 
 
-@caught_by("test_what_was_read_stays_the_stores")
+@caught_by("test_changing_a_read_result_does_not_change_the_store")
 class OwnListGivenAway(Wrong):
     def read(self, key, *, start=0, stop=None):
         cache = self.__dict__.setdefault("cache", {})

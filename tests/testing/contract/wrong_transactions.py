@@ -17,10 +17,10 @@ from chathistory.errors import Conflict
 from chathistory.storage.checks import check_append
 from chathistory.storage.values import Head
 
-ONE_MOMENT = "test_a_reader_sees_head_and_records_of_one_moment"
-DELETED_AT_ONCE = "test_a_delete_happens_at_one_moment"
-ONE_WINS = ("test_one_of_many_appends_wins", "test_one_of_many_makes_the_conversation")
-AT_ONCE = ("test_each_instance_sees_at_once_what_any_of_them_did", "test_each_sees_at_once_what_the_other_does")
+ONE_MOMENT = "test_read_returns_head_and_records_of_one_moment"
+DELETED_AT_ONCE = "test_delete_is_never_seen_half_done"
+ONE_WINS = ("test_exactly_one_of_many_appends_succeeds", "test_exactly_one_of_many_threads_creates_the_conversation")
+AT_ONCE = ("test_every_instance_sees_each_write_at_once", "test_two_instances_see_each_others_writes_at_once")
 
 
 @caught_by(ONE_MOMENT, DELETED_AT_ONCE)
@@ -60,7 +60,7 @@ class DeleteInSteps(SQL):
     delete = commit_each_statement(RecoveringStore.delete)
 
 
-@caught_by("test_a_delete_takes_nothing_of_what_is_made_after_it")
+@caught_by("test_delete_removes_nothing_of_the_next_conversation")
 class DeleteHeadFirst(SQL):
     """Deletes the head, and later the records, whosever they are by then."""
 
@@ -82,7 +82,7 @@ class DeleteHeadFirst(SQL):
         return gone
 
 
-@caught_by(ONE_MOMENT, "test_nobody_makes_a_conversation_that_is_there")
+@caught_by(ONE_MOMENT, "test_creating_an_existing_conversation_is_a_conflict_during_writes")
 class HeadDeletedAndInserted(SQL):
     """Replaces the head as a DELETE and an INSERT."""
 
@@ -156,7 +156,7 @@ class GuardInATransactionOfItsOwn(Unguarded):
                     present = conflict.head
 
 
-@caught_by("test_an_append_and_a_delete_of_one_version")
+@caught_by("test_exactly_one_of_an_append_and_a_delete_succeeds")
 class DeleteLooksFirst(Unguarded):
     """Looks at the version in one transaction, and deletes in another one."""
 
@@ -178,7 +178,7 @@ class DeleteLooksFirst(Unguarded):
             return super().delete(key)
 
 
-@caught_by("test_a_forget_loses_nothing_that_is_appended")
+@caught_by("test_forget_loses_no_concurrent_append")
 class ForgetPutsAnOldHeadBack(Unguarded):
     """Reads the head in one transaction, and writes it, with another start, in the next."""
 
@@ -197,7 +197,7 @@ class ForgetPutsAnOldHeadBack(Unguarded):
                 return head and _write_head(db, replace(head, start=start))
 
 
-@caught_by("test_one_of_many_makes_the_conversation")
+@caught_by("test_exactly_one_of_many_threads_creates_the_conversation")
 class MadeByWhoeverIsLast(Unguarded):
     """Looks whether there is a conversation, and then makes it, over whatever is there by then."""
 
@@ -213,7 +213,7 @@ class MadeByWhoeverIsLast(Unguarded):
                 return conflict.head
 
 
-@caught_by("test_no_refused_append_is_seen")
+@caught_by("test_a_refused_append_is_never_visible")
 class DirtyReads(SQL):
     """Shows what another transaction has written, and takes back."""
 

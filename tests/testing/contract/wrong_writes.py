@@ -13,7 +13,7 @@ from chathistory.storage.checks import check_append
 from chathistory.storage.values import Head, ReadResult
 
 
-@caught_by("test_a_refused_batch_changes_nothing", "test_a_refused_batch_makes_no_conversation")
+@caught_by("test_a_refused_batch_changes_nothing", "test_a_refused_batch_creates_no_conversation")
 class HalfABatch(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         try:
@@ -24,7 +24,7 @@ class HalfABatch(Wrong):
             raise
 
 
-@caught_by("test_every_batch_of_many_writers_is_there_once_and_in_one_piece")
+@caught_by("test_batches_of_many_writers_are_stored_once_and_not_interleaved")
 class OthersInsideABatch(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         one, *others = check_append(bodies, revision, self.traits, first=first)
@@ -39,11 +39,11 @@ class OthersInsideABatch(Wrong):
 
 
 @caught_by(
-    "test_making_a_conversation_twice",
-    "test_stale_after_an_append",
-    "test_each_is_guarded_against_the_other",
-    "test_the_guard_holds_after_reopen",
-    "test_a_repeated_append_is_a_conflict_that_tells",
+    "test_creating_an_existing_conversation_is_a_conflict",
+    "test_an_old_head_is_a_conflict_after_an_append",
+    "test_two_instances_guard_against_each_other",
+    "test_an_old_head_is_a_conflict_after_reopen",
+    "test_a_repeated_append_is_a_conflict_with_its_version",
 )
 class NoGuard(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
@@ -63,37 +63,39 @@ class Believing(Wrong):
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
-@caught_by("test_stale_after_an_append_and_a_forget")
+@caught_by("test_an_old_head_is_a_conflict_after_an_append_and_a_forget")
 class StaleAfterForgettingAll(Believing):
     def believes(self, after, present):
         return present.start == present.end
 
 
-@caught_by("test_stale_after_a_forget_back_to_the_same_count")
+@caught_by("test_an_old_head_is_a_conflict_although_the_count_is_the_same")
 class GuardedByCount(Believing):
     def believes(self, after, present):
         return after.end - after.start == present.end - present.start and present.start > 0
 
 
-@caught_by("test_stale_after_a_delete_and_a_new_conversation", "test_the_version_decides_not_the_numbers")
+@caught_by(
+    "test_an_old_head_is_a_conflict_after_a_delete_and_a_new_conversation", "test_the_version_decides_not_the_positions"
+)
 class GuardedByNumber(Believing):
     def believes(self, after, present):
         return after.end == present.end
 
 
-@caught_by("test_stale_after_a_delete_and_the_same_again")
+@caught_by("test_an_old_head_is_a_conflict_after_a_delete_and_the_same_append")
 class GuardedByTime(Believing):
     def believes(self, after, present):
         return after.revision.updated == present.revision.updated
 
 
-@caught_by("test_versions_are_told_apart_to_the_character")
+@caught_by("test_versions_are_compared_character_by_character")
 class GuardedByFoldedVersion(Believing):
     def believes(self, after, present):
         return after.revision.version.strip().casefold() == present.revision.version.strip().casefold()
 
 
-@caught_by("test_stale_after_a_delete", "test_appending_to_what_never_was")
+@caught_by("test_an_old_head_is_a_conflict_after_a_delete", "test_append_to_an_unknown_conversation_is_a_conflict")
 class Resurrecting(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         if after and self.present_head(key) is None:
@@ -101,21 +103,21 @@ class Resurrecting(Wrong):
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
-@caught_by("test_a_forget_between_disturbs_no_writer")
+@caught_by("test_append_succeeds_after_a_forget_by_another")
 class StartOfTheWriter(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         head = super().append(key, bodies, after=after, revision=revision, first=first)
         return self.put_head(replace(head, start=after.start)) if after else head
 
 
-@caught_by("test_a_head_made_by_hand_makes_no_gap")
+@caught_by("test_a_head_with_a_wrong_end_makes_no_gap")
 class EndOfTheWriter(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         head = super().append(key, bodies, after=after, revision=revision, first=first)
         return self.put_head(replace(head, end=after.end + len(bodies))) if after else head
 
 
-@caught_by("test_a_repeated_append_is_a_conflict_that_tells")
+@caught_by("test_a_repeated_append_is_a_conflict_with_its_version")
 class RepeatedInSilence(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         present = self.present_head(key)
@@ -124,14 +126,18 @@ class RepeatedInSilence(Wrong):
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
-@caught_by("test_equal_texts_are_two_records")
+@caught_by("test_equal_bodies_are_stored_as_separate_records")
 class EqualTextsOnce(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         unique = list(dict.fromkeys(bodies)) if isinstance(bodies, list) and len(bodies) == 2 else bodies
         return super().append(key, unique, after=after, revision=revision, first=first)
 
 
-@caught_by("test_stale_after_an_append", "test_one_of_many_appends_wins", "test_with_another_version_nothing_changes")
+@caught_by(
+    "test_an_old_head_is_a_conflict_after_an_append",
+    "test_exactly_one_of_many_appends_succeeds",
+    "test_delete_with_another_version_is_a_conflict",
+)
 class ConflictWithoutHead(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         try:
@@ -146,7 +152,7 @@ class ConflictWithoutHead(Wrong):
             raise Conflict(key, None) from None
 
 
-@caught_by("test_one_of_many_appends_wins", "test_one_of_many_makes_the_conversation")
+@caught_by("test_exactly_one_of_many_appends_succeeds", "test_exactly_one_of_many_threads_creates_the_conversation")
 class NotThreadSafe(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         present = self.present_head(key)
@@ -156,7 +162,7 @@ class NotThreadSafe(Wrong):
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
-@caught_by("test_one_of_many_deletes_wins")
+@caught_by("test_exactly_one_of_many_deletes_succeeds")
 class TwoDeletesWin(Wrong):
     def delete(self, key, *, version=None):
         found = self.present_head(key) is not None
@@ -164,7 +170,7 @@ class TwoDeletesWin(Wrong):
         return super().delete(key, version=version) or found
 
 
-@caught_by("test_a_forget_loses_nothing_that_is_appended")
+@caught_by("test_forget_loses_no_concurrent_append")
 class ForgetLosesAppends(Wrong):
     def forget(self, key, *, before):
         with self._data.lock:
@@ -178,41 +184,41 @@ class ForgetLosesAppends(Wrong):
         return super().forget(key, before=before)
 
 
-@caught_by("test_a_conversation_begins_at_first", "test_a_new_conversation_has_nothing_of_the_old")
+@caught_by("test_a_new_conversation_starts_at_first", "test_a_new_conversation_holds_nothing_of_a_deleted_one")
 class FirstIgnored(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         return super().append(key, bodies, after=after, revision=revision)
 
 
-@caught_by("test_first_counts_only_for_a_new_conversation")
+@caught_by("test_first_is_ignored_for_an_existing_conversation")
 class FirstAlways(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         head = super().append(key, bodies, after=after, revision=revision, first=first)
         return self.put_head(replace(head, start=first, end=first + head.end)) if after and first else head
 
 
-@caught_by("test_the_end_never_goes_back")
+@caught_by("test_the_end_never_decreases")
 class EndRestarts(Wrong):
     def forget(self, key, *, before):
         head = super().forget(key, before=before)
         return self.put_head(replace(head, start=0, end=0)) if head and head.start == head.end else head
 
 
-@caught_by("test_from_the_end_on_all_records_go")
+@caught_by("test_forget_from_the_end_on_removes_all_records")
 class ForgetBeyondTheEnd(Wrong):
     def forget(self, key, *, before):
         head = super().forget(key, before=before)
         return self.put_head(replace(head, start=before, end=before)) if head and before > head.end else head
 
 
-@caught_by("test_the_revision_stays", "test_a_forget_between_disturbs_no_writer")
+@caught_by("test_forget_keeps_the_revision", "test_append_succeeds_after_a_forget_by_another")
 class ForgetChangesVersion(Wrong):
     def forget(self, key, *, before):
         old, head = self.present_head(key), super().forget(key, before=before)
         return self.put_head(replace(head, revision=replace(head.revision, version="new"))) if head != old else head
 
 
-@caught_by("test_the_records_below_go_and_the_others_stay")
+@caught_by("test_forget_removes_the_records_below_and_keeps_the_others")
 class ForgetKeepsBodies(Wrong):
     def forget(self, key, *, before):
         run = self.read(key)
@@ -225,40 +231,45 @@ class ForgetKeepsBodies(Wrong):
         return ReadResult(run.head, low + run.records) if run else None
 
 
-@caught_by("test_nothing_below_leaves_all_unchanged")
+@caught_by("test_forget_without_records_below_changes_nothing")
 class ForgetGoesBack(Wrong):
     def forget(self, key, *, before):
         head = super().forget(key, before=before)
         return self.put_head(replace(head, start=before)) if head and 0 <= before < head.start else head
 
 
-@caught_by("test_forgetting_an_unknown_conversation_is_none")
+@caught_by("test_forget_of_an_unknown_conversation_returns_none")
 class ForgetMakes(Wrong):
     def forget(self, key, *, before):
         head = super().forget(key, before=before)
         return head or Head(key, before, before, next(iter(self.all_heads(key.scope))).revision)
 
 
-@caught_by("test_with_another_version_nothing_changes", "test_a_version_of_before_a_new_conversation")
+@caught_by(
+    "test_delete_with_another_version_is_a_conflict",
+    "test_delete_with_the_version_of_an_earlier_conversation_is_a_conflict",
+)
 class DeleteIgnoresVersion(Wrong):
     def delete(self, key, *, version=None):
         return super().delete(key)
 
 
-@caught_by("test_with_another_version_nothing_changes")
+@caught_by("test_delete_with_another_version_is_a_conflict")
 class EmptyVersionIsNone(Wrong):
     def delete(self, key, *, version=None):
         return super().delete(key, version=version or None)
 
 
-@caught_by("test_deleting_an_unknown_conversation_is_false", "test_it_is_gone_everywhere")
+@caught_by(
+    "test_delete_of_an_unknown_conversation_returns_false", "test_every_method_finds_a_deleted_conversation_absent"
+)
 class DeleteAlwaysTrue(Wrong):
     def delete(self, key, *, version=None):
         super().delete(key, version=version)
         return True
 
 
-@caught_by("test_a_new_conversation_has_nothing_of_the_old")
+@caught_by("test_a_new_conversation_holds_nothing_of_a_deleted_one")
 class OldRecordsComeBack(Wrong):
     def delete(self, key, *, version=None):
         run = self.read(key)
