@@ -1,7 +1,7 @@
 """For tests: the contract of `HistoryStore` as a pytest class, and a fake of Claude's Messages API.
 
-`HistoryStoreContract` needs pytest; `FakeMessagesAPI` needs the Anthropic SDK only for the clients that it hands out.
-`CertifyHooks` is what an author gives to `chathistory certify` beside a URL.
+`HistoryStoreContract` needs pytest. `FakeMessagesAPI` needs the Anthropic SDK only for the clients that it returns.
+`CertifyHooks` are what the author of a backend passes to `chathistory certify`, in addition to a URL.
 """
 
 from __future__ import annotations

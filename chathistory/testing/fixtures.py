@@ -13,12 +13,12 @@ __all__ = ["messages_api", "messages_api_url"]
 
 @pytest.fixture
 def messages_api() -> FakeMessagesAPI:
-    """Give a fake of the Messages API that echoes; `messages_api.client()` is a client of it."""
+    """Return a fake of the Messages API that echoes; `messages_api.client()` is a client of it."""
     return FakeMessagesAPI()
 
 
 @pytest.fixture
 def messages_api_url(messages_api: FakeMessagesAPI) -> Iterator[str]:
-    """Serve `messages_api` on the loopback interface for the time of the test, and give its URL."""
+    """Serve `messages_api` on the loopback interface during the test, and yield its URL."""
     with messages_api.serve() as url:
         yield url

@@ -1,4 +1,4 @@
-"""What only the author of a backend can do to it. Each is optional; what is not given is listed as not tested."""
+"""What only the author of a backend can do to it, as optional hooks for `chathistory certify`."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ __all__ = ["CertifyHooks"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifyHooks:
-    """Give those that you can. The stores and keys that they get are those of the backend itself.
+    """Hooks for `chathistory certify`. All are optional; tests whose hook is missing are reported as not tested.
 
-    reopen: return a second instance onto the data of a store, which may be closed by then. Not given: the URL is
-        opened once more.
-    unreachable_store: return a store, opened without error, whose server or disk cannot be reached: every call has to
-        fail, within 10 seconds. Not given: the URL of `--unreachable` is opened, if there is one.
-    crash: end what keeps the data (a server, a disk) as hard as you can, start it again, and return when it answers.
-    lose_answer: while its context lasts, one append to the store is carried out, or not, and its answer never comes:
-        cut the connection between request and reply.
-    damage: change what is stored of one record behind the back of the store: the record at this position.
-    damage_head: change what is stored of the head of a conversation, so that it cannot be read.
-    lose_index: remove the entry of a conversation from every index that can lose one on this server, and leave the
-        conversation; do nothing if there is no such index.
-    remains: return the places of the storage that hold a text: of all rows, keys, documents or objects, or of all bytes
-        of the files. An empty list if it is nowhere.
+    Hooks get the backend's own stores and keys.
+
+    Args:
+        reopen: Takes a store, which may be closed, and returns a second instance on its data. Default: the URL is
+            opened again.
+        unreachable_store: Returns a store with a server or disk that cannot be reached. Opening it must not fail; every
+            call must, within 10 seconds. Default: the URL of `--unreachable` is opened, if given.
+        crash: Ends the server or disk that keeps the data as hard as possible, starts it again, and returns when it
+            answers.
+        lose_answer: Takes a store and returns a context manager. Inside the context, one append to the store may be
+            carried out, but its answer never arrives: cut the connection between request and reply.
+        damage: Takes a store, a key and a position, and changes the stored record at the position, below the interface,
+            so that it cannot be read.
+        damage_head: Takes a store and a key, and changes the stored head so that it cannot be read.
+        lose_index: Takes a store and a key, and removes the conversation from every index that can lose an entry on
+            this server. The conversation itself stays. Does nothing if there is no such index.
+        remains: Takes a text and returns the places of the storage that hold it, among all rows, keys, documents or
+            objects, or all bytes of the files; an empty list if no place does.
     """
 
     reopen: Callable[[HistoryStore], HistoryStore] | None = None

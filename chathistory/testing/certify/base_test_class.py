@@ -1,4 +1,4 @@
-"""What the themes of certifying share: the place under test, and the words for what was not given."""
+"""What the tests of certifying share: the target, and the skip of tests whose hook or option is missing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ __all__ = ["NOT_TESTED", "TARGET", "CertifyTest", "skip_as_not_tested"]
 
 TARGET = pytest.StashKey[Target]()
 NOT_TESTED = "needs "
-"""Begins the reason of a skip that is not due to the traits: something was not given that could have been."""
+"""Prefix of the reason of a skip for a missing hook or option; other skips are caused by the traits."""
 
 
 class CertifyTest(ContractTest):
-    """A test that is run on the store that a URL names."""
+    """A test that runs on the store at a URL."""
 
     target: Target
     scoped: ScopedStore
 
 
 def skip_as_not_tested(what: str) -> NoReturn:
-    """Leave the test out, and have it listed as not tested."""
+    """Skip the test, and report it as not tested.
+
+    Args:
+        what: What was not given, such as "the hook `crash`".
+    """
     pytest.skip(NOT_TESTED + what)

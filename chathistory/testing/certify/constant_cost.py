@@ -1,4 +1,4 @@
-"""Guarantee 6: an append and a read of the tail, in a conversation of ten records and in one of ten thousand."""
+"""Guarantee 6: an append and a tail read cost the same in a conversation of ten and of ten thousand records."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _FEW, _MANY, _BATCH = 10, 10_000, 200
 _BODY = "x" * 1000
 _TIMES = 15
 _FACTOR = 6.0
-_FLOOR = 0.000_5  # seconds; below it the clock and the interpreter are what is measured
-_ATTEMPTS = 5  # a machine may be busy at the wrong moments
+_FLOOR = 0.000_5  # seconds; below it, the clock and the interpreter would be measured
+_ATTEMPTS = 5  # the machine may be busy
 _SMALL, _LARGE = (Key(KEY.scope, name) for name in ("small", "large"))
 
 
@@ -40,7 +40,7 @@ def _make_append(store: HistoryStore, key: Key) -> Callable[[], object]:
 
 
 def _check_same_cost(what: str, small: Callable[[], object], large: Callable[[], object]) -> None:
-    """Compare the medians of calls that are made in turn, so that whatever else a machine does slows down both."""
+    """Compare the medians of alternating calls, so that other load on the machine slows down both."""
     few, many = 0.0, 0.0
     for _ in range(_ATTEMPTS):
         pairs = [(_measure_seconds(small), _measure_seconds(large)) for _ in range(_TIMES)]
@@ -48,8 +48,8 @@ def _check_same_cost(what: str, small: Callable[[], object], large: Callable[[],
         if many <= _FACTOR * few:
             return
     raise AssertionError(
-        f"{what} took {1000 * many:.1f} ms among {_MANY} records, {1000 * few:.1f} ms among {_FEW}; "
-        f"no more than {_FACTOR:.0f} times as much is expected"
+        f"{what} took {1000 * many:.1f} ms with {_MANY} records and {1000 * few:.1f} ms with {_FEW}; "
+        f"expected at most {_FACTOR:.0f} times as much"
     )
 
 
@@ -60,7 +60,7 @@ def _measure_seconds(call: Callable[[], object]) -> float:
 
 
 class ConstantCost(CertifyTest, guarantee=6):
-    """What a conversation already holds costs nothing."""
+    """The cost of a call does not depend on how much a conversation holds."""
 
     def test_an_append_and_a_tail_read_cost_the_same_in_a_large_conversation(self, store: HistoryStore) -> None:
         _fill_conversation(store, _SMALL, _FEW)

@@ -1,4 +1,4 @@
-"""Guarantees 4, 7, 9 and 10 with real processes: killed ones, many at once, servers that crash, damaged records."""
+"""Guarantees 4, 7, 9 and 10 with real processes: killed writers, many writers, crashed servers, damaged records."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _ROUNDS = 40
 
 @contextmanager
 def _start_writer(order: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a writer, tell it what to do, and see that it ends."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # where the backend's plugin is found, too
+    """Start a writer process with an order on its standard input, and kill it at the end of the block."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # finds the backend's plugin as well
     command = [sys.executable, "-m", "chathistory.testing.certify.writer_process"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as process:  # noqa: S603  # our own
@@ -58,19 +58,25 @@ def _start_writer(order: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def _kill_within_an_append(process: subprocess.Popen[str], acknowledged: int, part: float) -> int:
-    """Kill the writer when part of the time of an append has passed since the last; returns how many it told of."""
+    """Kill the writer in the middle of an append; return how many appends it reported.
+
+    Args:
+        process: The writer.
+        acknowledged: How many appends to wait for.
+        part: When to kill it after these, as a part of the mean time of an append.
+    """
     assert process.stdout is not None
-    told, begun = 0, time.monotonic()
-    while told < acknowledged and process.stdout.readline():
-        told += 1
-        begun = time.monotonic() if told == 1 else begun
-    time.sleep(part * (time.monotonic() - begun) / max(told - 1, 1))
+    reported, begun = 0, time.monotonic()
+    while reported < acknowledged and process.stdout.readline():
+        reported += 1
+        begun = time.monotonic() if reported == 1 else begun
+    time.sleep(part * (time.monotonic() - begun) / max(reported - 1, 1))
     process.kill()
-    return told + len(process.stdout.read().splitlines())
+    return reported + len(process.stdout.read().splitlines())
 
 
 class Crashes(CertifyTest, guarantee=4):
-    """What was acknowledged is there, whoever died since."""
+    """What was acknowledged is stored, whichever process was killed since."""
 
     @pytest.mark.parametrize(("acknowledged", "part"), [(3, 0.8), (9, 0.5), (23, 0.2)])
     def test_a_killed_writer_loses_no_append_and_leaves_no_partial_batch(
@@ -78,21 +84,23 @@ class Crashes(CertifyTest, guarantee=4):
     ) -> None:
         skip_unless(store.traits.durable, "not durable")
         with _start_writer(self.target.order(self.scoped, KEY, "appends", rounds=_MANY, name="killed")) as process:
-            told = _kill_within_an_append(process, acknowledged, part)
-        assert told >= acknowledged, f"the writer ended by itself after {told} appends"
+            reported = _kill_within_an_append(process, acknowledged, part)
+        assert reported >= acknowledged, f"the writer ended on its own after {reported} appends"
         with self.reopen(store) as other:
             bodies = read_bodies(other, KEY)
             batches = len(bodies) // BATCH
             expected = [body for number in range(batches) for body in batch_bodies("killed", number, number * BATCH)]
-            assert bodies == expected, "what a killed writer left is not its batches, whole and in order"
-            assert batches in {told, told + 1}, f"{told} appends were acknowledged, {batches} are there"
+            assert bodies == expected, "a killed writer left something else than its batches, complete and in order"
+            assert batches in {reported, reported + 1}, f"{reported} appends were acknowledged, {batches} are stored"
             for walk in (other.keys(), other.scan_keys(), (head.key for head in list_heads(other, KEY.scope))):
-                assert list(walk) == [KEY], "what a killed writer wrote is not found by a walk"
+                assert list(walk) == [KEY], (
+                    "keys(), scan_keys() or heads() does not find the conversation of a killed writer"
+                )
             head = read_head(other, KEY)
             assert head is not None
             head = append_lines(other, head)
             assert read_bodies(other, KEY) == [*expected, *make_lines(1, first=len(expected))], (
-                "nobody can go on after the killed one"
+                "the next writer cannot append after a killed one"
             )
             assert list_heads(other, KEY.scope) == [head]
 
@@ -114,12 +122,12 @@ class Crashes(CertifyTest, guarantee=4):
             head = append_lines(store, head)
         crash()
         with self.reopen(store) as other:
-            assert read_head(other, KEY) == head, "a crash took what was acknowledged"
+            assert read_head(other, KEY) == head, "acknowledged appends are missing after a crash"
             assert read_bodies(other, KEY) == make_lines(21)
 
 
 class KilledRemovals(CertifyTest, guarantee=9):
-    """A process that is killed while it forgets or deletes leaves nothing that the next one does not remove."""
+    """What a process leaves that is killed during forget or delete is removed by the next call."""
 
     @pytest.mark.parametrize(("acknowledged", "part"), [(2, 0.9), (7, 0.6), (15, 0.3)])
     def test_the_next_forget_removes_what_a_killed_one_left(
@@ -130,10 +138,12 @@ class KilledRemovals(CertifyTest, guarantee=9):
             head = read_head(other, KEY)
             assert head is not None
             expected = [forgettable_body(word, position) for position in range(head.start, head.end)]
-            assert read_bodies(other, KEY) == expected, "a killed forget has altered what it was to keep"
+            assert read_bodies(other, KEY) == expected, "a killed forget changed the records that it must keep"
             other.forget(KEY, before=head.end)
             for position in range(head.end):
-                assert not self.remains(forgettable_body(word, position)), f"record {position} can still be read"
+                assert not self.remains(forgettable_body(word, position)), (
+                    f"the text of the forgotten record {position} is still stored"
+                )
 
     @pytest.mark.parametrize(("acknowledged", "part"), [(2, 0.9), (7, 0.6), (15, 0.3)])
     def test_an_erasure_removes_what_a_killed_delete_left(
@@ -143,23 +153,23 @@ class KilledRemovals(CertifyTest, guarantee=9):
         with self.reopen(store) as other:
             other.delete(KEY)
             assert other.remove_leftovers(KEY.scope).complete
-            assert not self.remains(word), "text of a deleted conversation can still be read"
+            assert not self.remains(word), "the text of a deleted conversation is still stored"
             assert read_bodies(other, create_conversation(other, count=2).key) == make_lines(2)
 
     def _kill_while_removing(self, work: str, acknowledged: int, part: float) -> str:
-        """Kill a process at its work; returns the word that all its lines have."""
+        """Kill a process during its work; return the word that all its lines contain."""
         skip_unless(self.scoped.traits.durable, "not durable")
         if self.target.hooks.remains is None:
             skip_as_not_tested("the hook `remains`")
         word = f"killed{uuid.uuid4().hex}"
         with _start_writer(self.target.order(self.scoped, KEY, work, rounds=_MANY, name=word)) as process:
-            told = _kill_within_an_append(process, acknowledged, part)
-        assert told >= acknowledged, f"the process ended by itself after {told} rounds"
+            reported = _kill_within_an_append(process, acknowledged, part)
+        assert reported >= acknowledged, f"the process ended on its own after {reported} rounds"
         return word
 
 
 class ConcurrentProcesses(CertifyTest, guarantee=10):
-    """Many processes write one conversation, and read it."""
+    """Many processes write and read one conversation."""
 
     def test_four_processes_lose_no_append(self, store: HistoryStore) -> None:
         skip_unless(store.traits.shared, "not shared")
@@ -168,11 +178,11 @@ class ConcurrentProcesses(CertifyTest, guarantee=10):
         bodies = read_bodies(store, KEY)
         batches = [body.split()[:2] for body in bodies[::BATCH]]
         expected = [[name, str(number)] for name in names for number in range(10)]
-        assert sorted(batches) == sorted(expected), "a batch of a process is missing, or is there twice"
+        assert sorted(batches) == sorted(expected), "a batch of a process is missing or stored twice"
         for at, (name, number) in enumerate(batches):
             seen = bodies[at * BATCH : (at + 1) * BATCH]
             assert seen == batch_bodies(name, int(number), at * BATCH), (
-                "an append was taken after a head that was not present"
+                "an append succeeded after a head that was not the current one"
             )
 
     def _write_all(self, names: list[str], batches: int) -> None:
@@ -202,7 +212,7 @@ class ConcurrentProcesses(CertifyTest, guarantee=10):
         rounds = self._check_while_writing(store, "kept_pairs", forget_all_but_three)
         head = read_head(store, KEY)
         assert head is not None
-        assert head.end == 2 * rounds + 2, "a forget took back an append"
+        assert head.end == 2 * rounds + 2, "a forget undid an append of another process"
         assert read_bodies(store, KEY) == make_lines(head.end - head.start, first=head.start)
 
     @belongs_to(9)
@@ -211,19 +221,21 @@ class ConcurrentProcesses(CertifyTest, guarantee=10):
         self._check_while_writing(store, "incarnations", *looks)
 
     def _check_while_writing(self, store: HistoryStore, work: str, *looks: Callable[[HistoryStore], object]) -> int:
-        """Look again and again while a process does its work; returns how many rounds it did."""
+        """Call `looks` repeatedly while a process works; return how many rounds it did."""
         skip_unless(store.traits.shared, "not shared")
-        with _start_writer(self.target.order(self.scoped, KEY, work, rounds=_ROUNDS, until_told=True)) as process:
-            told = _RoundCounter(process)
-            told.begun.wait(HANG_SECONDS)
-            while told.rounds < _ROUNDS and told.is_alive():
+        with _start_writer(
+            self.target.order(self.scoped, KEY, work, rounds=_ROUNDS, until_stdin_closes=True)
+        ) as process:
+            reported = _RoundCounter(process)
+            reported.begun.wait(HANG_SECONDS)
+            while reported.rounds < _ROUNDS and reported.is_alive():
                 for look in looks:
                     look(store)
-            return told.stop_writer()
+            return reported.stop_writer()
 
 
 class _RoundCounter(threading.Thread):
-    """Counts the rounds that a process tells of."""
+    """Counts the rounds that a process reports."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         super().__init__(daemon=True)
@@ -236,15 +248,15 @@ class _RoundCounter(threading.Thread):
         for _ in self._process.stdout or ():
             self.rounds += 1
             self.begun.set()
-        self.begun.set()  # it may have ended before its first
+        self.begun.set()  # it may have ended before its first round
 
     def stop_writer(self) -> int:
-        """Tell the process to end, see that it does so without an error, and return how many rounds it did."""
+        """Close the input of the process, check that it ends without an error, and return how many rounds it did."""
         assert self._process.stdin is not None
         assert self._process.stderr is not None
         self._process.stdin.close()
         self.join(HANG_SECONDS)
-        assert not self.is_alive(), "a process did not end when it was told to"
+        assert not self.is_alive(), "a process did not end after its input was closed"
         assert self._process.wait(HANG_SECONDS) == 0, f"a writer failed: {_last_line(self._process.stderr.read())}"
         return self.rounds
 
@@ -254,7 +266,7 @@ def _last_line(errors: str) -> str:
 
 
 class ReportedDamage(CertifyTest, guarantee=7):
-    """A record that was changed behind the back of the store is told, with its position."""
+    """A damaged record is reported with its position."""
 
     @pytest.mark.parametrize("position", [0, 2, 4])
     def test_a_damaged_record_raises_corrupt_record(self, store: HistoryStore, position: int) -> None:

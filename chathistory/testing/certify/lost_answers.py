@@ -1,4 +1,4 @@
-"""Guarantee 3 where it counts: the answer to an append is lost, and the writer tries again."""
+"""Guarantee 3 in use: the answer to an append is lost, and the writer repeats it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["LostAnswers"]
 
 
 class _LosesAnswers(ScopedStore):
-    """Loses the answer of every second append: after it was stored, or with the request."""
+    """Loses every second append: either its answer after it was stored, or the request."""
 
     stored: ClassVar[bool]
     lost = 0
@@ -50,7 +50,7 @@ class _LosesRequests(_LosesAnswers):
 
 
 class LostAnswers(CertifyTest, guarantee=3):
-    """Whatever becomes of an answer, each message is there once."""
+    """Each message is stored once, whether its answer arrives or not."""
 
     @pytest.mark.parametrize(
         "lossy", [_LosesAnswersAfterStoring, _LosesRequests], ids=["after it was stored", "before it was stored"]
@@ -64,9 +64,11 @@ class LostAnswers(CertifyTest, guarantee=3):
         for message in said:
             chat.append(message)
         assert isinstance(losing, _LosesAnswers)
-        assert losing.lost > 0, "no answer was lost"
+        assert losing.lost > 0, "the test lost no answer, so it proves nothing"
         again = History(store).conversation("chat", scope=KEY.scope)
-        assert [entry.message for entry in again.entries()] == said, "a message is missing, or is there twice"
+        assert [entry.message for entry in again.entries()] == said, (
+            "a message is missing or stored twice after its answer was lost"
+        )
 
     def test_an_append_without_an_answer_can_be_repeated(self, store: HistoryStore) -> None:
         lose = self.target.hooks.lose_answer or skip_as_not_tested("the hook `lose_answer`")
@@ -75,22 +77,22 @@ class LostAnswers(CertifyTest, guarantee=3):
         with lose(self.scoped.inner):
             error = catch_error(append)
         assert isinstance(error, StoreUnavailable), (
-            f"an append without an answer gave {error!r}; StoreUnavailable is expected"
+            f"an append without an answer gave {error!r}; expected StoreUnavailable"
         )
         check_no_message_text(error)
         with self.reopen(store) as other:
             self._repeat_and_check(other, head, given, stored=None if error.outcome == "unknown" else False)
 
     def _repeat_and_check(self, store: HistoryStore, head: Head, given: Revision, *, stored: bool | None) -> None:
-        """Repeat the append: it is stored now, or is a Conflict that says that it was."""
+        """Repeat the append: it must be stored now, or be a Conflict whose head has its version."""
         if read_head(store, KEY) == head:
             now = store.append(KEY, make_lines(3, first=2), after=head, revision=given)
         else:
-            assert stored is not False, 'the error said "not stored", and it was'
+            assert stored is not False, 'StoreUnavailable.outcome was "not stored", but the append was stored'
             with pytest.raises(Conflict) as caught:
                 store.append(KEY, make_lines(3, first=2), after=head, revision=given)
             now = cast("Head", caught.value.head)
-            assert now.revision == given, "the Conflict does not tell that it was this append"
+            assert now.revision == given, "the head of the Conflict does not have the version of the repeated append"
         assert read_head(store, KEY) == now
-        assert read_bodies(store, KEY) == make_lines(5), "an append whose answer was lost is there twice, or by halves"
+        assert read_bodies(store, KEY) == make_lines(5), "an append whose answer was lost is stored twice or in part"
         assert append_lines(store, now).end == 6  # noqa: PLR2004

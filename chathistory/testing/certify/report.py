@@ -1,4 +1,4 @@
-"""The certificate: what became of each guarantee, as text that people read and as data."""
+"""The certificate: the result for each guarantee, as text and as JSON data."""
 
 from __future__ import annotations
 
@@ -14,39 +14,46 @@ from chathistory.testing.guarantees import GUARANTEES, LISTING, Guarantee
 __all__ = ["Certificate", "GuaranteeResult", "NotRun", "Outcome"]
 
 _TRAITS = "traits: "
-_ASIDE = (
+_NEVER_TESTED = (
     (6, "a page of the listing among very many conversations"),
     (8, "what other programs keep on the same server or in the same folder"),
     (11, "that a password of the URL shows in no error, repr or log line"),
 )
-"""What no test of the kit looks at: the author's own tests have to."""
-_PLAIN_SCOPES = (8, "scopes by their plain names (.., /, con): they stand behind a fresh beginning (--exclusive)")
+"""What the suite does not test, by guarantee; the author's own tests must."""
+_OWN_SCOPE_NAMES = (8, "scopes by their own names (.., /, con): they have a fresh prefix unless --exclusive is given")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one test. said: what was seen, or why it was left out."""
+    """The outcome of one test.
+
+    Attributes:
+        test: Its name, with the parameters in brackets.
+        number: Its guarantee.
+        state: Whether it passed, failed or did not run.
+        message: What was wrong, or why it did not run; empty if it passed.
+    """
 
     test: str
     number: int
-    state: Literal["passed", "failed", "left out"]
+    state: Literal["passed", "failed", "not run"]
     message: str
 
     @property
     def title(self) -> str:
-        """The name of the test as words, with the case that it was run with."""
+        """The name of the test as words, with its parameters."""
         _, bracket, case = self.test.partition("[")
         return self.title_without_case + (f" ({case.removesuffix(']')})" if bracket else "")
 
     @property
     def title_without_case(self) -> str:
-        """The name of the test as words, without the case."""
+        """The name of the test as words, without parameters."""
         return self.test.partition("[")[0].removeprefix("test_").removeprefix("zz_").replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
 class NotRun:
-    """Tests that were not run, and why. No tests: something that no test of the kit looks at."""
+    """Tests that did not run, and the reason. Without tests: something that the suite cannot test."""
 
     reason: str
     tests: tuple[Outcome, ...] = ()
@@ -54,9 +61,14 @@ class NotRun:
 
 @dataclass(frozen=True, slots=True)
 class GuaranteeResult:
-    """What became of a guarantee.
+    """The result for one guarantee.
 
-    not_applicable: what the traits leave out; not_tested: what nothing was given for, or no kit can test.
+    Attributes:
+        guarantee: The guarantee.
+        passed: Number of tests that passed.
+        failed: Tests that failed.
+        not_applicable: Tests that the traits switch off.
+        not_tested: Tests without the hook or option that they need, and what the suite cannot test.
     """
 
     guarantee: Guarantee
@@ -67,7 +79,7 @@ class GuaranteeResult:
 
     @property
     def state(self) -> str:
-        """Return "FAILED", "kept", "kept in part" (something was not tested) or "not tested"."""
+        """One of "FAILED", "kept", "kept in part" (something was not tested), "not tested" and "does not apply"."""
         if self.failed:
             return "FAILED"
         if not self.passed:
@@ -77,12 +89,23 @@ class GuaranteeResult:
     @property
     def did_not_run(self) -> int:
         """How many tests did not run that could have been run."""
-        return sum(len(left.tests) for left in self.not_tested)
+        return sum(len(skipped.tests) for skipped in self.not_tested)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """All that was found. store: the URL without its secrets. left: scopes that could not be emptied again."""
+    """The result of certifying a store.
+
+    Attributes:
+        store: The URL, without secrets.
+        backend: The class and distribution of the backend.
+        traits: The traits of the store.
+        outcomes: The outcome of every test.
+        exclusive: Whether scopes were used by their own names.
+        only: Guarantees that were chosen; all if empty.
+        leftover_scopes: Scopes that could not be emptied.
+        seconds: How long it took.
+    """
 
     store: str
     backend: str
@@ -95,19 +118,19 @@ class Certificate:
 
     @property
     def results(self) -> tuple[GuaranteeResult, ...]:
-        """What became of each guarantee that was asked for, in their order."""
-        asked = [guarantee for number, guarantee in GUARANTEES.items() if not self.only or number in self.only]
-        return tuple(map(self._make_result, asked))
+        """The result for each chosen guarantee, in order."""
+        chosen = [guarantee for number, guarantee in GUARANTEES.items() if not self.only or number in self.only]
+        return tuple(map(self._make_result, chosen))
 
     @property
     def all_passed(self) -> bool:
-        """Whether nothing failed, something was tested, and nothing was left behind."""
+        """Whether nothing failed, something was tested, and no scope is left over."""
         states = [finding.state for finding in self.results]
         return "FAILED" not in states and any(finding.passed for finding in self.results) and not self.leftover_scopes
 
     @property
     def is_complete(self) -> bool:
-        """Whether all was tested that could have been: nothing that a hook, a URL or an option would have allowed."""
+        """Whether no test lacked a hook, a URL or an option."""
         return self.did_not_run == 0
 
     @property
@@ -117,25 +140,29 @@ class Certificate:
 
     @property
     def is_certified(self) -> bool:
-        """Whether every guarantee was looked at and nothing failed; `complete` tells whether all of it was tested."""
+        """Whether all guarantees were chosen and nothing failed; see `is_complete` for tests that did not run."""
         return self.all_passed and not self.only
 
     def _make_result(self, guarantee: Guarantee) -> GuaranteeResult:
         ours = [outcome for outcome in self.outcomes if outcome.number == guarantee.number]
-        left_out: dict[str, list[Outcome]] = {}
+        not_run: dict[str, list[Outcome]] = {}
         for outcome in ours:
-            if outcome.state == "left out":
-                left_out.setdefault(outcome.message, []).append(outcome)
-        reasons = [NotRun(reason, tuple(tests)) for reason, tests in left_out.items()]
-        aside = (*_ASIDE, *(() if self.exclusive else (_PLAIN_SCOPES,)))
+            if outcome.state == "not run":
+                not_run.setdefault(outcome.message, []).append(outcome)
+        reasons = [NotRun(reason, tuple(tests)) for reason, tests in not_run.items()]
+        never_tested = (*_NEVER_TESTED, *(() if self.exclusive else (_OWN_SCOPE_NAMES,)))
         return GuaranteeResult(
             guarantee,
             sum(outcome.state == "passed" for outcome in ours),
             tuple(outcome for outcome in ours if outcome.state == "failed"),
-            tuple(NotRun(left.reason.removeprefix(_TRAITS), left.tests) for left in reasons if _is_by_traits(left)),
+            tuple(
+                NotRun(skipped.reason.removeprefix(_TRAITS), skipped.tests)
+                for skipped in reasons
+                if _is_by_traits(skipped)
+            ),
             (
-                *(left for left in reasons if not _is_by_traits(left)),
-                *(NotRun(what) for number, what in aside if number == guarantee.number),
+                *(skipped for skipped in reasons if not _is_by_traits(skipped)),
+                *(NotRun(what) for number, what in never_tested if number == guarantee.number),
             ),
         )
 
@@ -147,7 +174,7 @@ class Certificate:
             yield from _result_lines(finding)
         yield ""
         for scope in self.leftover_scopes:
-            yield f"left behind, for the store did not remove it: scope {scope}"
+            yield f"not removed by the store: scope {scope}"
         yield self._verdict_line()
 
     def _verdict_line(self) -> str:
@@ -156,17 +183,17 @@ class Certificate:
             return f"NOT certified: {', '.join(failed)}"
         if not self.all_passed:
             return "NOT certified: " + (
-                "it does not remove what it should" if self.leftover_scopes else "nothing was tested"
+                "the store did not remove all that was deleted" if self.leftover_scopes else "nothing was tested"
             )
         if self.only:
             kept = ", ".join(finding.guarantee.name for finding in self.results if finding.passed)
-            return f"kept: {kept}; this is no certificate, for the other guarantees were not tested"
+            return f"kept: {kept}; this is not a certificate, since the other guarantees were not tested"
         if not self.is_complete:
             return f"certified in part: {_count_tests(self.did_not_run)} did not run, see above"
         return "certified"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report for programs."""
+        """Return the report as a dict for JSON."""
         return {
             "store": self.store,
             "backend": self.backend,
@@ -187,8 +214,8 @@ def _format_traits(traits: Traits) -> str:
     return ", ".join([*words, f"recency {traits.recency}"])
 
 
-def _is_by_traits(left: NotRun) -> bool:
-    return left.reason.startswith(_TRAITS)
+def _is_by_traits(skipped: NotRun) -> bool:
+    return skipped.reason.startswith(_TRAITS)
 
 
 def _count_tests(tests: int) -> str:
@@ -210,16 +237,16 @@ def _result_lines(finding: GuaranteeResult) -> Iterator[str]:
         yield from textwrap.wrap(
             f"expected: {finding.guarantee.expected}", 110, initial_indent=" " * 8, subsequent_indent=" " * 18
         )
-    for left in finding.not_tested:
-        yield from _not_run_lines("not tested", left)
-    for left in finding.not_applicable:
-        yield from _not_run_lines("does not apply", left)
+    for skipped in finding.not_tested:
+        yield from _not_run_lines("not tested", skipped)
+    for skipped in finding.not_applicable:
+        yield from _not_run_lines("does not apply", skipped)
 
 
-def _not_run_lines(what: str, left: NotRun) -> Iterator[str]:
-    """Yield the reason, and the names of the tests; how many cases, where a test has more than one."""
-    yield f"      {what}: {left.reason}" + (f" [{_count_tests(len(left.tests))}]" if left.tests else "")
-    for words, cases in Counter(outcome.title_without_case for outcome in left.tests).items():
+def _not_run_lines(what: str, skipped: NotRun) -> Iterator[str]:
+    """Yield the reason and the names of the tests, with the number of cases if a test has several."""
+    yield f"      {what}: {skipped.reason}" + (f" [{_count_tests(len(skipped.tests))}]" if skipped.tests else "")
+    for words, cases in Counter(outcome.title_without_case for outcome in skipped.tests).items():
         yield f"        {words}" + (f" ({cases} cases)" if cases > 1 else "")
 
 
@@ -232,10 +259,10 @@ def _result_data(finding: GuaranteeResult) -> dict[str, Any]:
         "passed": finding.passed,
         "did_not_run": finding.did_not_run,
         "failed": [{"test": outcome.test, "seen": outcome.message} for outcome in finding.failed],
-        "not_tested": [_not_run_data("what", left) for left in finding.not_tested],
-        "does_not_apply": [_not_run_data("why", left) for left in finding.not_applicable],
+        "not_tested": [_not_run_data("what", skipped) for skipped in finding.not_tested],
+        "does_not_apply": [_not_run_data("why", skipped) for skipped in finding.not_applicable],
     }
 
 
-def _not_run_data(word: str, left: NotRun) -> dict[str, Any]:
-    return {word: left.reason, "tests": len(left.tests), "names": [outcome.test for outcome in left.tests]}
+def _not_run_data(word: str, skipped: NotRun) -> dict[str, Any]:
+    return {word: skipped.reason, "tests": len(skipped.tests), "names": [outcome.test for outcome in skipped.tests]}

@@ -1,4 +1,4 @@
-"""Runs the suite by pytest, in this process, and keeps what became of each test."""
+"""Runs the suite with pytest in this process, and records the outcome of each test."""
 
 from __future__ import annotations
 
@@ -36,13 +36,23 @@ def certify(
     only: Collection[int] = (),
     progress: Progress | None = None,
 ) -> Certificate:
-    """Run everything on the store at `url`, under fresh names below it, and return what was found.
+    """Run the whole suite on the store at a URL, under fresh names of scopes, and return the certificate.
 
-    unreachable: the URL of a store of the same kind whose server or disk cannot be reached. exclusive: the place is
-    empty and nobody else's. only: numbers of guarantees; all unless given. progress: is told how many tests are done,
-    and of how many.
+    Args:
+        url: The store to certify.
+        unreachable: URL of a store of the same kind with a server or disk that cannot be reached.
+        hooks: What the author of the backend can do to it.
+        exclusive: The store is empty and used by nobody else, so scopes may have their own names.
+        only: Numbers of guarantees to test; all if empty.
+        progress: Called with the number of tests done and of all tests.
 
-    Raises `ConfigError` if pytest is not installed, and what keeps the store from being used at all.
+    Returns:
+        The outcome of every test, by guarantee.
+
+    Raises:
+        ConfigError: pytest is not installed, or the URL cannot be used.
+        StoreError: The store does not answer.
+        ChatHistoryError: pytest did not run the suite to its end.
     """
     pytest = _import_pytest()
     target = Target(url=url, unreachable=unreachable, hooks=hooks or CertifyHooks(), exclusive=exclusive)
@@ -53,7 +63,7 @@ def certify(
         arguments = [*_PLAIN, "-c", os.devnull, "--rootdir", str(_SUITE.parent), str(_SUITE)]
         code = pytest.main(arguments, plugins=[recorder])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-        raise ChatHistoryError(f"the suite was not run to its end (pytest says {code!r}), so nothing can be said")
+        raise ChatHistoryError(f"pytest did not run the suite to its end (exit code {code!r}), so there is no result")
     scheme = StoreURL.parse(url).scheme
     return Certificate(
         store=str(StoreURL.parse(url)),
@@ -69,16 +79,16 @@ def certify(
 
 def _import_pytest() -> Any:
     try:
-        import pytest  # needed for nothing else
+        import pytest  # only certifying needs pytest
     except ImportError:
         raise ConfigError(
-            'certifying needs pytest, which is not installed; mend it with: pip install "chathistory[certify]"'
+            'certifying needs pytest, which is not installed; install it with: pip install "chathistory[certify]"'
         ) from None
     return pytest
 
 
 def _backend_name(scheme: str) -> str:
-    """Return the class that serves a scheme, and the distribution that it came with."""
+    """Return the class that serves a scheme, and the distribution it belongs to."""
     name = load_store_class(scheme).__name__
     for point in entry_points(group=ENTRY_POINT_GROUP, name=scheme):
         if point.dist is not None:
@@ -88,7 +98,7 @@ def _backend_name(scheme: str) -> str:
 
 @contextmanager
 def _isolate_pytest() -> Iterator[None]:
-    """Keep plugins and options of whoever calls out of the run."""
+    """Ignore the pytest plugins and options of the caller during the run."""
     own = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
@@ -103,7 +113,7 @@ def _isolate_pytest() -> Iterator[None]:
 
 
 class _OutcomeRecorder:
-    """A plugin of pytest that keeps outcomes and prints nothing."""
+    """A pytest plugin that records outcomes and prints nothing."""
 
     def __init__(self, target: Target, only: Collection[int], progress: Progress | None) -> None:
         self.outcomes: list[Outcome] = []
@@ -113,7 +123,7 @@ class _OutcomeRecorder:
         self._guarantees: dict[str, Guarantee] = {}
 
     def pytest_configure(self, config: Any) -> None:
-        from chathistory.testing.certify.base_test_class import TARGET  # once pytest can rewrite its asserts
+        from chathistory.testing.certify.base_test_class import TARGET  # imported once pytest can rewrite its asserts
 
         config.stash[TARGET] = self._target
 
@@ -131,7 +141,7 @@ class _OutcomeRecorder:
             self.outcomes.append(Outcome(name, guarantee.number, "failed", seen))
         elif report.skipped:
             reason = str(report.longrepr[2]).removeprefix("Skipped: ")
-            self.outcomes.append(Outcome(name, guarantee.number, "left out", reason))
+            self.outcomes.append(Outcome(name, guarantee.number, "not run", reason))
         elif report.when == "call":
             self.outcomes.append(Outcome(name, guarantee.number, "passed", ""))
         if report.when == "teardown" and self._progress:
@@ -139,9 +149,9 @@ class _OutcomeRecorder:
 
 
 def _failure_message(longrepr: Any, guarantee: Guarantee) -> str:
-    """Return what a test that failed has to say, without the guarantee that is named beside it."""
+    """Return the message of a failed test, without the note on its guarantee."""
     crash = getattr(longrepr, "reprcrash", None)
     text = str(crash.message if crash else longrepr).removesuffix(guarantee.note).strip()
     text = text.removeprefix("AssertionError: ").removeprefix("Failed: ")
-    text = text.partition("\nassert ")[0]  # what pytest adds to words of our own
+    text = text.partition("\nassert ")[0]  # pytest adds this to our messages
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,4 +1,4 @@
-"""Fresh names: the scopes that a test speaks of, as scopes that nobody can have used before."""
+"""Fresh names: maps the scopes of a test to scopes that were never used before."""
 
 from __future__ import annotations
 
@@ -10,62 +10,64 @@ from chathistory.storage.values import LONGEST_NAME, Head, Key
 
 __all__ = ["ScopeNames"]
 
-_BEGINNING = "certify-"
+_PREFIX = "certify-"
 
 
 class ScopeNames:
-    """One test's scopes: what it calls them, and what they are called in the store.
+    """The scopes of a test, by the names of the test and by their names in the store.
 
-    A fresh beginning is put before each, so prefixes stay prefixes and patterns stay patterns. With `plain` they are
-    called what they are: for a place that is known to be empty. Ids are always what they are.
+    Every scope gets the same fresh prefix, so prefixes stay prefixes and patterns stay patterns. Ids are unchanged.
+
+    Args:
+        plain: Use scopes under their own names, for a store that is known to be empty.
     """
 
     def __init__(self, *, plain: bool = False) -> None:
-        self._beginning = "" if plain else f"{_BEGINNING}{secrets.token_hex(8)}-"
-        self._real: dict[str, str] = {}
-        self._given: dict[str, str] = {}
+        self._prefix = "" if plain else f"{_PREFIX}{secrets.token_hex(8)}-"
+        self._stored: dict[str, str] = {}
+        self._original: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the scopes that were used, as they are called in the store."""
-        return iter(list(self._given))
+        """Yield the scopes that were used, by their names in the store."""
+        return iter(list(self._original))
 
     def stored_scope(self, scope: str) -> str:
-        """Return what a scope is called in the store; what is no text stays as it is, for the store to refuse."""
+        """Return the name of a scope in the store; a value that is not a str is unchanged, for the store to refuse."""
         if not isinstance(scope, str):
             return scope
         with self._lock:
-            if scope not in self._real:
-                self._real[scope] = self._make_fresh(scope)
-                self._given[self._real[scope]] = scope
-            return self._real[scope]
+            if scope not in self._stored:
+                self._stored[scope] = self._make_fresh(scope)
+                self._original[self._stored[scope]] = scope
+            return self._stored[scope]
 
     def _make_fresh(self, scope: str) -> str:
-        """Put the beginning before a scope; where that is too long, in place of the scope's own."""
-        beginning = self._beginning
+        """Return a scope with the prefix; if that is too long, the start of the scope is cut off."""
+        prefix = self._prefix
         while True:
-            left = LONGEST_NAME - len(beginning)
-            name = beginning + (scope if len(scope) <= left else scope[-left:])
-            if name not in self._given:
+            left = LONGEST_NAME - len(prefix)
+            name = prefix + (scope if len(scope) <= left else scope[-left:])
+            if name not in self._original:
                 return name
-            beginning += "-"
+            prefix += "-"
 
     def stored_key(self, key: Key) -> Key:
-        """Return the key in the store; what is no key stays as it is, for the store to refuse."""
+        """Return the key in the store; a value that is not a Key is unchanged, for the store to refuse."""
         return Key(self.stored_scope(key.scope), key.id) if isinstance(key, Key) else key
 
     def stored_head(self, head: Head) -> Head:
-        """Return the head as it is in the store."""
+        """Return a head of the test with its key in the store."""
         return Head(self.stored_key(head.key), head.start, head.end, head.revision)
 
     def has_key(self, key: Key) -> bool:
-        """Tell whether a key of the store is in a scope of this test."""
-        return key.scope in self._given
+        """Return True if a key of the store is in a scope of this test."""
+        return key.scope in self._original
 
     def original_key(self, key: Key) -> Key:
-        """Return the key as the test calls it; one of somebody else stays what it is, and so is seen to be wrong."""
-        return Key(self._given.get(key.scope, key.scope), key.id)
+        """Return the key by the name of the test; a key of another scope is unchanged, which the test notices."""
+        return Key(self._original.get(key.scope, key.scope), key.id)
 
     def original_head(self, head: Head | None) -> Head | None:
-        """Return the head as the test knows it."""
+        """Return a head of the store with the key of the test."""
         return head and Head(self.original_key(head.key), head.start, head.end, head.revision)

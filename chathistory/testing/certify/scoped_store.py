@@ -1,4 +1,4 @@
-"""A store as a test sees it: the store under test, under fresh names, and otherwise as it is."""
+"""The store under test with fresh names of scopes, and otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["ScopedStore"]
 
 
 class ScopedStore(WrappedStore):
-    """Hands everything on to the store within, and changes nothing but the names of scopes on the way.
+    """Passes every call on to the store under test, and changes only the names of scopes.
 
-    Errors pass as they are, with their causes and notes, for the suite looks at those.
+    Errors pass with their causes and notes, since the suite checks those.
     """
 
     def __init__(self, inner: HistoryStore, names: ScopeNames) -> None:
@@ -62,7 +62,7 @@ class ScopedStore(WrappedStore):
             return self.inner.delete(self.names.stored_key(key), version=version)
 
     def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
-        """Yield what is damaged in the scopes of this test: what others have damaged is not its business."""
+        """Yield what is damaged in the scopes of this test; damage in other scopes is left out."""
         scopes = list(self.names) if scope is None else [self.names.stored_scope(scope)]
         found = {each.where: self._rename_damaged(each) for name in scopes for each in self.inner.damaged_keys(name)}
         return iter(found.values())
@@ -90,7 +90,7 @@ class ScopedStore(WrappedStore):
         return repr(self.inner)
 
     def _rename_head(self, head: Any) -> Any:
-        """Return a head under our names; anything else as it is, for the suite to see."""
+        """Return a head with the key of the test; any other value is unchanged, so that the suite sees it."""
         return self.names.original_head(head) if isinstance(head, Head) else head
 
     def _rename_damaged(self, damaged: Damaged) -> Damaged:
@@ -114,7 +114,7 @@ class ScopedStore(WrappedStore):
 
 @dataclass(frozen=True, slots=True)
 class _ScopedRecovery:
-    """What recovers heads in the store within, under the names of a test."""
+    """The HeadRecovery of the store under test, with the names of the test."""
 
     recovery: HeadRecovery
     scoped: ScopedStore

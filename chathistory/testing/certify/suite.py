@@ -1,4 +1,4 @@
-"""The pytest class that certifies: the contract as every backend passes it, and the themes of this package."""
+"""The pytest class that certifies: the contract, and the tests of this package."""
 
 # ruff: noqa: E402  # asserts explain themselves only in modules that pytest knows of before they are imported
 
@@ -32,7 +32,7 @@ _KEY = Key("bystander", "conversation")
 
 @pytest.fixture(scope="session")
 def bystander(request: pytest.FixtureRequest) -> Iterator[ScopedStore]:
-    """Have a conversation in the store from the first test to the last, that no test has to do with."""
+    """Keep a conversation in the store from the first test to the last; no test may touch it."""
     target: Target = request.config.stash[TARGET]
     scoped = target.open_scoped()
     create_conversation(scoped, _KEY, 5)
@@ -50,7 +50,7 @@ class TestStore(
     ConstantCost,
     CertifyTest,
 ):
-    """All tests, on the store that a URL names."""
+    """All tests, on the store at a URL."""
 
     @pytest.fixture
     def store(self, request: pytest.FixtureRequest) -> Iterator[HistoryStore]:
@@ -90,7 +90,5 @@ class TestStore(
 
     @belongs_to(8)
     def test_zz_existing_conversations_are_untouched(self, bystander: ScopedStore) -> None:
-        """Stand last, so that all others had their chance."""
-        assert read_bodies(bystander, _KEY) == make_lines(5), (
-            "a test reached a conversation that it has nothing to do with"
-        )
+        """Run last, after all tests that might touch the conversation."""
+        assert read_bodies(bystander, _KEY) == make_lines(5), "a conversation of another scope was changed by a test"

@@ -1,4 +1,4 @@
-"""What is certified: a URL, the hooks of its author, and the taking away of all that a test left there."""
+"""What is certified: a URL and the hooks of its author. Opens stores, and removes what a test left."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ __all__ = ["Target"]
 
 @dataclass(slots=True, kw_only=True)
 class Target:
-    """The place under test.
+    """The store under test.
 
-    exclusive: nobody else has anything there, so the tests may use scopes by their plain names.
-    left: scopes that could not be emptied again.
+    Attributes:
+        url: The URL to certify.
+        unreachable: The URL of a store that cannot be reached, or None.
+        hooks: The hooks of the author.
+        exclusive: True if nothing else is stored there, so the tests may use scopes by their own names.
+        leftover_scopes: Scopes that could not be emptied.
     """
 
     url: str = field(repr=False)
@@ -32,67 +36,85 @@ class Target:
     leftover_scopes: list[str] = field(default_factory=list)
 
     def check_ready(self) -> Traits:
-        """See that the store answers, and that an exclusive place is empty.
+        """Check that the store answers, and that an exclusive one is empty.
 
         Returns:
             The traits of the store.
 
         Raises:
-            ConfigError: The place is meant to be empty, and is not.
+            ConfigError: The store must be empty (`exclusive`), and is not.
             StoreError: The store does not answer.
         """
         with self.open_unscoped() as store:
             store.check()
             if self.exclusive and next(iter(store.keys()), None) is not None:
-                raise ConfigError("there are conversations at this URL: an exclusive place has to be empty")
+                raise ConfigError("there are conversations at this URL; --exclusive needs an empty store")
             return store.traits
 
     def open_unscoped(self) -> HistoryStore:
-        """Open the store under test, by its own names."""
+        """Open the store under test, with unchanged names."""
         return open_store(self.url)
 
     def open_scoped(self) -> ScopedStore:
-        """Open the store under test, with fresh names."""
+        """Open the store under test, with fresh names of scopes."""
         return ScopedStore(self.open_unscoped(), ScopeNames(plain=self.exclusive))
 
     def reopen(self, scoped: ScopedStore) -> ScopedStore:
-        """Return a second instance onto the data of a scoped store."""
+        """Return a second instance on the data of a scoped store."""
         again = self.hooks.reopen(scoped.inner) if self.hooks.reopen else self.open_unscoped()
         return ScopedStore(again, scoped.names)
 
     def unreachable_store(self) -> HistoryStore | None:
-        """Return a store that cannot be reached; None: nobody said how to come by one."""
+        """Return a store that cannot be reached, or None if neither a hook nor a URL was given."""
         if self.hooks.unreachable_store:
             return self.hooks.unreachable_store()
         return open_store(self.unreachable) if self.unreachable else None
 
     def order(
-        self, scoped: ScopedStore, key: Key, work: str, *, rounds: int, name: str = "writer", until_told: bool = False
+        self,
+        scoped: ScopedStore,
+        key: Key,
+        work: str,
+        *,
+        rounds: int,
+        name: str = "writer",
+        until_stdin_closes: bool = False,
     ) -> str:
-        """Return what a process of its own has to know to work on a conversation, for its standard input.
+        """Return the order for a writer process, as a line of JSON for its standard input.
 
-        Not its arguments, which everybody can see: a URL may hold a password.
+        Arguments of a process are visible to other users, and a URL may hold a password.
+
+        Args:
+            scoped: The store; its names are used.
+            key: The conversation to work on.
+            work: A method of the writer's jobs, such as "appends".
+            rounds: How many rounds it does at least.
+            name: Part of the bodies that it writes.
+            until_stdin_closes: Whether it continues until its standard input is closed.
+
+        Returns:
+            JSON, without a line break.
         """
         real = scoped.names.stored_key(key)
-        whose = {"url": self.url, "scope": real.scope, "id": real.id, "name": name}
-        return json.dumps(whose | {"work": work, "rounds": rounds, "until_told": until_told})
+        target = {"url": self.url, "scope": real.scope, "id": real.id, "name": name}
+        return json.dumps(target | {"work": work, "rounds": rounds, "until_stdin_closes": until_stdin_closes})
 
     def clear(self, scoped: ScopedStore) -> None:
-        """Close a scoped store and remove what is in its scopes, and nothing else, whatever the store says is there."""
-        with suppress(Exception):  # that it closes is for the suite to say
+        """Close a scoped store and remove everything in its scopes; other scopes are never touched."""
+        with suppress(Exception):  # the suite tests whether it closes
             scoped.inner.close()
         scopes = list(scoped.names)
         try:
             with self.open_unscoped() as store:
                 self.leftover_scopes += [scope for scope in scopes if not _empty_scope(store, scope)]
-        except Exception:  # noqa: BLE001  # a store that fails may fail here too; what is left is reported
+        except Exception:  # noqa: BLE001  # a failing store may fail here, too; the scopes are reported
             self.leftover_scopes += scopes
 
 
 def _empty_scope(store: HistoryStore, scope: str) -> bool:
-    """Remove what is in a scope, and return whether nothing is left."""
+    """Remove everything in a scope; return True if nothing is left."""
     for key in [*store.keys(scope), *store.scan_keys(scope)]:
-        if key.scope == scope:  # whatever the store says
+        if key.scope == scope:  # a wrong store may yield keys of other scopes
             store.delete(key)
     left = store.remove_leftovers(scope)
     return left.complete and next(iter(store.keys(scope)), None) is None

@@ -1,8 +1,8 @@
-"""A process that works on one conversation until it is done, told to stop, or killed.
+"""A process that works on one conversation until it is done, stopped, or killed.
 
-python -m chathistory.testing.certify.writer_process    # what to do comes as a line of JSON on standard input
+python -m chathistory.testing.certify.writer_process    # takes an order as a line of JSON on standard input
 
-It says on its output what was acknowledged, a line for each round. The end of its input tells it to stop.
+It prints a line for each acknowledged round. It stops when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ BATCH = 3
 
 
 def batch_bodies(name: str, number: int, end: int) -> list[str]:
-    """Return the bodies of a writer's batch of this number; each says at which position the writer means it to be."""
+    """Return the bodies of a batch; each names the position at which the writer expects it."""
     return [f"{name} {number} {part} at {end + part}" for part in range(BATCH)]
 
 
 def forgettable_body(name: str, position: int) -> str:
-    """Return the body of a record that is there to be forgotten."""
+    """Return the body of a record that will be forgotten."""
     return f"{name} forget{position}end"
 
 
 class _Jobs:
-    """What a writer can be told to do: for each a function that does one round."""
+    """The jobs of a writer, by name. Each returns a function that does one round."""
 
     def __init__(self, store: HistoryStore, key: Key, name: str) -> None:
         self._store, self._key, self._name = store, key, name
@@ -45,7 +45,7 @@ class _Jobs:
         self._head: Head | None = None
 
     def appends(self) -> Callable[[], object]:
-        """Append a batch, as often as it takes."""
+        """Append a batch, repeated until it is stored."""
         return self._append
 
     def _append(self) -> None:
@@ -60,20 +60,20 @@ class _Jobs:
                 return
 
     def pairs(self) -> Callable[[], object]:
-        """Append pairs, and forget all but the last ones."""
+        """Append pairs of lines, and forget old ones."""
         return PairWriter(self._store, self._key).step
 
     def kept_pairs(self) -> Callable[[], object]:
-        """Append pairs."""
+        """Append pairs of lines."""
         pairs = PairWriter(self._store, self._key)
         return lambda: pairs.step(keep=None)
 
     def incarnations(self) -> Callable[[], object]:
-        """Make the conversation, and delete it."""
+        """Create the conversation, and delete it."""
         return IncarnationWriter(self._store, self._key).step
 
     def forgets(self) -> Callable[[], object]:
-        """Append three lines to the conversation, and forget three."""
+        """Append three lines, and forget three."""
         return self._forget
 
     def _forget(self) -> None:
@@ -83,7 +83,7 @@ class _Jobs:
         self._store.forget(self._key, before=self._head.end - BATCH)
 
     def deletes(self) -> Callable[[], object]:
-        """Make the conversation with three lines, and delete it."""
+        """Create the conversation with three lines, and delete it."""
         return self._delete
 
     def _delete(self) -> None:
@@ -92,10 +92,10 @@ class _Jobs:
         self._store.delete(self._key)
 
 
-def _count_rounds(least: int, *, until_told: bool) -> Iterator[int]:
-    """Yield the number of each round: so many at least, and with `until_told` on to the end of the input."""
+def _count_rounds(least: int, *, until_stdin_closes: bool) -> Iterator[int]:
+    """Yield the number of each round: at least `least`, and with `until_stdin_closes` until the input is closed."""
     input_ends = threading.Thread(target=sys.stdin.read, daemon=True)
-    if until_told:
+    if until_stdin_closes:
         input_ends.start()
     for number in count():
         if number >= least and not input_ends.is_alive():
@@ -107,7 +107,7 @@ def _run_order(order: dict[str, Any]) -> None:
     with open_store(order["url"]) as store:
         works = _Jobs(store, Key(order["scope"], order["id"]), order["name"])
         step = getattr(works, order["work"])()
-        for number in _count_rounds(order["rounds"], until_told=order["until_told"]):
+        for number in _count_rounds(order["rounds"], until_stdin_closes=order["until_stdin_closes"]):
             step()
             sys.stdout.write(f"{number}\n")
             sys.stdout.flush()

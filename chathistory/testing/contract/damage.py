@@ -201,7 +201,7 @@ class DamagedHeads(ContractTest, guarantee=12):
     """A walk over many conversations reports those with unreadable heads, and continues."""
 
     def _create_and_damage(self, store: HistoryStore, damaged: set[int]) -> tuple[list[Head], set[Key]]:
-        """Create twelve conversations, damage some heads; return the sound heads, newest first, and the damaged keys."""
+        """Create twelve conversations, damage some heads; return the sound heads, newest first, and damaged keys."""
         heads = [create_conversation(store, Key(KEY.scope, f"c{at:02d}"), 2) for at in range(12)][::-1]
         for at in damaged:
             self.damage_head(store, heads[at].key)

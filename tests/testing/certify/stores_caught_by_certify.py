@@ -55,7 +55,7 @@ class Late(TemplateStore):
         return head
 
 
-@caught_by(4, "test_a_killed_writer_loses_no_append_and_leaves_no_partial_batch", "whole and in order")
+@caught_by(4, "test_a_killed_writer_loses_no_append_and_leaves_no_partial_batch", "complete and in order")
 class ByHalves(TemplateStore):
     """Stores each body of a batch by itself, so a killed writer leaves some of them."""
 
@@ -126,7 +126,7 @@ class DeletesInSteps(TemplateStore):
             return super().delete(key)
 
 
-@caught_by(9, "test_the_next_forget_removes_what_a_killed_one_left", "can still be read")
+@caught_by(9, "test_the_next_forget_removes_what_a_killed_one_left", "is still stored")
 class ForgetsTheStartFirst(TemplateStore):
     """Moves the start, and later removes what is below: what a killed process leaves, nobody removes."""
 
@@ -156,7 +156,7 @@ class HeadLater(TemplateStore):
             return _write_head(db, Head(key, start, end + len(bodies), revision))
 
 
-@caught_by(10, "test_four_processes_lose_no_append", "after a head that was not present")
+@caught_by(10, "test_four_processes_lose_no_append", "after a head that was not the current one")
 class Racing(TemplateStore):
     """Looks at the version in one transaction and appends in another: two processes both win."""
 
@@ -173,7 +173,7 @@ class Racing(TemplateStore):
                 present = conflict.head
 
 
-@caught_by(3, "test_no_message_is_lost_or_doubled_when_answers_are_lost[after it was stored]", "is there twice")
+@caught_by(3, "test_no_message_is_lost_or_doubled_when_answers_are_lost[after it was stored]", "stored twice")
 class Eager(TemplateStore):
     """Takes an append whose head is not the present one if its end is: what the core repeats is stored twice."""
 
@@ -187,7 +187,7 @@ class Eager(TemplateStore):
             return super().append(key, bodies, after=conflict.head, revision=again)
 
 
-@caught_by(8, "test_zz_existing_conversations_are_untouched", "is absent")
+@caught_by(8, "test_zz_existing_conversations_are_untouched", "which is stored")
 class Sweeping(TemplateStore):
     """Deletes the conversations of this id in all scopes."""
 
@@ -198,7 +198,7 @@ class Sweeping(TemplateStore):
         return done
 
 
-@caught_by(3, "test_an_append_without_an_answer_can_be_repeated", "and it was")
+@caught_by(3, "test_an_append_without_an_answer_can_be_repeated", "but the append was stored")
 class Liar(TemplateStore):
     """Says "not stored" of an append whose answer is lost after it was stored."""
 

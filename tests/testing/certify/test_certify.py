@@ -28,6 +28,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]  # a run is hundreds of tests, on a machine that may be busy
 
+ONLY_ATOMIC = "kept: atomic; this is not a certificate, since the other guarantees were not tested"
 HOOKS = ("--hooks", "stores_caught_by_certify:hooks")
 
 
@@ -81,7 +82,7 @@ def test_tests_that_did_not_run_are_listed_and_fail_with_complete(command):
         assert f"not tested: needs the hook `{hook}` [1 test]\n        {test}\n" in done.output
     assert len(re.findall(r"kept in part +\d+ tests, 1 did not run$", done.output, re.MULTILINE)) == 2
     assert done.output.splitlines()[-1] == (
-        "kept: retry-safe, durable on return; this is no certificate, for the other guarantees were not tested"
+        "kept: retry-safe, durable on return; this is not a certificate, since the other guarantees were not tested"
     )
     done = command(*words, "--complete")
     assert done.code == 1
@@ -113,13 +114,17 @@ def test_what_was_not_tested_is_listed_for_programs(command):
         (("needs a hook",), (), "certified in part: 1 test did not run, see above"),
         (("needs a hook", "needs another"), (), "certified in part: 2 tests did not run, see above"),
         (("traits: not shared",), (), "certified"),
-        ((), (1,), "kept: atomic; this is no certificate, for the other guarantees were not tested"),
-        (("needs a hook",), (1,), "kept: atomic; this is no certificate, for the other guarantees were not tested"),
+        ((), (1,), "kept: atomic; this is not a certificate, since the other guarantees were not tested"),
+        (
+            ("needs a hook",),
+            (1,),
+            "kept: atomic; this is not a certificate, since the other guarantees were not tested",
+        ),
     ],
 )
 def test_the_verdict_says_no_more_than_was_tested(not_run, only, verdict):
     outcomes = [Outcome(f"test_{number}", number, "passed", "") for number in GUARANTEES if number in only or not only]
-    outcomes += [Outcome(f"test_it[{at}]", 1, "left out", reason) for at, reason in enumerate(not_run)]
+    outcomes += [Outcome(f"test_it[{at}]", 1, "not run", reason) for at, reason in enumerate(not_run)]
     certificate = Certificate(
         store="memory:",
         backend="MemoryStore",
@@ -155,7 +160,7 @@ def test_an_unreachable_store_is_listed_as_needed(command):
 
 def test_a_kit_that_does_not_come_to_its_end_certifies_nothing(monkeypatch):
     monkeypatch.setattr(pytest, "main", lambda *_args, **_options: pytest.ExitCode.INTERNAL_ERROR)
-    with pytest.raises(ChatHistoryError, match="not run to its end"):
+    with pytest.raises(ChatHistoryError, match="did not run the suite to its end"):
         certify("memory:")
 
 
@@ -220,7 +225,10 @@ def test_what_is_there_is_left_alone_whatever_the_store_says_is_in_a_scope(plugi
         store.append(key, ["kept"], after=None, revision=Revision("v", 1))
         before = store.read(key)
     done = command("certify", "mixing:./history.db", "--only", "1")
-    assert (done.code, done.output.splitlines()[-1]) == (1, "NOT certified: it does not remove what it should")
+    assert (done.code, done.output.splitlines()[-1]) == (
+        1,
+        "NOT certified: the store did not remove all that was deleted",
+    )
     with TemplateStore(place / "history.db", 9) as store:
         assert store.read(key) == before
 
@@ -229,13 +237,13 @@ def test_an_exclusive_place_is_empty_and_is_used_by_plain_names(command, place):
     url = f"file:{place}/history"
     done = command("certify", url, "--only", "8", "--exclusive")
     assert done.code == 0
-    assert "plain names" not in done.output
+    assert "by their own names" not in done.output
     with open_store(url) as store:
         assert list(store.keys()) == []
         store.append(Key("a", "b"), ["kept"], after=None, revision=Revision("v", 1))
     done = command("certify", url, "--only", "8", "--exclusive")
     assert (done.code, done.output) == (1, "")
-    assert "has to be empty" in done.errors
+    assert "--exclusive needs an empty store" in done.errors
 
 
 def test_a_store_that_does_not_remove_is_reported(plugin, command):
@@ -254,8 +262,8 @@ def test_a_store_that_does_not_remove_is_reported(plugin, command):
     plugin("keeping", "keeping_plugin", source)
     done = command("certify", "keeping:./history.db", "--only", "1")
     assert done.code == 1
-    assert "left behind, for the store did not remove it: scope certify-" in done.output
-    assert "NOT certified: it does not remove what it should" in done.output
+    assert "not removed by the store: scope certify-" in done.output
+    assert "NOT certified: the store did not remove all that was deleted" in done.output
 
 
 def test_it_can_be_reached_by_a_url_with_a_secret_that_nobody_sees(command):

@@ -75,53 +75,53 @@ class HeadsByPattern(Wrong):
 class Mixing(Wrong):
     """Takes two names for one."""
 
-    def one(self, text):
+    def fold_name(self, text):
         return text
 
-    def folded(self, key):
-        return key.scope, self.one(key.id)
+    def fold_key(self, key):
+        return key.scope, self.fold_name(key.id)
 
-    def _found(self, key):
-        folded = self.folded(key)
+    def _find_conversation(self, key):
+        fold_key = self.fold_key(key)
         scopes = list(self._data.scopes.values())
         return next(
-            (found for kept in scopes for found in kept.values() if self.folded(found.head.key) == folded), None
+            (found for kept in scopes for found in kept.values() if self.fold_key(found.head.key) == fold_key), None
         )
 
 
 @caught_by("test_every_id_is_a_conversation_of_its_own")
 class CaseFolded(Mixing):
-    def one(self, text):
+    def fold_name(self, text):
         return text.lower()
 
 
 @caught_by("test_every_id_is_a_conversation_of_its_own", NEIGHBOUR)
 class NamesNormalised(Mixing):
-    def one(self, text):
+    def fold_name(self, text):
         return unicodedata.normalize("NFC", text)
 
 
 @caught_by("test_every_id_is_a_conversation_of_its_own")
 class NamesStripped(Mixing):
-    def one(self, text):
+    def fold_name(self, text):
         return text.strip() or text
 
 
 @caught_by("test_every_id_is_a_conversation_of_its_own")
 class NamesCut(Mixing):
-    def one(self, text):
+    def fold_name(self, text):
         return text[:254]
 
 
 @caught_by("test_every_scope_is_a_scope_of_its_own", NEIGHBOUR)
 class ScopesFolded(Mixing):
-    def folded(self, key):
+    def fold_key(self, key):
         return key.scope.lower(), key.id
 
 
 @caught_by("test_scope_and_id_are_not_joined_ambiguously")
 class NamesJoined(Mixing):
-    def folded(self, key):
+    def fold_key(self, key):
         return f"{key.scope}/{key.id}"
 
 
