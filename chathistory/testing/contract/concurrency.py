@@ -71,7 +71,7 @@ def race_appends(stores: list[HistoryStore], after: Head | None) -> None:
     assert len(winners) == 1, f"{len(winners)} of {len(stores)} appends after the same head succeeded; expected 1"
     head = outcomes[winners[0]]
     for store in stores:
-        check_head(store, KEY, head)
+        check_head(store, KEY, cast("Head", head))
     for outcome in outcomes:
         assert outcome is head or cast("Conflict", outcome).head == head, (
             "the Conflict of a refused append does not carry the current head"
@@ -255,7 +255,7 @@ class Concurrency(ContractTest, guarantee=10):
             _, head = run_together(
                 partial(_delete_and_signal, deleting, gone), partial(_create_once_deleted, making[-1], gone)
             )
-            check_head(deleting, KEY, head)
+            check_head(deleting, KEY, cast("Head", head))
             assert read_bodies(deleting, KEY) == ["new"] * 2, (
                 "a delete removed records of the conversation that was created after it"
             )

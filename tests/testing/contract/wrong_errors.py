@@ -82,10 +82,10 @@ class Mixing(Wrong):
         return key.scope, self.fold_name(key.id)
 
     def _find_conversation(self, key):
-        fold_key = self.fold_key(key)
+        folded = self.fold_key(key)
         scopes = list(self._data.scopes.values())
         return next(
-            (found for kept in scopes for found in kept.values() if self.fold_key(found.head.key) == fold_key), None
+            (found for kept in scopes for found in kept.values() if self.fold_key(found.head.key) == folded), None
         )
 
 
