@@ -25,7 +25,12 @@ _PAGE = 500  # conversations per call, when all are read
 
 @click.command("list")
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="Number of conversations."
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="Print at most N conversations.",
 )
 @click.option("--after", metavar="CURSOR", help="Continue after this cursor, which the previous list printed.")
 @shared_options(*FILTERS, "json")

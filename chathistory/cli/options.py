@@ -221,8 +221,8 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "store": click.option(
         "--store",
         metavar="URL",
-        help="URL of the store, such as file:./history. [env var: CHATHISTORY_STORE; default: as configured, or a "
-        "folder in your user data folder]",
+        help="URL of the store, such as file:./history. [env var: CHATHISTORY_STORE; default: as configured, or your "
+        "user data folder]",
     ),
     "scope": click.option(
         "--scope",
