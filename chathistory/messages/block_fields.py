@@ -77,8 +77,8 @@ class Field:
         return f"must be {' or '.join(wanted)}"
 
 
-def _parse_field(words: str) -> Field:
-    tokens = _TOKEN.findall(words)
+def _parse_field(alternatives: str) -> Field:
+    tokens = _TOKEN.findall(alternatives)
     lists = [token[1:-1] for token in tokens if token.startswith("[")]
     return Field(
         required="!" in tokens,
@@ -103,7 +103,7 @@ def find_fields(name: str) -> Mapping[str, Field]:
     Args:
         name: The name of the type, such as "ToolUseBlock".
     """
-    return {field: _parse_field(words) for field, words in TYPES[name].items()}
+    return {field: _parse_field(alternatives) for field, alternatives in TYPES[name].items()}
 
 
 _TYPES_OF_BLOCKS = {

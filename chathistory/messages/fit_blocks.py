@@ -96,9 +96,9 @@ def fit_system(message: Block, *, strict: bool = False) -> Fitted:
     fitted = {}
     for name, value in message.items():
         field = FIELDS_OF_SYSTEM.get(name)
-        kept = fitter.fit_field(value, field, f".{name}", "SystemMessage", name) if field else value
-        if kept is not _LEFT_OUT:
-            fitted[name] = kept
+        sendable = fitter.fit_field(value, field, f".{name}", "SystemMessage", name) if field else value
+        if sendable is not _LEFT_OUT:
+            fitted[name] = sendable
     return Fitted(fitted if fitter.misfits else message, tuple(fitter.misfits))
 
 
@@ -170,13 +170,13 @@ class _Fitter:
         fields, fitted = find_fields(name), Block()
         for key, part in value.items():
             if (field := fields.get(key)) is not None:
-                kept = self.fit_field(part, field, f"{path}.{key}", name, key)
+                sendable = self.fit_field(part, field, f"{path}.{key}", name, key)
             elif self.received and is_api_field(key, part):
-                kept = part
+                sendable = part
             else:
-                kept = self._leave_field_out(f"{path}{key_in_path(key)}", "is not a field of the API", "form")
-            if kept is not _LEFT_OUT:
-                fitted[key] = kept
+                sendable = self._leave_field_out(f"{path}{key_in_path(key)}", "is not a field of the API", "form")
+            if sendable is not _LEFT_OUT:
+                fitted[key] = sendable
         for key in (key for key, field in fields.items() if field.required and key not in value):
             if key == "input" and name in _CALLS_IN_TABLE:
                 self._add_misfit(f"{path}.input", "is missing, and sent as {}", "form")
@@ -204,7 +204,7 @@ class _Fitter:
         if self.strict or field.required or all(misfit.effect != "unfit" for misfit in new):
             return fitted
         self.misfits[before:] = [
-            Misfit(path, f"left out: {each.path[1:]} {each.problem}", "content") for each in new[:1]
+            Misfit(path, f"left out: {misfit.path[1:]} {misfit.problem}", "content") for misfit in new[:1]
         ]
         return _LEFT_OUT
 
@@ -266,8 +266,8 @@ class _Fitter:
         self._add_misfit(path, expected, "unfit")
         return value
 
-    def _leave_field_out(self, path: str, what: str, effect: Effect) -> Any:
-        self._add_misfit(path, what, effect)
+    def _leave_field_out(self, path: str, problem: str, effect: Effect) -> Any:
+        self._add_misfit(path, problem, effect)
         return _LEFT_OUT
 
     def fit_input(self, value: Any, path: str) -> Any:
@@ -327,8 +327,8 @@ class _Fitter:
         if not decoded:
             self._add_misfit(path, "must not be empty", "unfit")
 
-    def _add_misfit(self, path: str, what: str, effect: Effect) -> None:
-        self.misfits.append(Misfit(path, what, effect))
+    def _add_misfit(self, path: str, problem: str, effect: Effect) -> None:
+        self.misfits.append(Misfit(path, problem, effect))
 
 
 _CALLS_IN_TABLE = frozenset({"ToolUseBlock", "ServerToolUseBlock", "MCPToolUseBlock"})

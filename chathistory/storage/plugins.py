@@ -119,15 +119,15 @@ class Backend:
 def list_backends() -> list[Backend]:
     """Return all installed backends, sorted by scheme. Each one is imported to see whether it works."""
     names = {point.name: _distribution_name(point) for point in entry_points(group=ENTRY_POINT_GROUP)}
-    found: list[Backend] = []
+    installed: list[Backend] = []
     for scheme in sorted(names):
         problem = None
         try:
             load_store_class(scheme)
         except ConfigError as error:
             problem = str(error)
-        found.append(Backend(scheme, names[scheme], problem))
-    return found
+        installed.append(Backend(scheme, names[scheme], problem))
+    return installed
 
 
 def _find_entry_point(scheme: str) -> EntryPoint:

@@ -168,11 +168,11 @@ def parse_boolean(value: object) -> bool:
     Raises:
         ConfigError: It is something else.
     """
-    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    values = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     word = str(value).lower()
-    if word not in words:
+    if word not in values:
         raise ConfigError("must be true or false")
-    return words[word]
+    return values[word]
 
 
 def parse_seconds(value: object) -> float:
