@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import bodies, chat_on, names_of, numbered, said, texts, user
-from made_entries import make_entry
 
 from chathistory import Usage
 from chathistory.errors import ConversationNotFound, CorruptRecord, InvalidInput, UnsupportedRecord

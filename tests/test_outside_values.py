@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import chat_on, numbered, user
 from hostile_values import DEEP, HUGE, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_entries import make_entry
 
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History, StoreURL, open_store
 from chathistory.config.load import load_settings

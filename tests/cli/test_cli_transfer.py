@@ -8,7 +8,7 @@ import json
 import pytest
 from chathistory_file import FileStore
 from cli_terminal import COMMAND, Terminal
-from made_entries import make_entry
+from entry_factory import make_entry
 
 from chathistory import History, open_store
 from chathistory.cli.errors import ExitCode

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_entries import make_entry
+from entry_factory import make_entry
 
 from chathistory import ChatEngine, Conversation, History, open_store
 from chathistory.errors import StoreUnavailable

@@ -17,8 +17,8 @@ from pathlib import Path
 import anthropic
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from lease_clock import SECOND, wait_until
-from made_entries import make_entry
 from stored_entries import list_entries, list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store

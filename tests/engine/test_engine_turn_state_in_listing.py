@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import anthropic
 import pytest
+from entry_factory import make_entry
 from lease_clock import SECOND
-from made_entries import make_entry
 
 from chathistory import AsyncHistory, ChatEngine, History, errors
 from chathistory.log.process import Process, this_process

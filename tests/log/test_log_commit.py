@@ -59,7 +59,7 @@ def expected(chat, *, times=1):
     return ["before"] * chat.start + ["new"] * (len(chat.batch) * times)
 
 
-def test_landed_and_the_answer_lost(store, other, chat):
+def test_a_stored_append_with_a_lost_answer_succeeds(store, other, chat):
     store.on_append = iter([landed_then()])
     head = chat.append(chat.batch)
     assert stored(other) == expected(chat)
@@ -68,13 +68,13 @@ def test_landed_and_the_answer_lost(store, other, chat):
     assert stored(other) == expected(chat, times=2)
 
 
-def test_not_landed_and_the_answer_lost(store, other, chat):
+def test_an_append_that_was_lost_with_its_answer_is_repeated(store, other, chat):
     store.on_append = iter([not_landed])
     assert chat.append(chat.batch).end == chat.start + len(chat.batch)
     assert stored(other) == expected(chat)
 
 
-def test_surely_not_stored_is_said_at_once_and_not_repeated(store, other, chat):
+def test_an_append_that_was_certainly_not_stored_is_not_repeated(store, other, chat):
     before, store.on_append = store.appends, iter([surely_not_landed])
     with pytest.raises(StoreUnavailable) as failed:
         chat.append(chat.batch)
@@ -85,7 +85,7 @@ def test_surely_not_stored_is_said_at_once_and_not_repeated(store, other, chat):
     assert stored(other) == expected(chat)
 
 
-def test_landed_and_refused_by_a_client_library_that_repeats(store, other, chat):
+def test_a_stored_append_that_a_client_library_repeated_succeeds(store, other, chat):
     store.on_append = iter([landed_but_refused(chat.log.key, store)])
     assert chat.append(chat.batch).end == chat.start + len(chat.batch)
     assert stored(other) == expected(chat)
@@ -94,7 +94,7 @@ def test_landed_and_refused_by_a_client_library_that_repeats(store, other, chat)
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_landed_and_others_have_appended_since(store, other, chat, refused):
+def test_a_stored_append_succeeds_though_others_have_appended_since(store, other, chat, refused):
     fault = landed_but_refused(chat.log.key, store, lambda: (other.state(), other.append(said("theirs"))))
     lost_answer = landed_then(lambda: (other.state(), other.append(said("theirs"))))
     store.on_append = iter([fault if refused else lost_answer])
@@ -110,7 +110,7 @@ def test_landed_and_others_have_appended_since(store, other, chat, refused):
     assert stored(other) == [*expected(chat), "theirs", "knowing"]
 
 
-def test_identical_text_of_others_is_not_ours(store, other, chat):
+def test_identical_text_of_others_is_a_conflict(store, other, chat):
     def theirs(_call):
         other.state()
         other.append(chat.batch)
@@ -125,7 +125,7 @@ def test_identical_text_of_others_is_not_ours(store, other, chat):
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_landed_and_forgotten_since(store, other, chat, refused):
+def test_a_stored_append_that_was_forgotten_since_is_unknown(store, other, chat, refused):
     """Others append and forget: what could tell whether ours was stored is gone."""
 
     def after():
@@ -140,7 +140,7 @@ def test_landed_and_forgotten_since(store, other, chat, refused):
     assert stored(other) == ["theirs"]
 
 
-def test_landed_and_only_its_records_removed_since(store, other, chat):
+def test_a_stored_append_with_records_removed_since_is_unknown(store, other, chat):
     """The revision that is there is ours, so it was stored, although its lines are gone."""
     store.on_append = iter([landed_then(lambda: MemoryStore.forget(store, chat.log.key, before=10))])
     end = chat.start + len(chat.batch)
@@ -148,7 +148,7 @@ def test_landed_and_only_its_records_removed_since(store, other, chat):
     assert (head.start, head.end) == (end, end)
 
 
-def test_forgotten_between_the_refusal_and_the_look(store, other):
+def test_records_that_are_forgotten_before_they_are_read_are_unknown(store, other):
     chat = chat_on(store)
     chat.append(user("before"))
 
@@ -162,7 +162,7 @@ def test_forgotten_between_the_refusal_and_the_look(store, other):
         chat.append(user("new"))
 
 
-def test_deleted_since(store, other, chat):
+def test_an_append_to_a_conversation_deleted_since_is_unknown(store, other, chat):
     store.on_append = iter([landed_then(other.log.delete)])
     if chat.start:
         with pytest.raises(OutcomeUnknown) as unknown:
@@ -174,7 +174,7 @@ def test_deleted_since(store, other, chat):
         assert stored(other) == expected(chat)
 
 
-def test_deleted_and_made_again_since(store, other, chat):
+def test_an_append_to_a_conversation_created_again_since_is_a_conflict(store, other, chat):
     def again():
         other.log.delete()
         other.append([user("another")] * 5)
@@ -185,21 +185,21 @@ def test_deleted_and_made_again_since(store, other, chat):
     assert stored(other) == ["another"] * 5
 
 
-def test_dead_for_good_after_it_landed(store, other, chat):
+def test_a_store_that_stays_unreachable_after_the_append(store, other, chat):
     store.on_append = itertools.chain([landed_then()], always_unavailable("not stored"))
     with pytest.raises(StoreUnavailable) as failed:
         chat.append(chat.batch)
     assert failed.value.outcome == "unknown"
     store.clear_faults()
     assert stored(other) == expected(chat)
-    with pytest.raises(Conflict):  # whoever repeats it is told, instead of doubling it
+    with pytest.raises(Conflict):  # a repeated append is an error, instead of a duplicate
         chat.append(chat.batch)
     assert stored(other) == expected(chat)
 
 
 @pytest.mark.parametrize("outcome", ["unknown", "not stored"])
 @pytest.mark.parametrize("refused", [False, True])
-def test_dead_when_it_looks_what_became_of_it(store, other, chat, outcome, refused):
+def test_a_store_that_is_unreachable_when_the_outcome_is_read(store, other, chat, outcome, refused):
     """A look that fails says nothing of the append, whatever the store says of the look."""
     store.on_append = iter(
         [
@@ -213,7 +213,7 @@ def test_dead_when_it_looks_what_became_of_it(store, other, chat, outcome, refus
         chat.state()
     else:
         chat.state()
-        other.log._local_state.known = False  # it looks when it is its turn
+        other.log._local_state.is_known = False  # it looks when it is its turn
     store.on_read = always_unavailable(outcome)
     with pytest.raises(StoreUnavailable) as failed:
         chat.append(chat.batch)
@@ -222,7 +222,7 @@ def test_dead_when_it_looks_what_became_of_it(store, other, chat, outcome, refus
     assert stored(other) == expected(chat)
 
 
-def test_dead_from_the_beginning(store, other, chat):
+def test_a_store_that_is_unreachable_from_the_beginning(store, other, chat):
     store.on_append = always_unavailable("unknown")
     with pytest.raises(StoreUnavailable) as failed:
         chat.append(chat.batch)
@@ -233,7 +233,7 @@ def test_dead_from_the_beginning(store, other, chat):
     assert stored(other) == expected(chat)
 
 
-def test_a_refusal_of_the_second_try_says_nothing_of_the_first(store, other, chat):
+def test_a_refusal_of_the_second_attempt_says_nothing_about_the_first(store, other, chat):
     def full(_call):
         raise StoreRejected("no space")
 
@@ -244,7 +244,7 @@ def test_a_refusal_of_the_second_try_says_nothing_of_the_first(store, other, cha
     assert stored(other) == expected(chat)
 
 
-def test_a_refusal_at_first_is_passed_on_and_nothing_is_stored(store, other, chat):
+def test_a_refusal_of_the_first_attempt_is_raised_and_nothing_is_stored(store, other, chat):
     def full(_call):
         raise StoreRejected("no space")
 
@@ -256,7 +256,7 @@ def test_a_refusal_at_first_is_passed_on_and_nothing_is_stored(store, other, cha
     assert stored(other) == expected(chat)
 
 
-def test_it_lands_late_between_the_two_tries(store, other, chat):
+def test_the_first_attempt_is_stored_late_before_the_second(store, other, chat):
     """The first try times out, lands while the second is under way, and refuses it."""
     late = []
 
@@ -273,7 +273,7 @@ def test_it_lands_late_between_the_two_tries(store, other, chat):
     assert stored(other) == expected(chat)
 
 
-def test_annotation_lost_and_rebased_is_stored_once(store, other):
+def test_a_lost_annotation_that_is_rebased_is_stored_once(store, other):
     chat = chat_on(store)
     chat.append(user("before"))
     store.on_append = iter([landed_then(lambda: (other.state(), other.append(said("theirs"))))])

@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import FaultyStore, ShortStore, chat_on, kinds_of, names_of, said, shared_names, texts, user
-from made_entries import make_entry
 
 from chathistory import History, Usage, open_store
 from chathistory.errors import ConfigError, Conflict, ConversationChanged
@@ -26,7 +26,7 @@ SECOND = 1_000_000
 
 @pytest.fixture
 def pair():
-    """One conversation as two processes have it: two stores of one name."""
+    """Return one conversation as two processes see it: from two stores of one name."""
     with shared_names(NAME), open_store(f"memory:{NAME}") as one, open_store(f"memory:{NAME}") as two:
         yield chat_on(one), chat_on(two)
 
@@ -34,11 +34,11 @@ def pair():
 @pytest.mark.parametrize("histories", [1, 5])
 def test_threads_of_one_process_queue(histories):
     with open_store("memory:") as store:
-        shelves = [History(store) for _ in range(histories)]
+        opened = [History(store) for _ in range(histories)]
         gate = threading.Barrier(16)
 
         def work(number):
-            chat = shelves[number % histories].conversation("c")
+            chat = opened[number % histories].conversation("c")
             gate.wait()
             for round_ in range(20):
                 chat.append([user(f"{number}/{round_}"), said(f"{number}/{round_}")])
@@ -53,7 +53,7 @@ def test_threads_of_one_process_queue(histories):
             assert own == [f"{number}/{round_}" for round_ in range(20)]
 
 
-def test_a_message_in_between_is_a_conflict_until_it_was_seen(pair):
+def test_a_message_in_between_is_a_conflict_until_it_was_read(pair):
     one, two = pair
     one.append(user("first"))
     two.state()
@@ -68,7 +68,7 @@ def test_a_message_in_between_is_a_conflict_until_it_was_seen(pair):
 
 
 @pytest.mark.parametrize("look", ["messages", "view", "state", "last_messages", "last_entries", "entries"])
-def test_every_look_counts_as_seeing(pair, look):
+def test_every_read_makes_the_head_known(pair, look):
     one, two = pair
     one.append(user("first"))
     two.state()
@@ -80,7 +80,7 @@ def test_every_look_counts_as_seeing(pair, look):
     one.append(user("knowing"))
 
 
-def test_both_begin_the_conversation(pair):
+def test_two_writers_create_the_conversation(pair):
     one, two = pair
     assert one.state() is None
     two.append(user("theirs"))
@@ -89,7 +89,7 @@ def test_both_begin_the_conversation(pair):
     assert texts(two.last_messages(9)) == ["theirs"]
 
 
-def test_an_annotation_in_between_is_rebased_in_silence(pair):
+def test_an_annotation_in_between_is_no_conflict(pair):
     one, two = pair
     one.append(user("first"))
     two.annotate(title="theirs", tags=["a"])
@@ -100,7 +100,7 @@ def test_an_annotation_in_between_is_rebased_in_silence(pair):
     assert one.state().totals.messages == 2
 
 
-def test_an_own_annotation_goes_past_messages_but_the_next_message_does_not(pair):
+def test_an_annotation_may_follow_unread_messages_but_the_next_message_may_not(pair):
     one, two = pair
     one.append(user("first"))
     two.state()
@@ -117,7 +117,7 @@ def test_an_own_annotation_goes_past_messages_but_the_next_message_does_not(pair
     assert two.state().annotations.title == "mine"
 
 
-def test_an_annotation_never_conflicts_with_a_conversation_that_others_began(pair):
+def test_an_annotation_does_not_conflict_with_a_conversation_that_others_created(pair):
     one, two = pair
     assert one.log.known_head() is None
     two.append(user("theirs"))
@@ -147,8 +147,8 @@ def test_a_rewind_or_a_delete_in_between_is_a_conflict(pair):
 
 
 @pytest.mark.parametrize(("times", "stored"), [(5, True), (25, False)])
-def test_rebasing_ends_some_time(times, stored):
-    """Others who annotate without end do not keep a writer for ever: then it is a conflict, and nothing is stored."""
+def test_rebasing_ends_after_some_attempts(times, stored):
+    """Endless annotations of others do not block a writer: after some retries it is a conflict."""
     with shared_names(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append(user("first"))
@@ -169,7 +169,7 @@ def test_rebasing_ends_some_time(times, stored):
         one.append(said("mine"))
 
 
-def test_a_tail_whose_records_are_forgotten_while_it_is_read_is_a_conflict():
+def test_records_that_are_forgotten_while_the_last_ones_are_read_are_a_conflict():
     with shared_names(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user(str(number)) for number in range(100)])
@@ -192,23 +192,23 @@ def test_identical_texts_are_two_messages(pair):
     assert len({entry.id for entry in two.entries()}) == 3
 
 
-def test_what_came_after_a_tail_began_is_not_seen():
-    """A tail that takes several round trips must not vouch for a message that it does not give."""
+def test_messages_appended_while_the_last_ones_are_read_stay_unread():
+    """Reading in several round trips must not mark messages as read that it does not return."""
     with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user(str(number)) for number in range(60)])
         two.state()
         one.rewind(to=50)
         two.state()
-        held = []
-        store.arm(lambda: held.append(two.append(said("theirs"))))
+        appended = []
+        store.arm(lambda: appended.append(two.append(said("theirs"))))
         assert "theirs" not in texts(one.last_messages(30))
-        assert held
+        assert appended
         with pytest.raises(Conflict):
             one.append(user("blind"))
 
 
-def test_a_conversation_made_again_while_it_is_read_is_not_mixed_into_it():
+def test_a_conversation_created_again_while_it_is_read_is_not_mixed():
     with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user("old")] * 10)
@@ -242,7 +242,7 @@ def test_what_is_appended_while_it_is_read_is_left_out():
             one.append(user("blind"))
 
 
-def states_of(store):
+def list_local_states(store):
     return [key for place, key in conversation_log._local_states if place == id(store)]
 
 
@@ -251,10 +251,10 @@ def test_local_states_are_released():
     for number in range(200):
         chat_on(store, str(number)).append(user("x"))
     gc.collect()
-    assert states_of(store) == []
+    assert list_local_states(store) == []
     kept = chat_on(store, "kept")
     assert kept.log.lock is chat_on(store, "kept").log.lock
-    assert states_of(store) == [kept.log.key]
+    assert list_local_states(store) == [kept.log.key]
     gone = weakref.ref(store)
     del kept, store
     gc.collect()
@@ -278,7 +278,7 @@ def test_a_store_need_not_be_hashable():
         assert chat_on(equal).last_messages(1) == []
 
 
-class Hands:
+class ManualClock:
     """What a clock shows, set by a test."""
 
     def __init__(self):
@@ -297,7 +297,7 @@ class Hands:
 
 @pytest.fixture
 def clock():
-    hands = Hands()
+    hands = ManualClock()
     with use_clock(Clock(wall=lambda: hands.time, elapsed=lambda: hands.elapsed)):
         yield hands
 
@@ -313,7 +313,7 @@ def brief(clock):
         yield one, two
 
 
-def test_expired_is_absent_everywhere(brief, clock):
+def test_an_expired_conversation_is_absent_everywhere(brief, clock):
     store, _ = brief
     chat = chat_on(store)
     chat.append([user("old"), said("old")])
@@ -339,7 +339,7 @@ def test_expired_is_absent_everywhere(brief, clock):
 
 @pytest.mark.parametrize("looked", [False, True])
 @pytest.mark.parametrize("step", ["append", "annotate"])
-def test_appending_over_an_expired_one_begins_another(brief, clock, looked, step):
+def test_appending_to_an_expired_conversation_creates_another(brief, clock, looked, step):
     store, elsewhere = brief
     chat, stale = chat_on(store), chat_on(elsewhere)
     chat.append([user("old"), said("old")])
@@ -371,7 +371,7 @@ def test_the_time_to_live_begins_again_with_every_message(brief, clock):
     assert chat.messages() == []
 
 
-def test_expired_and_begun_again_by_another(brief, clock):
+def test_an_expired_conversation_that_another_process_created_again(brief, clock):
     store, elsewhere = brief
     one, two = chat_on(store), chat_on(elsewhere)
     one.append(user("old"))
@@ -387,16 +387,16 @@ def test_expired_and_begun_again_by_another(brief, clock):
 
 def test_a_page_is_filled_past_expired_conversations(brief, clock):
     store, _ = brief
-    with open_store(f"memory:{NAME}") as for_ever:
+    with open_store(f"memory:{NAME}") as permanent:
         for number in range(30):
             clock.go(0.001)
-            chat_on(store if number % 3 else for_ever, f"{number:02}").append(user("x"))
+            chat_on(store if number % 3 else permanent, f"{number:02}").append(user("x"))
         clock.go(10)
-        shelf = History(store)
-        assert [row.id for row in shelf.list(limit=4).items] == ["27", "24", "21", "18"]
+        history = History(store)
+        assert [row.id for row in history.list(limit=4).items] == ["27", "24", "21", "18"]
         walked, after = [], None
         while True:
-            page = shelf.list(limit=3, after=after)
+            page = history.list(limit=3, after=after)
             walked += [row.id for row in page.items]
             if page.next is None:
                 break
@@ -406,13 +406,13 @@ def test_a_page_is_filled_past_expired_conversations(brief, clock):
 
 
 @pytest.mark.parametrize("limit", [2, 3, 5, 7])
-def test_no_page_has_more_than_was_asked_for(brief, clock, limit):
+def test_no_page_has_more_than_the_limit(brief, clock, limit):
     store, _ = brief
-    with open_store(f"memory:{NAME}") as for_ever:
-        alive = [number for number in range(40) if number * number % 7 in (1, 2)]
+    with open_store(f"memory:{NAME}") as permanent:
+        unexpired = [number for number in range(40) if number * number % 7 in (1, 2)]
         for number in range(40):
             clock.go(0.001)
-            chat_on(for_ever if number in alive else store, str(number)).append(user("x"))
+            chat_on(permanent if number in unexpired else store, str(number)).append(user("x"))
         clock.go(10)
         walked, after = [], None
         while True:
@@ -421,10 +421,10 @@ def test_no_page_has_more_than_was_asked_for(brief, clock, limit):
             walked += [int(row.id) for row in page.items]
             if (after := page.next) is None:
                 break
-        assert walked == alive[::-1]
+        assert walked == unexpired[::-1]
 
 
-def test_updated_never_goes_back_though_the_clock_jumps_back(clock):
+def test_updated_never_goes_back_when_the_clock_jumps_back(clock):
     with open_store("memory:") as store:
         chat = chat_on(store)
         times = []
@@ -442,7 +442,7 @@ QUIET = {
     "thinking_policy": lambda chat: chat.set_drop_stale_thinking(drop=True),
     "forget": lambda chat: chat.forget(before=1),
     "setup": lambda chat: chat.log.append([make_entry("setup", data={"fingerprints": {"model": "m"}})]),
-    "repair": lambda chat: (chat._log.store.spoil(chat, 2), chat.repair(dry_run=False)),
+    "repair": lambda chat: (chat._log.store.damage(chat, 2), chat.repair(dry_run=False)),
 }
 SAID = {
     "message": lambda chat: chat.append(user("x")),
@@ -454,18 +454,18 @@ SAID = {
 }
 
 
-class Spoilt(MemoryStore):
+class DamagedStore(MemoryStore):
     """A store in which a record can be damaged."""
 
-    def spoil(self, chat, position):
-        held = self._data.scopes[chat.scope][chat.id].bodies
-        held[position] += " "
+    def damage(self, chat, position):
+        bodies = self._data.scopes[chat.scope][chat.id].bodies
+        bodies[position] += " "
 
 
 @pytest.mark.parametrize("ttl", [None, 100])
 @pytest.mark.parametrize("step", [*QUIET, *SAID])
-def test_only_what_is_said_is_activity(clock, step, ttl):
-    with Spoilt() as store:
+def test_only_messages_and_turns_are_activity(clock, step, ttl):
+    with DamagedStore() as store:
         store.ttl = ttl
         chat = chat_on(store)
         for number in range(3):
@@ -480,8 +480,8 @@ def test_only_what_is_said_is_activity(clock, step, ttl):
         assert (after.revision.expires or 0) - (before.revision.expires or 0) == (moved if ttl else 0)
 
 
-def test_the_order_of_a_listing_is_that_of_what_was_said(clock):
-    with Spoilt() as store:
+def test_a_listing_is_ordered_by_activity(clock):
+    with DamagedStore() as store:
         for name in "abc":
             clock.go(1)
             chat_on(store, name).append(user(name))
@@ -508,7 +508,7 @@ def test_a_clock_that_jumps_ahead_lets_nothing_expire(brief, clock, steps):
     assert len(chat_on(store).messages()) == 2
 
 
-def test_what_a_clock_that_jumped_back_stored_lives_as_long_as_it_should(brief, clock):
+def test_the_time_to_live_is_right_after_the_clock_jumped_back(brief, clock):
     store, _ = brief
     chat = chat_on(store)
     clock.jump(-365 * 86_400)
@@ -520,7 +520,7 @@ def test_what_a_clock_that_jumped_back_stored_lives_as_long_as_it_should(brief, 
     assert chat.messages() == []
 
 
-def test_a_conversation_of_a_machine_that_is_years_ahead_is_listed_and_gone_on_with(clock):
+def test_a_conversation_of_a_machine_that_is_years_ahead_is_listed_and_continued(clock):
     with open_store("memory:") as store:
         chat_on(store, "now").append(user("x"))
         clock.jump(200 * 365 * 86_400)
@@ -547,7 +547,7 @@ def test_a_time_to_live_beyond_all_calendars_is_refused(ttl):
         open_store("memory:", ttl=ttl)
 
 
-def test_a_time_to_live_of_a_lifetime_does_not_break_the_shelf():
+def test_a_time_to_live_of_a_lifetime_does_not_break_listings():
     with open_store("memory:", ttl=3e9) as store:
         chat_on(store).append(user("x"))
         assert [row.id for row in History(store).list().items] == ["c"]

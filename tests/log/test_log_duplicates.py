@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from anthropic.types import Message
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import FaultyStore, chat_on, kinds_of, landed_then, reply, said, shared_names, texts, user
-from made_entries import make_entry
 
 from chathistory import AsyncHistory, open_store
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnavailable
@@ -62,7 +62,7 @@ def test_a_key_for_other_messages_is_refused(two):
 
 
 @pytest.mark.parametrize("key", ["", 3, b"k", "k" * 256])
-def test_what_is_no_key_is_refused(two, key):
+def test_an_invalid_key_is_refused(two, key):
     with pytest.raises(InvalidInput, match="key: must be"):
         chat_on(two[0]).append(user("a"), key=key)
 
@@ -91,7 +91,7 @@ def test_a_key_is_found_among_the_newest_thousand_entries(two):
     assert chat_on(one).state().totals.messages == 2
 
 
-def test_a_batch_that_begins_before_the_newest_thousand_is_known_too(two):
+def test_a_batch_that_begins_before_the_newest_thousand_is_found_too(two):
     one, other = two
     batch = [user(str(number)) if number % 2 == 0 else said(str(number)) for number in range(NEWEST + 20)]
     chat_on(one).append(batch, key="k")
@@ -102,7 +102,7 @@ def test_a_batch_that_begins_before_the_newest_thousand_is_known_too(two):
     assert chat_on(one).state().totals.messages == NEWEST + 20
 
 
-def test_of_many_who_store_the_same_at_once_one_does(two):
+def test_of_many_writers_of_the_same_messages_one_stores_them(two):
     stores = [*two, *[MemoryStore(NAME) for _ in range(6)]]
     gate = threading.Barrier(8)
 
@@ -120,7 +120,7 @@ def test_of_many_who_store_the_same_at_once_one_does(two):
     assert kinds_of(chat_on(two[0])) == ["message"]
 
 
-def test_a_key_is_still_a_guarded_append(two):
+def test_an_append_with_a_key_is_still_conditional(two):
     one, other = two
     chat = chat_on(one)
     chat.append(user("a"))
@@ -153,7 +153,7 @@ def test_a_key_whose_answer_was_lost_is_stored_once():
         assert len(chat_on(store).messages()) == 2
 
 
-def test_what_was_taken_back_is_still_known_by_its_key(two):
+def test_messages_before_a_rewind_are_still_found_by_their_key(two):
     one, other = two
     chat = chat_on(one)
     chat.append(user("before"))
@@ -167,7 +167,7 @@ def test_what_was_taken_back_is_still_known_by_its_key(two):
 
 
 @pytest.mark.parametrize("who", ["the same", "another object", "another process"])
-def test_a_reply_that_comes_again_is_not_stored_twice(two, who):
+def test_a_repeated_reply_is_not_stored_twice(two, who):
     one, other = two
     chat = chat_on(one)
     chat.append(user("a"))
@@ -190,7 +190,7 @@ def test_a_reply_of_the_sdk_counts_too(two):
     assert len(chat_on(two[0]).messages()) == 2
 
 
-def test_a_reply_that_comes_again_among_others_is_refused(two):
+def test_a_repeated_reply_among_other_messages_is_refused(two):
     one, other = two
     chat_on(one).append([user("a"), reply(1)])
     with pytest.raises(InvalidInput, match=r"messages\[1\]\.id: this reply is stored at position 1 already"):
@@ -208,7 +208,7 @@ def test_another_reply_with_the_same_id_is_another_reply(two):
     assert texts(chat_on(one).messages()) == ["a", "1", "another"]
 
 
-def test_a_reply_that_was_taken_back_may_be_stored_anew(two):
+def test_a_reply_can_be_stored_again_after_a_rewind(two):
     one, other = two
     chat = chat_on(one)
     chat.append([user("a"), reply(1)])
@@ -219,7 +219,7 @@ def test_a_reply_that_was_taken_back_may_be_stored_anew(two):
 
 
 @pytest.mark.parametrize("id", [None, 3, [], {}])
-def test_what_is_no_id_says_nothing(two, id):
+def test_a_response_without_an_id_is_not_recognized(two, id):
     chat = chat_on(two[0])
     for _ in range(2):
         try:
@@ -232,7 +232,7 @@ def test_what_is_no_id_says_nothing(two, id):
 # What it costs.
 
 
-class Counted(MemoryStore):
+class CountingStore(MemoryStore):
     """Counts round trips."""
 
     calls = 0
@@ -246,42 +246,42 @@ class Counted(MemoryStore):
         return super().read(*args, **more)
 
 
-def spent(store, step) -> int:
+def count_calls(store, step) -> int:
     store.calls = 0
     step()
     return store.calls
 
 
 @pytest.mark.parametrize("key", [None, "k{}"])
-def test_recognizing_costs_nothing_where_the_log_is_known(key):
-    with shared_names(NAME), Counted(NAME) as store:
+def test_recognizing_costs_nothing_if_the_newest_entries_are_known(key):
+    with shared_names(NAME), CountingStore(NAME) as store:
         chat = chat_on(store)
         given = {"key": key.format(0)} if key else {}
-        assert spent(store, lambda: chat.append([user("a"), reply(0)], **given)) == 2  # as without: look, append
+        assert count_calls(store, lambda: chat.append([user("a"), reply(0)], **given)) == 2  # as without: look, append
         for number in range(1, 4):
             given = {"key": key.format(number)} if key else {}
-            assert spent(store, lambda n=number, given=given: chat.append(reply(n), **given)) == 1
-        with Counted(NAME) as cold:
+            assert count_calls(store, lambda n=number, given=given: chat.append(reply(n), **given)) == 1
+        with CountingStore(NAME) as cold:
             chat = chat_on(cold)
             given = {"key": "cold"} if key else {}
-            assert spent(cold, lambda: chat.append(reply(10), **given)) == 2  # the look reads the newest entries
-        with Counted(NAME) as warm:
+            assert count_calls(cold, lambda: chat.append(reply(10), **given)) == 2  # the look reads the newest entries
+        with CountingStore(NAME) as warm:
             chat = chat_on(warm)
             chat.messages()
             given = {"key": "warm"} if key else {}
-            assert spent(warm, lambda: chat.append(reply(11), **given)) == 1
+            assert count_calls(warm, lambda: chat.append(reply(11), **given)) == 1
 
 
-def test_a_plain_message_costs_what_it_did():
-    with shared_names(NAME), Counted(NAME) as store:
+def test_a_message_without_key_costs_no_extra_call():
+    with shared_names(NAME), CountingStore(NAME) as store:
         chat_on(store).append([user("a")])
-        with Counted(NAME) as cold:
+        with CountingStore(NAME) as cold:
             chat = chat_on(cold)
-            assert spent(cold, lambda: chat.append(said("b"))) == 2
-            assert spent(cold, lambda: chat.append(user("c"))) == 1
+            assert count_calls(cold, lambda: chat.append(said("b"))) == 2
+            assert count_calls(cold, lambda: chat.append(user("c"))) == 1
 
 
-def test_a_damaged_entry_does_not_stand_in_the_way(two):
+def test_a_damaged_entry_does_not_prevent_an_append(two):
     one, other = two
     chat = chat_on(one)
     chat.append(user("a"))

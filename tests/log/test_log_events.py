@@ -1,4 +1,4 @@
-"""Events and states: each kind has a type, is folded, and comes back from its line; unknown kinds stay raw."""
+"""Events and states: each kind has a class, changes the state, and is read back; unknown kinds stay raw."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import chat_on, said, user
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_entries import make_entry
 
 from chathistory import ChatEngine, Head, History, Key, Record, Revision
 from chathistory.errors import CorruptRecord, UnsupportedRecord
@@ -34,8 +34,8 @@ from chathistory.testing import FakeMessagesAPI
 
 KEY = Key("default", "c")
 HERE = Path(__file__).parent
-LINES = (HERE / "golden_lines.txt").read_text(encoding="utf-8").splitlines()
-HEADS = (HERE / "golden_heads.txt").read_text(encoding="utf-8").splitlines()
+LINES = (HERE / "golden_lines.jsonl").read_text(encoding="utf-8").splitlines()
+HEADS = (HERE / "golden_heads.jsonl").read_text(encoding="utf-8").splitlines()
 
 
 def head_with(payload: str, end: int = 1000) -> Head:
@@ -128,7 +128,7 @@ def event_of(cls: type) -> st.SearchStrategy:
 @pytest.mark.parametrize("kind", sorted(EVENT_CLASSES))
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_an_event_of_each_kind_comes_back_from_its_line(kind, data):
+def test_an_event_of_each_kind_is_read_back_from_its_line(kind, data):
     entry = Entry(data.draw(event_of(EVENT_CLASSES[kind])), data.draw(st.none() | text), time_us=1, position=4)
     read = decode(Record(4, encode(entry)), KEY)
     assert read == entry
@@ -138,30 +138,30 @@ def test_an_event_of_each_kind_comes_back_from_its_line(kind, data):
 @pytest.mark.parametrize("kind", sorted(EVENT_CLASSES))
 @settings(max_examples=20, deadline=None)
 @given(st.data())
-def test_no_event_shows_what_was_said(kind, data):
+def test_the_repr_of_an_event_has_no_message_text(kind, data):
     event = data.draw(event_of(EVENT_CLASSES[kind]))
     message = getattr(event, "message", None)
     assert message is None or "message" not in repr(event)
 
 
-def test_what_a_kind_does_not_know_is_kept():
+def test_unknown_fields_of_an_event_are_kept():
     line = encode(make_entry("annotation", data={"title": "t", "colour": "red"}))
     entry = decode(Record(0, line), KEY)
     assert (entry.event, entry.extra) == (Annotation(title="t"), {"colour": "red"})
     assert (entry.data, encode(entry)) == ({"title": "t", "colour": "red"}, line)
 
 
-def test_an_annotation_tells_none_from_what_it_leaves_alone():
+def test_an_annotation_distinguishes_none_from_unchanged():
     event = decode(Record(0, encode(make_entry("annotation", data={"title": None}))), KEY).event
     assert event == Annotation(title=None)
     assert (event.tags, event.metadata) == (KEEP, KEEP)
 
 
-# The fold.
+# Changes of the state.
 
 
-def test_each_kind_of_event_has_a_case_in_the_fold():
-    """A kind that nobody folds is seen by mypy (`assert_never`), and here."""
+def test_each_kind_of_event_has_a_case_in_apply():
+    """A kind without a case is found by mypy (`assert_never`), and here."""
     made = {cls for _, cls in inspect.getmembers(events, dataclasses.is_dataclass) if cls.__module__ == events.__name__}
     assert made == {*EVENT_CLASSES.values(), UnknownEvent}
     tree = ast.parse(inspect.getsource(apply_module))
@@ -182,12 +182,12 @@ def test_an_event_without_a_case_is_an_error():
 @pytest.mark.parametrize("kind", sorted(EVENT_CLASSES))
 @settings(max_examples=20, deadline=None)
 @given(st.data())
-def test_a_fold_changes_no_state_that_somebody_holds(kind, data):
+def test_applying_an_event_does_not_change_the_old_state(kind, data):
     before = ConversationState(Identity("b", 1))
     before = apply(before, Entry(MessageAdded(said("x"), Response({"usage": {"input_tokens": 1}}))), 0)
-    held = before.encode()
+    encoded = before.encode()
     after = apply(before, Entry(data.draw(event_of(EVENT_CLASSES[kind])), time_us=1), 1)
-    assert before.encode() == held
+    assert before.encode() == encoded
     assert isinstance(after, ConversationState)
 
 
@@ -219,7 +219,7 @@ def test_an_unknown_kind_stays_raw(optional):
         assert encode(entry) == line
 
 
-def test_an_unknown_kind_that_may_be_passed_by_is_passed_by():
+def test_an_optional_entry_of_an_unknown_kind_is_skipped():
     with MemoryStore() as store:
         chat = with_unknown(store, optional=True)
         assert [message["content"] for message in chat.messages()] == ["a", [{"type": "text", "text": "b"}], "c"]
@@ -229,7 +229,7 @@ def test_an_unknown_kind_that_may_be_passed_by_is_passed_by():
         assert len(chat.messages()) == 2
 
 
-def test_an_unknown_kind_that_must_be_understood_is_unsupported_for_the_view_alone():
+def test_an_unknown_kind_that_is_not_optional_is_unsupported_only_for_the_view():
     with MemoryStore() as store, MemoryStore() as target:
         chat = with_unknown(store, optional=False)
         for look in (chat.messages, chat.view, lambda: chat.last_messages(5), lambda: chat.rewind(to=2)):
@@ -250,8 +250,8 @@ def test_an_unknown_kind_that_must_be_understood_is_unsupported_for_the_view_alo
 
 
 def test_kinds_that_change_what_is_sent_must_be_understood():
-    beside = {kind for kind, cls in EVENT_CLASSES.items() if cls.is_optional}
-    assert beside == {"annotation", "reply_interrupted", "reply_orphaned"}
+    optional = {kind for kind, cls in EVENT_CLASSES.items() if cls.is_optional}
+    assert optional == {"annotation", "reply_interrupted", "reply_orphaned"}
     assert json.loads(encode(Entry(Annotation())))["optional"] is True
     assert "optional" not in json.loads(encode(Entry(MessageAdded(user("x")))))
 
@@ -280,8 +280,8 @@ def test_one_turn_reads_the_state_at_most_twice(monkeypatch):
 
 # What a development version wrote, before the stored format was frozen.
 
-OLD_LINES = (HERE / "format_1_lines.txt").read_text(encoding="utf-8").splitlines()
-OLD_HEADS = (HERE / "format_1_heads.txt").read_text(encoding="utf-8").splitlines()
+OLD_LINES = (HERE / "format_1_lines.jsonl").read_text(encoding="utf-8").splitlines()
+OLD_HEADS = (HERE / "format_1_heads.jsonl").read_text(encoding="utf-8").splitlines()
 OLD = r"has format 1, written by a development version of chathistory before the format was frozen; expected format 2"
 
 
@@ -379,7 +379,7 @@ def test_a_line_of_format_1_in_an_export_of_this_format_is_refused():
 
 
 @pytest.mark.parametrize("version", [0, -1, True, 1.0, "2", None])
-def test_what_is_no_number_of_a_format_is_damage(version):
+def test_an_invalid_format_number_is_damage(version):
     line = json.loads(LINES[0]) | {"v": version}
     del line["sum"]
     rest = f",{json.dumps(line)[1:]}"

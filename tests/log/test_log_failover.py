@@ -36,7 +36,7 @@ def texts(chat: Conversation) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_writer_who_saw_what_is_lost_is_told(chat, count):
+def test_a_writer_that_has_read_lost_entries_gets_a_conflict(chat, count):
     lose(chat, count)
     with pytest.raises(Conflict):
         chat.append({"role": "user", "content": "four"})
@@ -46,7 +46,7 @@ def test_a_writer_who_saw_what_is_lost_is_told(chat, count):
 
 
 @pytest.mark.parametrize("others", [1, 2, 3])
-def test_also_when_others_wrote_notes_in_its_place(chat, others):
+def test_also_if_others_wrote_side_entries_in_their_place(chat, others):
     store = lose(chat, 1)
     sharing = History(open_store("memory:")).conversation("c")
     sharing.log.store = store

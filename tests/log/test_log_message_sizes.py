@@ -1,4 +1,4 @@
-"""How large a message is, as far as that can be told."""
+"""How many tokens messages take: exact or estimated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ THOUGHT = {"type": "thinking", "thinking": "", "signature": "x" * 10**5}
         ([{"type": "tool_result", "tool_use_id": "t", "content": [PICTURE, PICTURE]}], 3200, 3220),
     ],
 )
-def test_an_estimate_looks_at_what_claude_would_read(content, low, high):
+def test_an_estimate_counts_what_claude_reads(content, low, high):
     assert low <= estimate_tokens({"role": "user", "content": content}) <= high
 
 
@@ -44,5 +44,5 @@ def test_an_estimate_looks_at_what_claude_would_read(content, low, high):
         ({"input_tokens": 1, "cache_read_input_tokens": None, "cache_creation": {"ephemeral_5m_input_tokens": 9}}, 1),
     ],
 )
-def test_the_usage_of_a_reply_tells_how_much_there_is(usage, context):
+def test_the_usage_of_a_reply_gives_the_context_tokens(usage, context):
     assert count_context_tokens(usage) == context

@@ -12,7 +12,7 @@ import pytest
 from anthropic import beta_tool
 from anthropic.types import Message, TextBlock, ToolUseBlock
 from ask_fake_api import CALL_1, PNG, find_refusal, judge, results, said, user
-from made_entries import make_entry
+from entry_factory import make_entry
 
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History, open_store
 from chathistory.engine.request import TextReplacedWarning

@@ -12,10 +12,10 @@ from types import MappingProxyType
 
 import pytest
 from anthropic.types import Message, TextBlock, ToolUseBlock
+from entry_factory import make_entry
 from faulty_stores import chat_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_entries import make_entry
 from message_kinds import KINDS, RESPONSE, same, sdk_message
 
 from chathistory import History, Key, Record, open_store

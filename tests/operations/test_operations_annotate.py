@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from api_rules import list_problems
+from entry_factory import make_entry
 from faulty_stores import CALL, RESULT, chat_on, kinds_of, names_of, reply, said, texts, user
-from made_entries import make_entry
 
 from chathistory.errors import InvalidInput
 

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import ShortStore, chat_on, kinds_of, names_of, said, shared_names, texts, user
-from made_entries import make_entry
 
 from chathistory import AsyncHistory, ConversationInfo, History, open_store
 from chathistory.errors import Conflict, ConversationExists, ConversationNotFound

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import chat_on, numbered, texts, user
-from made_entries import make_entry
 
 from chathistory import DeletedConversation, History, Key, Page, Revision
 from chathistory.errors import ConversationExists, CorruptRecord, InvalidInput

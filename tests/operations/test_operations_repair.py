@@ -11,8 +11,8 @@ from datetime import timedelta
 import pytest
 from api_rules import list_problems
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import CALL, RESULT, THOUGHT, bodies, chat_on, numbered, reply, said, texts, user
-from made_entries import make_entry
 
 from chathistory import History, Key, ReadResult, Record, Revision
 from chathistory.errors import CorruptRecord, TurnInProgress, UnsupportedRecord

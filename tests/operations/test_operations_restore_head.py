@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import DamagedStore, chat_on, numbered, reply, said, texts, user
-from made_entries import make_entry
 
 from chathistory import AsyncHistory, Damaged, Entry, History, Key, Restoration, Revision, ViewRepair
 from chathistory.errors import Conflict, CorruptRecord, TurnInProgress, UnsupportedRecord

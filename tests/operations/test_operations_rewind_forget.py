@@ -6,8 +6,8 @@ import json
 
 import pytest
 from api_rules import list_problems
+from entry_factory import make_entry
 from faulty_stores import CALL, RESULT, THOUGHT, bodies, numbered, reply, said, texts, user
-from made_entries import make_entry
 
 from chathistory import History
 from chathistory.errors import InvalidInput

@@ -11,8 +11,8 @@ import mongodb_samples
 import pytest
 import s3_samples
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from file_samples import flip, line_of, path_of
-from made_entries import make_entry
 from sample_conversations import said, user, whole
 
 from chathistory import Entry, History, Key, Revision, ViewRepair, open_store

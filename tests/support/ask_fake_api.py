@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from made_entries import make_entry
+from entry_factory import make_entry
 
 from chathistory import Conversation, Entry
 from chathistory.log.active_path import load_active

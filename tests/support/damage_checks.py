@@ -1,7 +1,7 @@
-"""What must hold of a store when one of its conversations is damaged, for every backend whose damage is put raw.
+"""What must be true of a store with a damaged conversation, for every backend with tests that damage its raw data.
 
-Each check looks at one conversation, `key`, which may be damaged in any way; beside it there are sound ones of three
-records: `others` in its scope, and `far` in another one.
+Each check is about one conversation, `key`, which may be damaged in any way. The store also has sound conversations of
+three records: `others` in the same scope, and `far` in another one.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from chathistory.testing.contract.samples import append_lines, create_conversati
 
 
 def spread(every: Sequence[Any], step: int) -> list[Any]:
-    """Return all damages as parameters; only every n-th, n = `step`, runs each day, the others in `make stress`."""
+    """Return all kinds of damage as parameters; one in `step` runs every day, the others in `make stress`."""
     return [pytest.param(each, marks=[pytest.mark.stress] if at % step else []) for at, each in enumerate(every)]
 
 
 def outcome(call: Callable[[], Any]) -> Any:
-    """Return what a call gives; an error must be one of ours and quote nothing."""
+    """Return the result of a call, or its error, which must be one of ours and quote nothing."""
     try:
         return call()
     except ChatHistoryError as error:
@@ -35,7 +35,7 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 def list_all_pages(store: HistoryStore, scope: str, limit: int) -> tuple[list[Head], dict[str, Damaged]]:
-    """Walk a listing to its end; return the heads, and what is damaged, by its place."""
+    """Read a listing to its end; return the heads, and the damaged conversations by `where`."""
     heads: list[Head] = []
     damaged: dict[str, Damaged] = {}
     cursor = None
@@ -51,7 +51,7 @@ def list_all_pages(store: HistoryStore, scope: str, limit: int) -> tuple[list[He
 
 
 class Walks(NamedTuple):
-    """What the walks over a store found: the listing, once for each size of its pages, and `scan_keys`."""
+    """What the walks over a store found: the listing for each page size, and `scan_keys`."""
 
     listings: list[tuple[set[Key], dict[str, Damaged]]]
     found: set[Key]
@@ -60,7 +60,7 @@ class Walks(NamedTuple):
 def check_walks(
     store: HistoryStore, key: Key, *, others: Collection[Key], listed: Collection[Key], far: Key, is_there: bool
 ) -> Walks:
-    """Nothing that is damaged hides anything else; `listed`: those of the others that the index still names."""
+    """Check that damage hides no other conversation; `listed`: the others that the index still has."""
     listings = []
     for limit in (1, 2, 100):
         heads, damaged = list_all_pages(store, key.scope, limit)
@@ -88,7 +88,7 @@ def check_walks(
 
 
 def read_bodies(store: HistoryStore, key: Key, start: int = 0, stop: int | None = None) -> list[str]:
-    """Return the bodies of a range, all of it."""
+    """Return the bodies of a whole range."""
     records: list[Record] = []
     while (run := store.read(key, start=start + len(records), stop=stop)) and run.records:
         records += run.records
@@ -96,15 +96,15 @@ def read_bodies(store: HistoryStore, key: Key, start: int = 0, stop: int | None 
 
 
 def check_recovery(store: HistoryStore, key: Key, *, most: int) -> tuple[FoundRecords, dict[int, str]] | None:
-    """Whatever is sound is found again at its place, and a new head makes it readable.
+    """Check that each sound record is found at its position, and that a new head makes it readable.
 
     Args:
         store: The store.
         key: The conversation.
-        most: No position that is found may be larger.
+        most: The largest position that may be found.
 
     Returns:
-        What was found, and the sound records by their positions, if there was something to restore; it is restored.
+        What was found, and the sound records by position, if there was something to restore; it is restored.
     """
     recovery = store.get_recovery()
     assert recovery is not None
@@ -140,7 +140,7 @@ def check_recovery(store: HistoryStore, key: Key, *, most: int) -> tuple[FoundRe
 
 
 def call_by_name(store: HistoryStore, key: Key, head: Head) -> list[Any]:
-    """Return what calls give that name the conversation: each works, or says what is wrong."""
+    """Return the results of calls that name the conversation: each works, or raises an error of ours."""
     calls: tuple[Callable[[], Any], ...] = (
         partial(store.read, key),
         partial(store.read, key, start=-2),
@@ -160,13 +160,13 @@ def call_by_name(store: HistoryStore, key: Key, head: Head) -> list[Any]:
 def check_erase(
     store: HistoryStore, scope: str, far: Key, *, may_be_gone: Callable[[Key], bool] = lambda _: False
 ) -> None:
-    """What erase does: each conversation that a walk finds, and then what is left."""
+    """Do what erase does: delete each conversation that a walk finds, then remove leftovers."""
     for key in list(store.scan_keys(scope)):
         is_excused = may_be_gone(key)
         assert store.delete(key) is True or is_excused
     report = store.remove_leftovers(scope)
     strays = {each.where for each in store.damaged_keys(scope)}
-    assert set(report.left) <= strays, "only what does not tell its scope may be left"
+    assert set(report.left) <= strays, "only what does not show its scope may be left"
     assert report.complete is (not report.left)
     assert read_bodies(store, far) == make_lines(3)
 
@@ -174,14 +174,14 @@ def check_erase(
 def check_others_readable(
     store: HistoryStore, key: Key, size: int, damage: Callable[[int], Callable[[], object]], *, grows: bool
 ) -> None:
-    """Damage of a record leaves all others readable, in a conversation that came in batches of `size`.
+    """Check that damage of a record leaves all others readable, in a conversation stored in batches of `size`.
 
     Args:
         store: The store.
-        key: The conversation, which is made here.
-        size: Records of a batch.
-        damage: Damages the record at a position; what it returns takes that back.
-        grows: Whether an append comes in between.
+        key: The conversation, which is created here.
+        size: The number of records in a batch.
+        damage: Damages the record at a position; returns a function that undoes it.
+        grows: Whether to append after each damage.
     """
     head = create_conversation(store, key, count=size)
     while head.end < 600:
@@ -205,12 +205,12 @@ def check_not_overwritten(
     damage: Callable[[], Callable[[], object]],
     remove: Callable[[], object],
 ) -> None:
-    """A head that was found is not restored over that of a writer who came meanwhile, nor where nothing is left.
+    """Check that a found head is not restored over the head of another writer, nor after a delete.
 
     Args:
         store: The store.
-        head: That of a sound conversation.
-        damage: Damages the stored head; what it returns takes that back.
+        head: The head of a sound conversation.
+        damage: Damages the stored head; returns a function that undoes it.
         remove: Removes the conversation.
     """
     recovery = store.get_recovery()
@@ -233,20 +233,20 @@ def said(conversation: Conversation) -> list[Any]:
     return [message["content"] for message in conversation.messages()]
 
 
-def check_mended(
+def check_repaired(
     store: HistoryStore, key: Key, damage: Callable[[], object], *, lost: int, not_reached: str, more: str = ""
 ) -> None:
-    """A damaged conversation is mended and keeps what was forgotten and gone back from, and is erased completely.
+    """Check that a damaged conversation is restored, keeps its forgets and rewinds, and can be erased completely.
 
-    Positions count: a rewind, and the state that a forget leaves, name them.
+    Positions matter: a rewind, and the snapshot of a forget, refer to them.
 
     Args:
         store: The store, empty.
-        key: The conversation, of 300 messages and more, which is made here.
+        key: The conversation, of more than 300 messages, which is created here.
         damage: Damages its head, and perhaps some records.
-        lost: How many records that are.
+        lost: How many records it damages.
         not_reached: A place that the report of the erasure names.
-        more: What each of the 300 messages ends with.
+        more: The end of each of the 300 messages.
     """
     history = History(store, scope=key.scope)
     chat = history.conversation(key.id)

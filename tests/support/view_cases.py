@@ -1,4 +1,4 @@
-"""Views, rule by rule: what is stored, what is sent of it, and what is told about that."""
+"""Cases for each rule of the view: what is stored, what is sent, and what the report says."""
 
 from __future__ import annotations
 

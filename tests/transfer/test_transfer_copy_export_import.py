@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import (
     FaultyStore,
     all_unless_named,
@@ -23,7 +24,6 @@ from faulty_stores import (
     unavailable,
     user,
 )
-from made_entries import make_entry
 
 from chathistory import History, Key, ReadResult, Revision, Traits
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnavailable

@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import DamagedStore, all_unless_named, chat_on, numbered, reply, said, texts, user
 from hostile_values import DEEP, HUGE, as_text, line_of, lines, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_entries import make_entry
 
 from chathistory import History, Key, Record
 from chathistory.control_characters import neutralize

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from entry_factory import make_entry
 from faulty_stores import (
     CALL,
     RESULT,
@@ -18,7 +19,6 @@ from faulty_stores import (
     unavailable,
     user,
 )
-from made_entries import make_entry
 
 from chathistory import History, Origin
 from chathistory.errors import (

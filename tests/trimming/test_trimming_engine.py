@@ -7,7 +7,7 @@ import json
 
 import anthropic
 import pytest
-from made_entries import make_entry
+from entry_factory import make_entry
 from trimming_requests import MODEL, THOUGHT, answer, count_new_prefixes, list_refusals, send_questions, sent_messages
 
 from chathistory import AsyncChatEngine, ChatEngine, CutFailedWarning, History

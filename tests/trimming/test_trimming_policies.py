@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from made_entries import make_entry
+from entry_factory import make_entry
 
 from chathistory import Entry
 from chathistory.errors import InvalidInput, TurnTooLarge

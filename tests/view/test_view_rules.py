@@ -1,4 +1,4 @@
-"""What Claude is sent: rule by rule, with reports that quote nothing."""
+"""The rules of the view, one by one, with reports that quote nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 
 import pytest
 from api_rules import is_complete, list_fake_api_refusals, list_problems
+from entry_factory import make_entry
 from faulty_stores import chat_on, said, user
-from made_entries import make_entry
 from view_cases import DOCUMENT, HI, HO, RULES, THOUGHT, A, S, U, call, found, result, search, text
 
 from chathistory import MessageView, open_store
@@ -17,7 +17,7 @@ from chathistory.log.state import ViewState
 from chathistory.view import build_view
 
 
-def entries_of(messages):
+def make_entries(messages):
     return [
         make_entry(
             "message",
@@ -33,7 +33,7 @@ def entries_of(messages):
 @pytest.mark.parametrize("name", RULES)
 def test_rule(name):
     stored, sent, kept, repaired = RULES[name]
-    made = build_view(entries_of(stored))
+    made = build_view(make_entries(stored))
     assert list_problems(made.messages) == []
     if made.messages and name not in ("mixed turn", "text None of the SDK", "before a fallback"):
         refusals = list_fake_api_refusals(made.messages)
@@ -48,9 +48,9 @@ def test_rule(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_reports_quote_nothing_and_the_entries_stay_as_they_are(name):
+def test_reports_quote_nothing_and_the_entries_stay_unchanged(name):
     stored = json.loads(json.dumps(RULES[name][0]).replace('"x"', '"SECRET"'))
-    entries, before = entries_of(stored), entries_of(stored)
+    entries, before = make_entries(stored), make_entries(stored)
     made = build_view(entries)
     assert build_view(entries) == made
     assert [(e.message, e.data) for e in entries] == [(e.message, e.data) for e in before]
@@ -58,7 +58,7 @@ def test_reports_quote_nothing_and_the_entries_stay_as_they_are(name):
     assert "SECRET" not in " ".join(repair.description for repair in made.report.repairs)
 
 
-def test_nothing_stored_is_nothing_sent():
+def test_an_empty_log_is_an_empty_view():
     assert build_view([]) == MessageView()
 
 
@@ -72,10 +72,10 @@ def test_thinking_below_a_position_is_left_out():
         HI,
         A(THOUGHT, text("z")),
     ]
-    made = build_view(entries_of(stored), state=ViewState(thinking_valid_from=6))
+    made = build_view(make_entries(stored), state=ViewState(thinking_valid_from=6))
     assert made.messages == [HI, A(text()), HI, A(text("y")), HI, A(THOUGHT, text("z"))]
     assert made.report.dropped == (3,)
-    assert {repair.position for repair in made.report.repairs} == {3}  # of which nothing was left
+    assert {repair.position for repair in made.report.repairs} == {3}  # nothing of it was left
     assert made.report.thinking_stripped == 3
 
 
@@ -95,8 +95,8 @@ ODD_BLOCKS = {
 
 @pytest.mark.parametrize("role", ["user", "assistant"])
 @pytest.mark.parametrize("name", ODD_BLOCKS)
-def test_an_odd_block_is_refused_at_once_or_does_not_spoil_the_conversation(name, role):
-    """What was stored stays stored: a block over which the view fails would make a conversation useless for ever."""
+def test_an_invalid_block_is_refused_or_the_conversation_can_still_be_sent(name, role):
+    """A stored block on which the view fails would make the conversation unusable permanently."""
     with open_store("memory:") as store:
         chat = chat_on(store)
         chat.append(user("hi"))
@@ -109,8 +109,8 @@ def test_an_odd_block_is_refused_at_once_or_does_not_spoil_the_conversation(name
         assert chat.state().totals.messages == 4
 
 
-def test_the_two_judges_see_what_is_wrong():
-    """The validators are no yes-men: each breach of a rule is seen by both."""
+def test_both_checks_find_each_breach_of_a_rule():
+    """The checks themselves work: both find each breach of a rule."""
     wrong = [
         [HO],
         [S, HI],

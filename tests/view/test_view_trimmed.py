@@ -1,11 +1,11 @@
-"""Made conversations under each policy: what is sent is always taken, extends between cuts, and the log keeps all."""
+"""Random conversations under each policy: the API accepts each request, each extends the one before up to a cut."""
 
 from __future__ import annotations
 
 import warnings
 
 import pytest
-from made_conversations import conversation, hold
+from random_conversations import make_plan, play_on_engine
 
 from chathistory import CutFailedWarning, open_store
 from chathistory.trimming import (
@@ -37,33 +37,33 @@ POLICIES = {
 }
 
 
-def held_under(policy: str, seeds: range, *, extends: bool = True) -> int:
-    """Hold conversations under a policy, check each, and return how many cuts there were, the API's too."""
+def play_under(policy: str, seeds: range, *, extends: bool = True) -> int:
+    """Play conversations under a policy, check each, and return the number of cuts, including those of the API."""
     cuts = 0
     with open_store("memory:") as store, warnings.catch_warnings():
         warnings.simplefilter("ignore", CutFailedWarning)
         for seed in seeds:
-            held = hold(conversation(seed), store, **POLICIES[policy])
-            kinds = [entry.kind for entry in held.chat.entries()]
-            cuts += kinds.count("cut") + kinds.count("compaction") + (held.chat.view().report.view_start > 0)
-            held.check(extends=extends)
+            played = play_on_engine(make_plan(seed), store, **POLICIES[policy])
+            kinds = [entry.kind for entry in played.chat.entries()]
+            cuts += kinds.count("cut") + kinds.count("compaction") + (played.chat.view().report.view_start > 0)
+            played.check(extends=extends)
     return cuts
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_what_is_sent_is_taken_and_extends_between_cuts_and_the_log_keeps_all(policy):
-    cuts = held_under(policy, range(20_000, 20_060))
+def test_requests_are_accepted_and_extend_each_other_between_cuts_and_the_log_has_all(policy):
+    cuts = play_under(policy, range(20_000, 20_060))
     assert (cuts == 0) is (policy == "keep all")
 
 
-def test_a_rewind_to_a_refused_turn_behind_an_open_call_needs_the_thinking_of_that_call():
+def test_a_rewind_to_a_refused_turn_after_an_open_call_needs_the_thinking_of_that_call():
     """The refused turn is not sent, so the call before it is open again, and its thinking must come back as it was."""
-    held_under("the API's", range(31_736, 31_737), extends=False)
+    play_under("the API's", range(31_736, 31_737), extends=False)
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_five_thousand_conversations_under_each_policy(policy):
-    # a refused turn in which the API had summed up, and left a call open, goes back to the summary without that call
-    held_under(policy, range(30_000, 35_000), extends=policy != "the API's")
+    # after a refused turn with a summary of the API and an open call, the view has the summary without that call
+    play_under(policy, range(30_000, 35_000), extends=policy != "the API's")

@@ -1,7 +1,7 @@
-"""Whatever is accepted can be sent: sequences of calls with messages that other programs made.
+"""Whatever is accepted can be sent: random calls with messages that other programs made.
 
-After each call that was accepted, the fake takes the view with the user's next words, or with the results that are
-pending; its signatures of thinking are checked. Each call of a tool is sent under one id for ever, with its own result.
+After each accepted call, the fake API must accept the view with the user's next message, or with the pending results;
+it checks the signatures of thinking. Each tool call is always sent under the same id, with its own result.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections import Counter
 
 import pytest
 from ask_fake_api import add_next_message, find_refusal, next_view, user
-from made_conversations import MODEL, Refused, Wire
-from made_entries import make_entry
-from made_foreign import Foreign, number_of
+from entry_factory import make_entry
+from foreign_messages import ForeignMessages, number_of
+from random_conversations import MODEL, DirectClient, Refused
 
 from chathistory import ChatEngine, History, open_store
 from chathistory.errors import ChatHistoryError, InvalidInput
@@ -43,23 +43,23 @@ VALUES = [
     {"a": 1},
     [{"type": "image_url"}],
 ]
-told: Counter[str] = Counter()
+outcomes: Counter[str] = Counter()
 
 
 class Case:
-    """One conversation, and all that happens to it."""
+    """One conversation, and random calls on it."""
 
     def __init__(self, seed, store, path):
         self.rng = random.Random(seed)
-        self.maker = Foreign(self.rng)
+        self.maker = ForeignMessages(self.rng)
         self.seed, self.store, self.path = seed, store, path
-        self.wire = Wire()
+        self.wire = DirectClient()
         self.engine = ChatEngine(self.wire, store, model=MODEL, tools=TOOLS)
         self.history = History(store)
         self.id = f"case/{seed}"
         self.chat = self.history.conversation(self.id)
         self.ids = {}
-        self.asked = None
+        self.reply = None
 
     def play(self):
         steps = [
@@ -67,14 +67,14 @@ class Case:
             self.append,
             self.send,
             self.send,
-            self.drive,
+            self.call_api,
             self.submit,
             self.submit,
             self.change,
-            self.mend,
+            self.repair,
         ]
         if self.rng.random() < 0.2:
-            self.step(self.bring)
+            self.step(self.import_list)
         for _ in range(self.rng.randint(2, 10)):
             self.step(self.rng.choice(steps))
 
@@ -84,13 +84,13 @@ class Case:
         except Refused as error:
             pytest.fail(f"seed {self.seed}: {step.__name__}: {error}")
         except ChatHistoryError as error:
-            told[f"{step.__name__}: {type(error).__name__}"] += 1
+            outcomes[f"{step.__name__}: {type(error).__name__}"] += 1
             return
         if done is not False:
-            told[step.__name__] += 1
+            outcomes[step.__name__] += 1
             self.check(step.__name__)
 
-    # What is done.
+    # Calls.
 
     def append(self):
         self.chat.state()
@@ -98,11 +98,11 @@ class Case:
         if self.rng.random() < 0.4:
             self.chat.append(messages)
             return
-        for message in messages:  # what is refused of them is missing: as a program has it that logs and goes on
+        for message in messages:  # refused messages are missing, as in a program that logs the error and continues
             with contextlib.suppress(InvalidInput):
                 self.chat.append(message)
 
-    def bring(self):
+    def import_list(self):
         messages = [message for _ in range(self.rng.randint(1, 3)) for message in self.maker.exchange()]
         lines = [self.maker.strange(message) if self.rng.random() < 0.3 else message for message in messages]
         self.path.write_text(json.dumps(lines))
@@ -112,18 +112,18 @@ class Case:
     def send(self):
         content = self.maker.strange({"role": "user", "content": self.maker.blocks()}).get("content")
         self.wire.answers = [self.answer()]
-        self.asked = self.engine.send(self.id, content)
+        self.reply = self.engine.send(self.id, content)
 
     def submit(self):
-        if self.asked is None or not self.asked.tool_calls:
+        if self.reply is None or not self.reply.tool_calls:
             return False
-        results = {call["id"]: self.rng.choice(VALUES) for call in self.asked.tool_calls if self.rng.random() < 0.9}
+        results = {call["id"]: self.rng.choice(VALUES) for call in self.reply.tool_calls if self.rng.random() < 0.9}
         self.wire.answers = [self.answer()]
-        self.asked = self.engine.submit(self.id, self.asked, results)
+        self.reply = self.engine.submit(self.id, self.reply, results)
         return True
 
-    def drive(self):
-        """A caller who drives the API, and saves what came in a form of its own."""
+    def call_api(self):
+        """A caller who calls the API, and saves the reply in a form of its own."""
         self.chat.state()
         self.chat.append(user(self.maker.words()))
         self.wire.answers = [self.answer()]
@@ -146,21 +146,21 @@ class Case:
         head = chat.state() and chat.log.known_head()
         if head is None:
             return False
-        place = self.rng.randint(head.start, head.end)
+        position = self.rng.randint(head.start, head.end)
         match self.rng.choice(["trim", "trim", "trim", "rewind", "forget", "fork", "fork"]):
             case "trim":
                 return chat.trim(LastTurns(*self.rng.choice([(1, 1), (2, 1), (3, 2)]))) is not None
             case "rewind":
-                chat.rewind(to=place)
+                chat.rewind(to=position)
             case "forget":
-                chat.forget(before=place)
+                chat.forget(before=position)
             case "fork":
                 self.id = f"{self.id}/f"
-                self.chat = chat.fork(self.id, at=place)
-        self.asked = None
+                self.chat = chat.fork(self.id, at=position)
+        self.reply = None
         return True
 
-    def mend(self):
+    def repair(self):
         self.chat.state()
         before = self.chat.messages()
         found = self.chat.repair()
@@ -168,7 +168,7 @@ class Case:
         assert self.chat.messages() == before
         assert self.chat.repair() == ()
 
-    # What must be true.
+    # Checks.
 
     def check(self, name):
         chat = self.chat
@@ -187,21 +187,21 @@ class Case:
         self.check_ids(made.messages)
 
     def check_ids(self, messages):
-        """Each call is sent under one id for ever, and a result that says its number is its own."""
+        """Check that each call is always sent under the same id, and has the result with its number."""
         sent = {}
-        doubled = self.doubled()
+        ambiguous = self.find_ambiguous()
         for message in messages:
             for block in message["content"] if isinstance(message["content"], list) else ():
                 if block["type"] == "tool_use" and number_of(block) is not None:
                     sent[number_of(block)] = block["id"]
-                if block["type"] == "tool_result" and (number := _number_in(block)) in sent.keys() - doubled:
+                if block["type"] == "tool_result" and (number := _number_in(block)) in sent.keys() - ambiguous:
                     assert block["tool_use_id"] == sent[number], f"seed {self.seed}: result {number}"
         assert len(set(sent.values())) == len(sent)
         for number, id in sent.items():
             assert self.ids.setdefault(number, id) == id, f"seed {self.seed}: call {number} was {self.ids[number]}"
 
-    def doubled(self):
-        """The numbers of calls whose id another call of the same message has: whose result is whose cannot be told."""
+    def find_ambiguous(self):
+        """Return the numbers of calls with an id that another call of the same message has."""
         found = set()
         for entry in self.chat.entries():
             content = entry.message["content"] if entry.kind == "message" else ""
@@ -222,7 +222,7 @@ def _number_in(result):
 
 
 def play(seeds, path):
-    told.clear()
+    outcomes.clear()
     for seed in seeds:
         with open_store("memory:") as store:
             Case(seed, store, path / "list.json").play()
@@ -239,18 +239,18 @@ def test_two_thousand_cases(tmp_path):
     play(range(10_000, 12_000), tmp_path)
 
 
-def test_the_cases_have_all_that_may_happen(tmp_path):
-    """A generator of which everything is refused, or nothing, would let every test pass."""
+def test_the_cases_contain_everything_that_can_happen(tmp_path):
+    """Without this, a generator of which everything is refused, or nothing, would let every test pass."""
     play(range(300, 400), tmp_path)
-    for step in ("append", "bring", "send", "submit", "drive", "change", "mend"):
-        assert told[step] >= 8, told
-    assert told["append: InvalidInput"] > 10
-    assert told["send: InvalidInput"] > 5
-    assert told["submit: InvalidInput"] > 2
+    for step in ("append", "import_list", "send", "submit", "call_api", "change", "repair"):
+        assert outcomes[step] >= 8, outcomes
+    assert outcomes["append: InvalidInput"] > 10
+    assert outcomes["send: InvalidInput"] > 5
+    assert outcomes["submit: InvalidInput"] > 2
 
 
-def stored_by_an_earlier_version(message):
-    """Whether a version before the table of fields would have stored a message."""
+def was_accepted_by_an_earlier_version(message):
+    """Whether a version without the table of fields would have stored a message."""
     try:
         _check_content(message)
     except InvalidInput:
@@ -258,25 +258,25 @@ def stored_by_an_earlier_version(message):
     return True
 
 
-def test_whatever_an_earlier_version_has_stored_can_be_sent():
+def test_whatever_an_earlier_version_stored_can_be_sent():
     rng = random.Random(5)
     stored = 0
     for _ in range(400):
-        maker = Foreign(rng)
+        maker = ForeignMessages(rng)
         messages = [maker.strange(message) for _ in range(3) for message in maker.exchange()]
         messages = [
             {name: message[name] for name in ("role", "content")} if rng.random() < 0.9 else message
             for message in messages
-            if stored_by_an_earlier_version(message)
+            if was_accepted_by_an_earlier_version(message)
         ]
         entries = [
-            make_entry("message", message=message, position=place, surrogates=True)
-            for place, message in enumerate(messages)
+            make_entry("message", message=message, position=position, surrogates=True)
+            for position, message in enumerate(messages)
         ]
         before = copy.deepcopy(messages)
-        made = build_view(entries)
+        view = build_view(entries)
         assert messages == before
-        sent = made.messages
+        sent = view.messages
         if not sent or sent[-1]["role"] == "assistant":
             sent = build_view(add_next_message(entries)).messages
         assert find_refusal(sent) == [], messages

@@ -1,4 +1,4 @@
-"""Entries as tests write them down: by the names that they have on disk, through the codec."""
+"""Entries for tests, made from stored kinds and field names, as reading a line makes them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def make_entry(
     Args:
         kind: The kind of its event.
         message: The message of the event, if it has one.
-        data: The event's fields under their stored names; what the kind does not know becomes `extra`.
-        turn: The turn it belongs to.
-        optional: Whether a reader that does not know the kind may pass it by.
+        data: The event's fields; names that the kind does not have become `extra`.
+        turn: The id of the turn that it belongs to.
+        optional: Whether a reader that does not know the kind may skip it.
         envelope: Other fields of `Entry`.
     """
     data = data or {}
     event = load_event(kind, data, message, is_optional=optional)
     if isinstance(event, WrongField):
-        raise InvalidInput(f"{event.name}: is wrong")
+        raise InvalidInput(f"{event.name}: has a wrong type or value, or is missing")
     if envelope.get("version", FORMAT) != FORMAT:
         event = UnknownEvent(kind, optional, data, message)
     known = data if isinstance(event, UnknownEvent) else stored_names(type(event))

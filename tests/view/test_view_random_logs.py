@@ -1,4 +1,4 @@
-"""Whatever was stored can be sent, and each request extends the one before: found by trying at random."""
+"""Whatever is stored can be sent, and each request extends the one before: random steps on a conversation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chathistory.errors import ConversationNotFound, InvalidInput
 pytestmark = pytest.mark.repeated
 
 WORDS = st.sampled_from(["a", "b", "", "  ", "\ud800"])
-PAST = st.integers(0, 3)  # which of the ids given out last
+PAST = st.integers(0, 3)  # one of the last ids
 STEPS = st.one_of(
     st.tuples(st.just("user"), st.lists(st.one_of(WORDS, PAST, st.just("unknown id")), max_size=3)),
     st.tuples(st.just("words"), WORDS),
@@ -38,7 +38,7 @@ STEPS = st.one_of(
 
 
 class Script:
-    """Plays steps on a conversation, giving out ids that are never given out twice."""
+    """Plays steps on a conversation, with a new id for each call."""
 
     def __init__(self, chat):
         self.chat = chat
@@ -46,7 +46,7 @@ class Script:
         self.searches: list[str] = []
         self.fresh = 0
 
-    def _new(self, ids):
+    def _make_id(self, ids):
         self.fresh += 1
         ids.append(f"id{self.fresh}")
         return ids[-1]
@@ -54,11 +54,11 @@ class Script:
     def play(self, step):
         kind, *rest = step
         if kind in ("rewind", "forget", "annotate"):
-            return self._aside(kind, *rest)
+            return self._play_change(kind, *rest)
         self.chat.append(getattr(self, f"_{kind}")(*rest))
-        return "said"
+        return "appended"
 
-    def _aside(self, kind, place=0):
+    def _play_change(self, kind, place=0):
         try:
             if kind == "rewind":
                 self.chat.rewind(to=place)
@@ -99,8 +99,8 @@ class Script:
             "text": lambda: text("t", citations=None),
             "blank": lambda: text(" "),
             "thinking": lambda: THOUGHT,
-            "call": lambda: call(self._new(self.calls)),
-            "search": lambda: search(self._new(self.searches)),
+            "call": lambda: call(self._make_id(self.calls)),
+            "search": lambda: search(self._make_id(self.searches)),
             "found": lambda: found(self.searches[-1] if self.searches else "nobody's"),
             "found 2": lambda: found(self.searches[-2] if len(self.searches) > 1 else "nobody's"),
             "alien": lambda: DOCUMENT,
@@ -117,20 +117,20 @@ def test_whatever_is_stored_can_be_sent_and_each_request_extends_the_one_before(
     with open_store("memory:") as store:
         script = Script(chat_on(store))
         chat = script.chat
-        begun = []
+        previous = []
         for step, following in zip(steps, [*steps[1:], ("words", "")], strict=False):
             done = script.play(step)
             if done in ("rewind", "forget"):
                 event(done)
-                begun = []
+                previous = []
             lines = store.read(chat.log.key)
             made = chat.view()
             assert list_problems(made.messages) == []
             json.dumps(made.messages, ensure_ascii=False).encode()
-            assert made.messages[: len(begun)] == begun
+            assert made.messages[: len(previous)] == previous
             assert chat.view() == made
             assert store.read(chat.log.key) == lines
-            last = list(chat.entries())[-1:] if done == "said" else []
+            last = list(chat.entries())[-1:] if done == "appended" else []
             whole = (
                 step[0] in ("reply", "assistant")
                 and _stop(step) in (None, "end_turn")
@@ -143,12 +143,12 @@ def test_whatever_is_stored_can_be_sent_and_each_request_extends_the_one_before(
                 and is_complete([last[0].message])
                 and is_complete(made.messages)
             ):
-                begun = chat.messages()
+                previous = chat.messages()
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=10))
-def test_the_stand_in_takes_every_view(steps):
+def test_the_fake_api_accepts_every_view(steps):
     with open_store("memory:") as store:
         script = Script(chat_on(store))
         for step in steps:
@@ -159,7 +159,7 @@ def test_the_stand_in_takes_every_view(steps):
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, max_size=10))
-def test_once_it_is_mended_the_log_is_sent_as_before_and_needs_no_mending(steps):
+def test_a_repair_changes_nothing_that_is_sent_and_needs_no_second_repair(steps):
     with open_store("memory:") as store:
         script = Script(chat_on(store))
         chat = script.chat
@@ -168,7 +168,7 @@ def test_once_it_is_mended_the_log_is_sent_as_before_and_needs_no_mending(steps)
         before, sent = list(chat.entries()), chat.messages()
         counted = chat.state().totals.usage if chat.state() else {}
         found = chat.repair()
-        event("mended" if found else "nothing to mend")
+        event("repaired" if found else "nothing to repair")
         assert chat.repair(dry_run=False) == found
         assert chat.messages() == sent
         assert chat.repair() == ()

@@ -1,11 +1,11 @@
-"""Messages as other programs make them, from a seed: shapes that nobody here invented, and accidents of all kinds.
+"""Messages as other programs make them, from a seed: shapes of other APIs and libraries, and damage of all kinds.
 
-    maker = Foreign(random.Random(seed))
-    maker.exchange()    a few messages that belong together: words, calls and their results
-    maker.strange(m)    the same message, as some program, serializer or hand has it
+    maker = ForeignMessages(random.Random(seed))
+    maker.exchange()    a few messages that belong together: text, calls and their results
+    maker.strange(m)    the same message, as another program, a serializer or a user could have changed it
 
-Each call has an input with a number of its own, and its result says that number: so a test sees what belongs together,
-whatever ids are given.
+Each call has an input with a unique number, and its result repeats that number. So a test sees what belongs together,
+whatever ids the messages have.
 """
 
 from __future__ import annotations
@@ -64,23 +64,23 @@ MESSAGES = [
 ]
 
 
-class Foreign:
-    """Makes messages; `count` numbers the calls."""
+class ForeignMessages:
+    """Makes messages; `count` is the number of calls so far."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.count = 0
 
-    # What is said.
+    # Messages.
 
     def exchange(self) -> list[dict]:
-        """Return messages that belong together, as the API would take them but for the ids."""
+        """Return messages that belong together, which the API would accept except for their ids."""
         makers = [self._words, self._blocks, self._odd, self._searching, self._telling, *[self._calling] * 4]
         made = self.rng.choice(makers)()
         return made if self.rng.random() < 0.9 else [*made, *self.again(made)]
 
     def again(self, messages: list[dict]) -> list[dict]:
-        """Return messages with the ids that they have, and other numbers: as if all had happened once more."""
+        """Return messages with the same ids and other numbers: as if the exchange had happened again."""
         text = json.dumps(messages)
         for number in range(self.count, 0, -1):
             if f'"r{number}"' in text or f'"n": {number}}}' in text or f'\\"n\\": {number}}}' in text:
@@ -107,13 +107,13 @@ class Foreign:
 
     def _calling(self) -> list[dict]:
         calls = self.calls()
-        asked = [user(self.words()), said(*([self.text()] if self.rng.random() < 0.5 else []), *calls)]
+        question = [user(self.words()), said(*([self.text()] if self.rng.random() < 0.5 else []), *calls)]
         if self.rng.random() < 0.25:
-            return asked
+            return question
         answers = self.results(calls)
         if self.rng.random() < 0.2 and len(answers) > 1:
-            return [*asked, user(answers[:1]), user(answers[1:]), said(self.text())]
-        return [*asked, user(answers + ([self.text()] if self.rng.random() < 0.3 else [])), said(self.text())]
+            return [*question, user(answers[:1]), user(answers[1:]), said(self.text())]
+        return [*question, user(answers + ([self.text()] if self.rng.random() < 0.3 else [])), said(self.text())]
 
     def words(self) -> str:
         return self.rng.choice(["Hi", "Go on.", "half \ud83d", "two\nlines", " x "])
@@ -168,10 +168,10 @@ class Foreign:
             {"type": "web_search_tool_result", "tool_use_id": id, "content": [hit]},
         ]
 
-    # How others have it.
+    # Changes.
 
     def strange(self, message: dict) -> dict:
-        """Return a message with accidents."""
+        """Return a message with random changes."""
         message = copy.deepcopy(message)
         accidents = (
             [self._extra_key] * 5
@@ -194,7 +194,7 @@ class Foreign:
         message["role"] = self.rng.choice(["user", "assistant", "system"])
 
     def _half(self, message: dict) -> None:
-        """What had come of a stream: the end is missing, and the last block may be half."""
+        """Cut the message like an interrupted stream: the end is missing, and the last block may be incomplete."""
         if isinstance(message.get("content"), list) and message["content"]:
             del message["content"][self.rng.randint(1, len(message["content"])) :]
             last = message["content"][-1]
@@ -232,14 +232,14 @@ class Foreign:
             message["content"].insert(place, copy.deepcopy(self.rng.choice(FOREIGN)))
 
     def _place(self, message: dict) -> tuple[dict, str | None]:
-        """Return an object somewhere within a message, and one of its keys; inputs of tools are nobody's business."""
+        """Return an object within a message, and one of its keys. The input of a tool is never changed."""
         holder = self.rng.choice(list(_objects(message)))
         return holder, self.rng.choice(list(holder)) if holder else None
 
-    # How replies are saved.
+    # Saved replies.
 
     def saved(self, response: dict) -> dict:
-        """Return a reply of the API as a program saves it, which loses nothing that was said."""
+        """Return a reply of the API as a program saves it, with all of its content."""
         response = copy.deepcopy(response)
         for block in response["content"]:
             self._dumped(block)
@@ -253,7 +253,7 @@ class Foreign:
         return response
 
     def _dumped(self, block: dict) -> None:
-        """Add what serializers and streams add."""
+        """Add the fields that serializers and streams add."""
         kind = self.rng.choice(["as it is", "as it is", "model_dump", "stream", "arguments"])
         if kind == "model_dump":
             more = {"text": ("citations", "parsed_output"), "tool_use": ("caller", "toolset_name")}

@@ -1,17 +1,17 @@
-"""Whole conversations, made up from a seed, and a short wire to the stand-in over which thousands can be held.
+"""Whole conversations from a seed, and a client directly on the fake API, so that thousands of them can run.
 
-    made = conversation(seed)             what is said, what Claude answers, what goes wrong: plain data
-    held = hold(made, store)              ... on a `ChatEngine`, by `send` and `stream`
-    held = hold_alone(made, store)        ... on a `Conversation`, by a caller who drives the API
-    held.check()                          what must be true of any of them
+    plan = make_plan(seed)                      what the user says, what Claude answers, what fails: plain data
+    played = play_on_engine(plan, store)        ... on a `ChatEngine`, with `send` and `stream`
+    played = play_without_engine(plan, store)   ... on a `Conversation`, with a caller who calls the API
+    played.check()                              what must be true of every conversation
 
-What a test adds is a policy (`options` go to the engine, `prepare` gets the conversation before it is held) and what
-else should be true. All comes in that the API has: parallel calls, the server's tools, pauses, mixed turns, thinking
-that is really signed, images, documents, system messages, failures, broken streams, refusals, replies that are cut or
-empty, calls that nobody answers, rewinds.
+A test adds a policy (`options` go to the engine, `prepare` gets the conversation first) and more assertions. The plans
+contain everything that the API has: parallel calls, server tools, pauses, mixed turns, thinking with real signatures,
+images, documents, system messages, failures, broken streams, refusals, replies that are cut off or empty, calls without
+results, rewinds.
 
-The wire hands a request's bytes to the stand-in and its answer back, without HTTP and without the SDK's models: that
-the SDK is driven rightly is shown elsewhere; here it would be most of the time.
+The client passes the bytes of a request to the fake API and returns its answer, without HTTP and without the SDK's
+models: other tests show that the SDK is called correctly, and here it would take most of the time.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ THOUGHTS = [{"type": "thinking", "thinking": "", "signature": ""}, {"type": "red
 
 @dataclass(frozen=True)
 class Say:
-    """The user says something, and gets these answers: one, or several where replies pause.
+    """The user says something, and gets these answers: one, or several if replies pause.
 
-    broken: the reply is streamed, and breaks off after so many events; None: it does not.
+    broken: After how many events the stream of the reply is interrupted; None: it is complete.
     """
 
     content: object
@@ -65,7 +65,7 @@ class Say:
 
 @dataclass(frozen=True)
 class Retry:
-    """The turn that failed is sent again, after a system message if there is one."""
+    """The failed turn is sent again, after a system message if `system` is set."""
 
     answers: tuple[object, ...]
     system: str | None = None
@@ -73,14 +73,14 @@ class Retry:
 
 @dataclass(frozen=True)
 class Rewind:
-    """The user goes back by so many turns."""
+    """The user takes back the last turns."""
 
     turns: int
 
 
 @dataclass(frozen=True)
 class Name:
-    """Somebody gives the conversation a title."""
+    """A user sets the title."""
 
     title: str
 
@@ -89,21 +89,21 @@ Move = Say | Retry | Rewind | Name
 
 
 @dataclass(frozen=True)
-class Made:
-    """A conversation that was made up: how it is held, and what happens."""
+class Plan:
+    """What happens in a conversation, and with which system prompt."""
 
     seed: int
     system: str | None
     moves: tuple[Move, ...]
 
 
-def conversation(seed: int, *, longest: int = 8) -> Made:
-    """Return the conversation of a seed; the same each time."""
-    return _Maker(random.Random(seed), seed).made(longest)
+def make_plan(seed: int, *, longest: int = 8) -> Plan:
+    """Return the plan of a seed; the same plan each time."""
+    return _Planner(random.Random(seed), seed).make_plan(longest)
 
 
-class _Maker:
-    """Makes up a conversation; `open_calls` are those that the last reply left to the client."""
+class _Planner:
+    """Makes a plan; `open_calls` are the calls of client tools in the last reply."""
 
     def __init__(self, rng: random.Random, seed: int) -> None:
         self.rng = rng
@@ -112,11 +112,11 @@ class _Maker:
         self.open_calls: list[str] = []
         self.open_search: dict | None = None
 
-    def made(self, longest: int) -> Made:
+    def make_plan(self, longest: int) -> Plan:
         moves: list[Move] = []
         while len(moves) < self.rng.randint(2, longest):
             moves += self._moves()
-        return Made(self.seed, self.rng.choice([None, "Be brief.", "Be kind."]), tuple(moves))
+        return Plan(self.seed, self.rng.choice([None, "Be brief.", "Be kind."]), tuple(moves))
 
     def _moves(self) -> list[Move]:
         kind = self.rng.choices(["say", "fail", "break", "rewind", "name"], [12, 1, 1, 1, 1])[0]
@@ -133,8 +133,8 @@ class _Maker:
         return [Say(self._content(), tuple(self._answers()), streamed=self.rng.random() < 0.3)]
 
     def _failing(self, broken: int | None) -> list[Move]:
-        """A turn whose request fails or whose stream breaks; it is tried again, or left."""
-        mixed = self.open_search is not None  # only results may follow it, so that it has to be tried again
+        """A turn whose request fails or whose stream is interrupted; it is sent again, or abandoned."""
+        mixed = self.open_search is not None  # only results can follow it, so it must be sent again
         content = self._content()
         answer = Failure(self.rng.choice([429, 500, 529])) if broken is None else Reply(content=[self._text()])
         failed = Say(content, (answer,), broken=broken)
@@ -142,17 +142,17 @@ class _Maker:
             self.open_calls, self.open_search = [], None
             return [failed]
         answers = tuple(self._answers())
-        # without a reply after it, a system message has to move behind what the user says next: no extension
-        may_tell = not mixed and not _is_empty(answers[-1])
-        return [failed, Retry(answers, "From now on, in verse." if may_tell and self.rng.random() < 0.3 else None)]
+        # a system message without a reply after it moves after the user's next message, which extends no request
+        has_system = not mixed and not _is_empty(answers[-1])
+        return [failed, Retry(answers, "From now on, in verse." if has_system and self.rng.random() < 0.3 else None)]
 
     def _content(self) -> object:
-        """What the user says: results where calls are open (mostly), words, pictures, papers."""
+        """What the user says: mostly results where calls are open; text, images, documents."""
         calls, self.open_calls = self.open_calls, []
         if self.open_search and self.rng.random() < 0.9:
-            return [self._result(name) for name in calls]  # a mixed turn takes results, and nothing else
+            return [self._result(name) for name in calls]  # a mixed turn accepts only results
         words = [self._text()]
-        if self.open_search:  # it can get no result any more
+        if self.open_search:  # it cannot get a result
             self.open_search = None
             return [*map(self._result, calls), *words]
         if calls and self.rng.random() < 0.85:
@@ -191,9 +191,9 @@ class _Maker:
         return {"type": "tool_result", "tool_use_id": name, "content": content, "is_error": self.rng.random() < 0.1}
 
     def _answers(self) -> Iterator[object]:
-        """What Claude answers: replies that pause, and one that ends the turn."""
-        opening, self.open_search = self.open_search, None
-        blocks = [self._search_result(opening)] if opening else []
+        """What Claude answers: replies that pause, and a reply that ends the turn."""
+        search, self.open_search = self.open_search, None
+        blocks = [self._search_result(search)] if search else []
         while self.rng.random() < 0.1:
             search = self._search()
             yield Reply(content=[*self._thoughts(), *blocks, search], stop_reason="pause_turn")
@@ -218,7 +218,7 @@ class _Maker:
             case "cut":
                 stop = self.rng.choice(["max_tokens", "model_context_window_exceeded"])
                 half = self._calls() if self.rng.random() < 0.5 else self._speech()
-                self.open_calls = []  # a call that was cut is not run
+                self.open_calls = []  # a call that was cut off is not run
                 return Reply(content=[*thoughts, *blocks, *half], stop_reason=stop)
         return Reply(content=[*thoughts, *blocks, *self._searches(), self._speech()[0]])
 
@@ -263,11 +263,11 @@ def _is_empty(answer: Reply) -> bool:
     return not any(block.get("text", "said").strip() for block in answer.content)
 
 
-# --- the wire
+# --- The client.
 
 
 class Refused(Exception):
-    """The stand-in answered with an error."""
+    """The fake API answered with an error."""
 
     def __init__(self, status: int, body: dict) -> None:
         super().__init__(f"{status}: {body['error']['message']}")
@@ -275,11 +275,11 @@ class Refused(Exception):
 
 
 class Broken(Exception):
-    """A stream broke off."""
+    """A stream was interrupted."""
 
 
 def _message(body: dict, request_id: str = "") -> BetaMessage:
-    """A reply as the SDK makes it: lenient, as what it reads from the API."""
+    """A reply as the SDK makes it from the API's JSON: without strict validation."""
     message = BetaMessage.construct(**json.loads(json.dumps(body)))
     message._request_id = request_id
     return message
@@ -315,10 +315,10 @@ class _Stream:
         yield SimpleNamespace(type="message_stop")
 
 
-class Wire:
-    """Stands for a client of the SDK: `.messages` and `.beta`, straight to a stand-in.
+class DirectClient:
+    """Takes the place of an SDK client: `.messages` and `.beta`, directly on a fake API.
 
-    answers: what comes next; a request that finds none is a mistake of the test.
+    answers: The next answers; a request without one is a mistake in the test.
     """
 
     def __init__(self, **options: object) -> None:
@@ -329,27 +329,27 @@ class Wire:
         self.beta = self
 
     def create(self, **arguments: object) -> BetaMessage:
-        """Answer as `messages.create` does; `Refused` for an error."""
-        answered = self._asked("/v1/messages", arguments)
+        """Answer as `messages.create` does. Raises `Refused` for an error."""
+        answered = self._request("/v1/messages", arguments)
         return _message(answered, self.api.requests[-1].request_id or "")
 
     @contextmanager
     def stream(self, **arguments: object) -> Iterator[_Stream]:
-        """Answer as `messages.stream` does; `Broken` in the middle if `break_after` says so."""
+        """Answer as `messages.stream` does. Raises `Broken` after `break_after` events."""
         yield _Stream(self.create(**arguments), self.break_after)
 
     def count(self, messages: list[dict], **arguments: object) -> int:
-        """Return the tokens of a request, which the stand-in holds to all its rules."""
+        """Return the tokens of a request, to which the fake API applies all its rules."""
         sent = {name: value for name, value in arguments.items() if name not in ("max_tokens", "container")}
-        return self._asked("/v1/messages/count_tokens", sent | {"messages": messages})["input_tokens"]
+        return self._request("/v1/messages/count_tokens", sent | {"messages": messages})["input_tokens"]
 
-    def _asked(self, path: str, arguments: dict) -> dict:
+    def _request(self, path: str, arguments: dict) -> dict:
         betas = ",".join(arguments.get("betas") or ())
         headers = {"authorization": "Bearer k", "anthropic-version": "2026-10-21"} | (
             {"anthropic-beta": betas} if betas else {}
         )
         body = {name: value for name, value in arguments.items() if name != "betas"}
-        raw = json.dumps(body, ensure_ascii=False).encode()  # as the SDK does it: a lone surrogate is an error
+        raw = json.dumps(body, ensure_ascii=False).encode()  # as the SDK does: a lone surrogate is an error
         plan = self.api.answer("POST", path, headers, raw)
         answered = json.loads(plan.chunks[0])
         if plan.status != 200:
@@ -357,19 +357,25 @@ class Wire:
         return answered
 
 
-# --- holding them
+# --- Playing a plan.
 
 
 @dataclass
-class Paused:
-    """A conversation that was held: the wire it went over, the conversation, and what has to be in its log.
+class PlayedConversation:
+    """A conversation after its plan was played.
 
-    said: the messages of the user and of Claude, in their order. cut: the numbers of requests at which something was
-    taken back, so that the next one need not extend it.
+    Attributes:
+        made: The plan.
+        wire: The client.
+        chat: The conversation.
+        setup: Model, system prompt and tools.
+        said: The messages of the user and of Claude that the log must have, in order.
+        cuts: The numbers of requests before which something was taken back: they need not extend the one before.
+        positions: The positions before each message of the user.
     """
 
-    made: Made
-    wire: Wire
+    made: Plan
+    wire: DirectClient
     chat: object
     setup: dict
     said: list[dict] = field(default_factory=list)
@@ -382,10 +388,10 @@ class Paused:
         return [request for request in self.wire.api.requests if request.path == "/v1/messages"]
 
     def check(self, *, extends: bool = True) -> None:
-        """Assert what must be true of every conversation, however it is trimmed."""
+        """Check what must be true of every conversation, however it is trimmed."""
         refused = [(request.rule, request.body) for request in self.requests if request.rule is not None]
         assert refused == [], f"seed {self.made.seed}: {refused[0][0]}"
-        assert self.wire.answers == [], f"seed {self.made.seed}: not all was asked for"
+        assert self.wire.answers == [], f"seed {self.made.seed}: the engine did not request all answers"
         self._check_log()
         self._check_next()
         if extends:
@@ -397,7 +403,7 @@ class Paused:
             assert any(message == found for found in stored), f"seed {self.made.seed}: not in the log, or out of order"
 
     def _check_next(self) -> None:
-        """Whatever comes next, the API takes it: the view, and the user's next words."""
+        """Check that the API accepts the view together with the user's next message."""
         self.chat.state()
         self.chat.append({"role": "user", "content": "And now?"})
         messages = self.chat.messages()
@@ -407,39 +413,40 @@ class Paused:
         self.wire.count(messages, betas=compactions.select_betas(edits), **more, **self.setup)
 
     def _check_extends(self) -> None:
-        """Each request extends the one before; but for what was taken back, and turns that were refused."""
+        """Check that each request extends the one before, except after a rewind and for refused turns."""
         requests = self.requests
         for start, end in zip([0, *self.cuts], [*self.cuts, len(requests)], strict=True):
             self.wire.api.assert_extends(_without_refused(requests[start:end]))
 
-    def heard(self, count: int) -> None:
-        """Take down the replies to the requests since number `count`, which were all received."""
+    def note_replies(self, count: int) -> None:
+        """Note the replies to the requests from number `count` on, which were all received."""
         self.said += [
             {"role": "assistant", "content": request.reply["content"]}
             for request in self.requests[count:]
-            if request.reply is not None and "compaction" not in request.body  # those stand in records of their own
+            if request.reply is not None
+            and "compaction" not in request.body  # a summary is stored in an entry of its own
         ]
 
 
 def _without_refused(requests: list[Recorded]) -> list[Recorded]:
-    """Leave out the requests of turns whose reply was refused: the view takes back all of such a turn."""
+    """Leave out the requests of turns with a refused reply: the view leaves out the whole turn."""
     kept: list[Recorded] = []
     for request in requests:
         kept.append(request)
         if request.reply and request.reply["stop_reason"] == "refusal":
-            opening = next((each for each in reversed(kept) if _opens_turn(each.body["messages"])), kept[0])
-            kept = [each for each in kept if len(each.body["messages"]) < _said_in(opening)]
+            first = next((each for each in reversed(kept) if _opens_turn(each.body["messages"])), kept[0])
+            kept = [each for each in kept if len(each.body["messages"]) < _count_spoken(first)]
     return kept
 
 
-def _said_in(request: Recorded) -> int:
-    """Return how many messages a request has up to the last that is not the system's."""
+def _count_spoken(request: Recorded) -> int:
+    """Return the number of messages in a request up to the last one that is not a system message."""
     roles = [message["role"] for message in request.body["messages"]]
     return len(roles) - next(place for place, role in enumerate(reversed(roles)) if role != "system")
 
 
 def _opens_turn(messages: list[dict]) -> bool:
-    """Whether a request ends with words of the user, and not with results or a reply that paused."""
+    """Whether a request ends with text of the user, and not with tool results or a paused reply."""
     last = next(message for message in reversed(messages) if message["role"] != "system")
     blocks = last["content"] if isinstance(last["content"], list) else []
     return last["role"] == "user" and all(block["type"] != "tool_result" for block in blocks)
@@ -448,79 +455,81 @@ def _opens_turn(messages: list[dict]) -> bool:
 Prepare = Callable[[object], None]
 
 
-def hold(
-    made: Made, store: object, *, api: dict | None = None, prepare: Prepare | None = None, **options: object
-) -> Paused:
-    """Hold a conversation on an engine with these options over a stand-in with those of `api`."""
-    wire = Wire(**(api or {}))
+def play_on_engine(
+    made: Plan, store: object, *, api: dict | None = None, prepare: Prepare | None = None, **options: object
+) -> PlayedConversation:
+    """Play a plan on an engine with some options; `api` are the options of the fake API."""
+    wire = DirectClient(**(api or {}))
     name = f"made/{made.seed}"
     engine = ChatEngine(wire, store, model=MODEL, system=made.system, tools=TOOLS, **options)
     setup = {"model": MODEL, "system": made.system or "", "tools": TOOLS}
-    held = Paused(made, wire, History(store).conversation(name), {k: v for k, v in setup.items() if v})
+    played = PlayedConversation(made, wire, History(store).conversation(name), {k: v for k, v in setup.items() if v})
     if prepare:
-        prepare(held.chat)
+        prepare(played.chat)
     for move in made.moves:
-        _Play(engine, held, name).play(move)
-    return held
+        _Play(engine, played, name).play(move)
+    return played
 
 
-def hold_alone(made: Made, store: object, *, api: dict | None = None, prepare: Prepare | None = None) -> Paused:
-    """Hold a conversation without an engine, as a caller does who drives the API and appends what it gives.
+def play_without_engine(
+    made: Plan, store: object, *, api: dict | None = None, prepare: Prepare | None = None
+) -> PlayedConversation:
+    """Play a plan without an engine, like a caller who calls the API and appends its replies.
 
-    A turn that fails is one that was stored and not sent. Nothing is taken back here, and nothing named.
+    A message of a turn that fails is stored and not sent. Rewinds and titles are skipped.
     """
-    wire = Wire(**(api or {}))
+    wire = DirectClient(**(api or {}))
     setup = {"model": MODEL, "system": made.system or "", "tools": TOOLS}
     chat = History(store).conversation(f"alone/{made.seed}")
-    held = Paused(made, wire, chat, {name: value for name, value in setup.items() if value})
+    played = PlayedConversation(made, wire, chat, {name: value for name, value in setup.items() if value})
     if prepare:
         prepare(chat)
     for move in made.moves:
         if isinstance(move, Say):
-            _append(held, {"role": "user", "content": move.content})
+            _append(played, {"role": "user", "content": move.content})
         if isinstance(move, Retry) and move.system:
-            _append(held, {"role": "system", "content": move.system})
+            _append(played, {"role": "system", "content": move.system})
         if isinstance(move, Say | Retry) and all(isinstance(answer, Reply) for answer in move.answers):
-            _ask(held, move)
-    return held
+            _ask(played, move)
+    return played
 
 
-def _append(held: Paused, message: dict) -> None:
-    held.chat.append(message)
-    held.said.append(message)
+def _append(played: PlayedConversation, message: dict) -> None:
+    played.chat.append(message)
+    played.said.append(message)
 
 
-def _ask(held: Paused, move: Say | Retry) -> None:
+def _ask(played: PlayedConversation, move: Say | Retry) -> None:
     if isinstance(move, Say) and move.broken is not None:
         return
-    held.wire.answers = list(move.answers)
-    while held.wire.answers:
-        answer = held.wire.create(messages=held.chat.messages(), max_tokens=1000, **held.setup)
-        held.chat.append(answer)
-        held.said.append({"role": "assistant", "content": answer.to_dict()["content"]})
+    played.wire.answers = list(move.answers)
+    while played.wire.answers:
+        answer = played.wire.create(messages=played.chat.messages(), max_tokens=1000, **played.setup)
+        played.chat.append(answer)
+        played.said.append({"role": "assistant", "content": answer.to_dict()["content"]})
 
 
 @dataclass
 class _Play:
     engine: ChatEngine
-    held: Paused
+    played: PlayedConversation
     name: str
 
     def play(self, move: Move) -> None:
-        before, count = self._prefix(), len(self.held.requests)
+        before, count = self._prefix(), len(self.played.requests)
         self._play(move)
         if self._prefix() > before and not isinstance(move, Rewind):
-            self.held.cuts.append(count)  # a cut came before the turn
+            self.played.cuts.append(count)  # the turn began with a cut
 
     def _prefix(self) -> int:
-        summary = self.held.chat.state()
+        summary = self.played.chat.state()
         return summary.view.cache_valid_from if summary else 0
 
     def _play(self, move: Move) -> None:
         match move:
             case Name(title):
-                self.held.chat.state()
-                self.held.chat.set_title(title)
+                self.played.chat.state()
+                self.played.chat.set_title(title)
             case Rewind(turns):
                 self._rewind(turns)
             case Retry(answers, system):
@@ -529,12 +538,12 @@ class _Play:
                 self._say(move)
 
     def _say(self, move: Say) -> None:
-        wire, count = self.held.wire, len(self.held.requests)
+        wire, count = self.played.wire, len(self.played.requests)
         wire.answers, wire.break_after = list(move.answers), move.broken
-        summary = self.held.chat.state()
-        self.held.positions.append(self.held.chat.log.known_head().end if summary else 0)
+        summary = self.played.chat.state()
+        self.played.positions.append(self.played.chat.log.known_head().end if summary else 0)
         message = {"role": "user", "content": move.content}
-        before = self._stored(message)
+        before = self._count_stored(message)
         try:
             if move.streamed or move.broken is not None:
                 with self.engine.stream(self.name, move.content) as stream:
@@ -542,36 +551,36 @@ class _Play:
             else:
                 self.engine.send(self.name, move.content)
         except (Refused, Broken):
-            self._said(message, before)  # as told; a rule that refused it shows in `check`
+            self._note_message(message, before)  # planned; a request that broke a rule shows in `check`
         else:
-            self._said(message, before)
-            self.held.heard(count)
+            self._note_message(message, before)
+            self.played.note_replies(count)
 
-    def _said(self, message: dict, before: int) -> None:
-        """Take down a message, unless its turn was begun again: the same words after a failure are stored once."""
-        if self._stored(message) > before:
-            self.held.said.append(message)
+    def _note_message(self, message: dict, before: int) -> None:
+        """Note a message, unless its turn was started again: the same text after a failure is stored once."""
+        if self._count_stored(message) > before:
+            self.played.said.append(message)
 
-    def _stored(self, message: dict) -> int:
-        return sum(entry.message == message for entry in self.held.chat.entries() if entry.kind == "message")
+    def _count_stored(self, message: dict) -> int:
+        return sum(entry.message == message for entry in self.played.chat.entries() if entry.kind == "message")
 
     def _retry(self, answers: tuple[object, ...], system: str | None) -> None:
-        wire, count = self.held.wire, len(self.held.requests)
-        self.held.chat.state()
+        wire, count = self.played.wire, len(self.played.requests)
+        self.played.chat.state()
         if system:
             message = {"role": "system", "content": system}
-            self.held.chat.append(message)
-            self.held.said.append(message)
+            self.played.chat.append(message)
+            self.played.said.append(message)
         wire.answers, wire.break_after = list(answers), None
         if self.engine.resume(self.name) is None:
-            wire.answers = []  # the stream broke after its end: there is nothing to send again
-        self.held.heard(count)
+            wire.answers = []  # the stream was interrupted after its end: there is nothing to send again
+        self.played.note_replies(count)
 
     def _rewind(self, turns: int) -> None:
-        back = self.held.positions[-turns:]
+        back = self.played.positions[-turns:]
         if back:
-            self.held.chat.state()
-            with suppress(InvalidInput):  # into a turn whose thinking was cut off: told, and nothing changes
-                self.held.chat.rewind(to=back[0])
-                del self.held.positions[-turns:]
-                self.held.cuts.append(len(self.held.requests))
+            self.played.chat.state()
+            with suppress(InvalidInput):  # within a trimmed tool turn: it raises, and nothing changes
+                self.played.chat.rewind(to=back[0])
+                del self.played.positions[-turns:]
+                self.played.cuts.append(len(self.played.requests))

@@ -1,4 +1,4 @@
-"""Conversations of all kinds, held with and without the engine: what is sent is always taken, and always extends."""
+"""Random conversations, with and without the engine: the API accepts each request, and each extends the one before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 
 import pytest
-from made_conversations import Name, Retry, Rewind, Say, conversation, hold, hold_alone
+from random_conversations import Name, Retry, Rewind, Say, make_plan, play_on_engine, play_without_engine
 
 from chathistory import open_store
 
@@ -15,33 +15,33 @@ pytestmark = pytest.mark.repeated
 PART = 50
 
 
-def _held_on(holding, seeds):
+def _check_all(play, seeds):
     with open_store("memory:") as store:
         for seed in seeds:
-            holding(conversation(seed), store).check()
+            play(make_plan(seed), store).check()
 
 
 @pytest.mark.parametrize("part", range(12))
-def test_on_the_engine_each_request_is_taken_extends_the_one_before_and_the_log_holds_all(part):
-    _held_on(hold, range(part * PART, (part + 1) * PART))
+def test_requests_of_the_engine_are_accepted_and_extend_each_other_and_the_log_has_all(part):
+    _check_all(play_on_engine, range(part * PART, (part + 1) * PART))
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_a_caller_who_drives_the_api_has_the_same_promise(part):
-    _held_on(hold_alone, range(part * PART, (part + 1) * PART))
+def test_requests_of_a_caller_without_engine_are_accepted_and_extend_each_other(part):
+    _check_all(play_without_engine, range(part * PART, (part + 1) * PART))
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(900)
 def test_five_thousand_conversations():
-    _held_on(hold, range(10_000, 15_000))
-    _held_on(hold_alone, range(10_000, 12_000))
+    _check_all(play_on_engine, range(10_000, 15_000))
+    _check_all(play_without_engine, range(10_000, 12_000))
 
 
-def test_the_made_conversations_have_all_that_the_api_has():
-    """A generator that lost a kind of thing would let every test pass."""
-    made = [conversation(seed) for seed in range(300)]
-    moves = [move for each in made for move in each.moves]
+def test_the_plans_contain_everything_that_the_api_has():
+    """Without this, a generator that no longer makes some kind would let every test pass."""
+    plans = [make_plan(seed) for seed in range(300)]
+    moves = [move for each in plans for move in each.moves]
     assert {type(move) for move in moves} == {Say, Retry, Rewind, Name}
     says = [move for move in moves if isinstance(move, Say)]
     answers = list(itertools.chain.from_iterable(move.answers for move in says))
@@ -64,5 +64,5 @@ def test_the_made_conversations_have_all_that_the_api_has():
     )
 
 
-def test_a_conversation_is_the_same_each_time():
-    assert conversation(7) == conversation(7) != conversation(8)
+def test_a_plan_is_the_same_each_time():
+    assert make_plan(7) == make_plan(7) != make_plan(8)

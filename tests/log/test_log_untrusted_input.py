@@ -1,4 +1,4 @@
-"""What comes from outside is checked where it enters: heads and lines that no version of this library wrote."""
+"""Heads and lines that no version of this library wrote are checked when they are read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import fields, replace
 
 import pytest
 from chathistory_memory import MemoryStore
+from entry_factory import make_entry
 from faulty_stores import chat_on, numbered, user
 from hostile_values import DATA, DEEP, HUGE, as_text, line_of, lines, values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from made_entries import make_entry
 
 from chathistory import AsyncHistory, ConversationInfo, Damaged, Entry, Head, History, Key, Record, Revision
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
@@ -43,15 +43,15 @@ def deep(levels: int) -> str:
 
 
 FIELDS = sorted({key for part in (Identity, Annotations, Totals, ViewState, EngineState) for key in stored_names(part)})
-summaries = st.dictionaries(st.sampled_from([*FIELDS, "v", "unknown"]), values, max_size=6)
+states = st.dictionaries(st.sampled_from([*FIELDS, "v", "unknown"]), values, max_size=6)
 
 
-def head_with(info: str) -> Head:
-    return Head(KEY, 0, 1, Revision("v", 5, None, info))
+def head_with(payload: str) -> Head:
+    return Head(KEY, 0, 1, Revision("v", 5, None, payload))
 
 
-def row_with(info: str) -> ConversationInfo | Damaged | None:
-    head = read_head(head_with(info))
+def row_with(payload: str) -> ConversationInfo | Damaged | None:
+    head = read_head(head_with(payload))
     return describe(head) if isinstance(head, ConversationHead) else head
 
 
@@ -59,13 +59,13 @@ VALID = {"v": 2, "creation_id": "b", "created": 1}
 
 
 @settings(max_examples=500, deadline=None)
-@given(summaries, st.booleans())
-def test_any_info_is_a_row_or_damaged(values, valid_base):
-    info = as_text((VALID if valid_base else {}) | values)
-    row = row_with(info)
+@given(states, st.booleans())
+def test_any_payload_is_a_row_or_damaged(values, valid_base):
+    payload = as_text((VALID if valid_base else {}) | values)
+    row = row_with(payload)
     assert isinstance(row, ConversationInfo | Damaged)
     if isinstance(row, ConversationInfo):
-        again = read_state(head_with(read_state(head_with(info)).encode()))  # what is taken can be written again
+        again = read_state(head_with(read_state(head_with(payload)).encode()))  # what is taken can be written again
         assert isinstance(row_with(again.encode()), ConversationInfo)
         messages = again.totals.messages
         assert apply_all(again, [make_entry("message", message=user("x"))], 1).totals.messages == messages + 1
@@ -102,22 +102,22 @@ BROKEN += [as_text(VALID | wrong) for wrong in WRONG]
 BROKEN += ['{"v":2,"creation_id":"b","created":1,"metadata":{"a":1e999}}']
 
 
-@pytest.mark.parametrize("info", BROKEN, ids=lambda info: info[:60])
-def test_an_info_that_is_no_summary_is_a_row_of_its_own(info):
+@pytest.mark.parametrize("payload", BROKEN, ids=lambda payload: payload[:60])
+def test_a_payload_that_is_not_a_state_is_a_damaged_row(payload):
     with MemoryStore() as store:
         for number in range(49):
             chat_on(store, f"c{number}").append(user("x"))
-        store.append(KEY, ["{}"], after=None, revision=Revision("v" * 8, 5, None, info))
-        shelf = History(store)
-        for page in (shelf.list(limit=100), asyncio.run(_recent(store))):
+        store.append(KEY, ["{}"], after=None, revision=Revision("v" * 8, 5, None, payload))
+        history = History(store)
+        for page in (history.list(limit=100), asyncio.run(_recent(store))):
             assert len(page.items) == 49
             assert [(each.key, each.where) for each in page.damaged] == [(KEY, "c")]
             assert isinstance(page.damaged[0].error, CorruptRecord)
         for wanted in ({"title": "x"}, {"tag": "t"}, {"metadata": {"a": 1}}, {"model": "m"}):
-            assert len(shelf.list(limit=100, **wanted).damaged) == 1
-        done = shelf.prune(count=0, dry_run=False)
+            assert len(history.list(limit=100, **wanted).damaged) == 1
+        done = history.prune(count=0, dry_run=False)
         assert (len(done.removed), len(done.damaged)) == (49, 1)
-        assert shelf.erase("default").complete
+        assert history.erase("default").complete
 
 
 async def _recent(store):
@@ -125,7 +125,7 @@ async def _recent(store):
         return await history.list(limit=100)
 
 
-def test_a_head_of_a_later_version_is_a_row_of_its_own():
+def test_a_head_of_a_later_version_is_a_damaged_row():
     with MemoryStore() as store:
         numbered(chat_on(store, "good"), 2)
         store.append(KEY, ["{}"], after=None, revision=Revision("v", 5, None, '{"v":3,"anything":true}'))
@@ -139,13 +139,13 @@ def test_a_head_of_a_later_version_is_a_row_of_its_own():
 
 
 @pytest.mark.parametrize("limit", [1, 7, 20])
-def test_damaged_ones_do_not_count_and_each_is_on_one_page(limit):
+def test_damaged_rows_do_not_count_and_each_is_on_one_page(limit):
     with MemoryStore() as store:
         for number in range(50):
             chat_on(store, f"c{number:02}").append(user("x"))
         hurt = [Key("default", f"c{number:02}") for number in (0, 13, 14, 15, 49)]
         for key in hurt:
-            spoil(store, key)
+            damage_head(store, key)
         rows, damaged, after = [], [], None
         while True:
             page = History(store).list(limit=limit, after=after)
@@ -159,7 +159,7 @@ def test_damaged_ones_do_not_count_and_each_is_on_one_page(limit):
         assert sorted(each.key for each in damaged) == hurt
 
 
-def spoil(store: MemoryStore, key: Key) -> None:
+def damage_head(store: MemoryStore, key: Key) -> None:
     """Write nonsense in the place of what a head tells."""
     found = store._data.scopes[key.scope][key.id]
     found.head = replace(found.head, revision=replace(found.head.revision, payload="nonsense"))
@@ -174,7 +174,7 @@ def test_each_field_of_a_state_is_stored_and_checked():
     assert read_state(head_with(full.encode())) == full
 
 
-def test_numbers_that_are_out_of_range_are_written_so_that_they_can_be_read():
+def test_numbers_out_of_range_are_written_as_the_nearest_in_range():
     wrong = ConversationState(Identity("b", 1), totals=Totals(messages=-5, turns=HUGE), view=ViewState(tokens=-1))
     read = read_state(head_with(wrong.encode()))
     assert (read.totals.messages, read.totals.turns, read.view.tokens) == (0, 2**53 - 1, 0)
@@ -197,8 +197,8 @@ def test_any_line_is_an_entry_or_damaged(values):
     if isinstance(entry, CorruptRecord):
         assert (entry.position, entry.__context__) == (0, None)
         return
-    summary = apply_all(None, [entry], 0)  # whatever is taken can be folded, and the result be read
-    assert read_state(head_with(summary.encode())).identity.created >= 0
+    state = apply_all(None, [entry], 0)  # whatever is taken can be folded, and the result be read
+    assert read_state(head_with(state.encode())).identity.created >= 0
     if entry.kind != "unknown":
         assert decode(Record(0, encode(entry)), KEY).kind == entry.kind
 
@@ -212,14 +212,14 @@ small = st.integers(-1, 5) | st.booleans() | st.none() | st.just([[0, 1]]) | st.
     st.dictionaries(st.sampled_from([*DATA, "locations", "invalidates_thinking", "lease", "omitted"]), small | values)
 )
 @example({})
-def test_the_data_of_each_kind_is_checked(kind, data):
+def test_the_fields_of_each_kind_are_checked(kind, data):
     has_message = kind in ("message", "compaction", "reply_interrupted", "reply_orphaned")
     message = {"message": user("x")} if has_message else {}
     entry = decoded(line_of({"v": 2, "id": "e", "kind": kind, "at": 1, "data": data, **message}))
     if isinstance(entry, Entry):
         base = ConversationState(Identity("b", 1), totals=Totals(messages=3), engine=EngineState(OpenTurn("t", 1)))
-        summary = apply_all(base, [entry], 0)
-        assert read_state(replace(head_with(summary.encode()), end=2**53 - 1)).identity.created >= 0
+        state = apply_all(base, [entry], 0)
+        assert read_state(replace(head_with(state.encode()), end=2**53 - 1)).identity.created >= 0
 
 
 @pytest.mark.parametrize("text", [DEEP, deep(5000), deep(DEEPEST + 1), "NaN", "1e999", "-Infinity", "9" * 5000])
