@@ -80,9 +80,8 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
-        notes = explain_error(error.__cause__ or error)[
-            1:
-        ]  # what is saved; click puts an error of its own around a Ctrl-C
+        cause = error.__cause__ or error  # click wraps a Ctrl-C in an error of its own
+        notes = explain_error(cause)[1:]  # they say what is saved
         click.echo("\n".join(["stopped", *notes]), err=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # nobody reads the output: the interpreter would flush it at exit and fail again

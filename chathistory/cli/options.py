@@ -288,7 +288,7 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
         for name, option in TRIMMING_OPTIONS.items()
     },
 }
-"""The shared options: those of several commands, filters of conversations, and when to trim."""
+"""The options that several commands share, the filters of conversations, and the limits of trimming."""
 
 FILTERS = ("title", "tag", "metadata", "model", "since", "until", "unanswered")
 """The options that filter conversations; the command gets them by the names of `History.list`."""

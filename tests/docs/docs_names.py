@@ -1,4 +1,4 @@
-"""What is public: which modules, which names, which members, and how each is called."""
+"""The public interface: its modules, names and members, with their signatures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import chathistory
 
 TESTING_PARTS = ("chathistory.testing.fake_api", "chathistory.testing.fixtures")  # parts of `chathistory.testing`
 ERRORS = "chathistory.errors"
-WIDE = 100  # columns that a page shows without scrolling
+WIDE = 100  # columns of code that a page shows without scrolling
 
 
 def modules() -> list[str]:
-    """Return the public modules: the package, those that its docstring names, and the parts of `testing`."""
+    """Return the public modules: the package, the modules that its docstring names, and the parts of `testing`."""
     return ["chathistory", *re.findall(r"`(chathistory\.[\w.]+)`", chathistory.__doc__ or ""), *TESTING_PARTS]
 
 
@@ -32,7 +32,7 @@ _NOTHING = object()
 
 
 def public(module: str) -> Iterator[tuple[str, Any]]:
-    """Yield each public name of a module, in order, with its value; modules have a section of their own."""
+    """Yield each public name of a module with its value, in order; submodules are left out."""
     there = import_module(module)
     for name in sorted(there.__all__):
         if not inspect.ismodule(value := getattr(there, name)):
@@ -40,25 +40,28 @@ def public(module: str) -> Iterator[tuple[str, Any]]:
 
 
 def signature(value: Any) -> str:
-    """Return how a function or class is called, with its types as they are written; "" for what is not."""
+    """Return the signature of a function or class, with types as in the source; "" for other values."""
     if value is str or not (inspect.isclass(value) or inspect.isroutine(value)) or _is_plain_error(value):
         return ""
     if inspect.isclass(value) and (inspect.getdoc(value.__init__) or "").startswith("Internal:"):
         return ""
     if getattr(value, "_is_protocol", False) or (inspect.isclass(value) and issubclass(value, enum.Enum)):
-        return ""  # nobody makes one
+        return ""  # nobody creates one
     found = inspect.signature(value)
     found = found.replace(
-        parameters=[each.replace(annotation=_bare(each.annotation)) for each in found.parameters.values()]
+        parameters=[each.replace(annotation=_format_type(each.annotation)) for each in found.parameters.values()]
     )
-    given = [_typed(str(each.replace(annotation=each.empty, default=each.empty)), each) for each in _marked(found)]
+    given = [
+        _format_parameter(str(each.replace(annotation=each.empty, default=each.empty)), each)
+        for each in _with_separators(found)
+    ]
     back = found.return_annotation
-    back = "" if back is found.empty or inspect.isclass(value) else f" -> {_bare(back)}"
+    back = "" if back is found.empty or inspect.isclass(value) else f" -> {_format_type(back)}"
     return f"({', '.join(given)}){back}"
 
 
-def _bare(annotation: Any) -> Any:
-    """Return a type as it is written, without what it says of its stored form."""
+def _format_type(annotation: Any) -> Any:
+    """Return a type as in the source, without the annotation of its stored form."""
     if annotation is inspect.Parameter.empty or isinstance(annotation, str):
         return "Event" if annotation == "E_co" else annotation
     if isinstance(annotation, ForwardRef):
@@ -69,15 +72,15 @@ def _bare(annotation: Any) -> Any:
 
 
 def _is_plain_error(value: Any) -> bool:
-    """Whether it is an error that is built like any other; what `inspect` says of those differs between Pythons."""
+    """Return True for an error without an `__init__` of its own: `inspect` reports these differently in each Python."""
     return inspect.isclass(value) and issubclass(value, Exception) and value.__init__ in _BUILT_IN
 
 
 _BUILT_IN = (Exception.__init__, ValueError.__init__, UserWarning.__init__)
 
 
-def _marked(found: inspect.Signature) -> Iterator[Any]:
-    """Yield the parameters, with the bare `*` and `/` between them as parameters without a type."""
+def _with_separators(found: inspect.Signature) -> Iterator[Any]:
+    """Yield the parameters, with a bare `*` between them as a parameter without a type."""
     bare, kinds = inspect.Parameter, [each.kind for each in found.parameters.values()]
     star = bare.VAR_POSITIONAL in kinds
     for each in found.parameters.values():
@@ -87,7 +90,7 @@ def _marked(found: inspect.Signature) -> Iterator[Any]:
         yield each
 
 
-def _typed(name: str, each: inspect.Parameter) -> str:
+def _format_parameter(name: str, each: inspect.Parameter) -> str:
     if name == "*_":
         return "*"
     kind = "" if each.annotation is each.empty else f": {each.annotation}"
@@ -98,19 +101,19 @@ def _typed(name: str, each: inspect.Parameter) -> str:
 
 
 def members(cls: type) -> Iterator[tuple[str, str]]:
-    """Yield each public member that our classes define: its name, and how it is called or that it is a property."""
+    """Yield each public member that our classes define: its name, and its signature or "property"."""
     seen: dict[str, str] = {}
     for each in cls.__mro__:
         if each.__module__.startswith("chathistory"):
             for name, value in vars(each).items():
                 if name.startswith(("_", "test_")) or (inspect.getdoc(value) or "").startswith("Internal:"):
                     continue
-                if shape := _shape(cls, name, value):
+                if shape := _member_shape(cls, name, value):
                     seen.setdefault(name, shape)
     yield from sorted(seen.items())
 
 
-def _shape(cls: type, name: str, value: Any) -> str:
+def _member_shape(cls: type, name: str, value: Any) -> str:
     if isinstance(value, property):
         return "property, can be set" if value.fset else "property"
     if inspect.isroutine(value) or isinstance(value, classmethod | staticmethod):
@@ -119,12 +122,12 @@ def _shape(cls: type, name: str, value: Any) -> str:
 
 
 def prefix_of(value: Any) -> str:
-    """Return "async " for what is awaited."""
+    """Return "async " for a coroutine function, else ""."""
     return "async " if inspect.iscoroutinefunction(value) else ""
 
 
 def fold_call(text: str) -> str:
-    """Return a call on one line, or with a parameter per line where it is long."""
+    """Return a call on one line, or with one parameter per line if it is long."""
     if len(text) <= WIDE:
         return text
     depth, parts, start = 0, [], 0
@@ -140,7 +143,7 @@ def fold_call(text: str) -> str:
 
 
 def snapshot() -> str:
-    """Return every public name with how it is called: what users have bound themselves to."""
+    """Return every public name with its signature, on which programs of users rely."""
     lines = ["# The public interface. `make reference` writes this file; a change of it is a change for users."]
     for module in modules():
         lines += ["", f"[{module}]"]
@@ -148,11 +151,11 @@ def snapshot() -> str:
             if is_listed_before(module, name, value):
                 lines.append(f"{name}, the one above")
                 continue
-            lines += [_line(name, value), *(_member_lines(value) if inspect.isclass(value) else ())]
+            lines += [_format_name(name, value), *(_member_lines(value) if inspect.isclass(value) else ())]
     return "\n".join(lines) + "\n"
 
 
-def _line(name: str, value: Any) -> str:
+def _format_name(name: str, value: Any) -> str:
     if inspect.isclass(value) and value is not str:
         bases = [base.__name__ for base in value.__bases__ if base.__module__ in ("abc", "builtins", ERRORS)]
         bases = [base for base in bases if base != "object"]

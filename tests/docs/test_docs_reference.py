@@ -1,4 +1,4 @@
-"""The reference is made from the code: it is up to date, whole, and each thing in it has words of its own."""
+"""The reference is made from the code: it is up to date and complete, and everything in it has a description."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import write_reference
 from docs_names import is_listed_before, members, modules, public, signature
 from docstrings import parse_docstring
 from reference_pages import (
-    constant_of,
     documented_parent,
+    find_constant,
     has_own_page,
     is_class,
+    list_parameters,
     locations,
-    parameters_of,
-    slug_of,
+    make_slug,
 )
 
 from chathistory.storage import hookspecs
@@ -32,21 +32,21 @@ BY_HAND = {path: path.read_text() for path in DOCS.rglob("*.md") if path not in 
     ROOT / "README.md": (ROOT / "README.md").read_text(),
     **{DOCS / name: (DOCS / name).read_text() for name in ("choosing.md", "configuration.md", "design.md")},
 }
-OPTIONS = [  # what pymongo documents is passed on to it, and is in the reference
+OPTIONS = [  # without those that are passed on to pymongo
     (name, option)
     for name in write_reference.SCHEMES
     for option, what in sorted(load_store_class(name).options.items())
     if not what.help.startswith("as pymongo documents it")
 ]
 PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMANDS = dict(write_reference.commands())
-WITHOUT_WORDS = set((Path(__file__).parent / "without_words.txt").read_text().split())  # it may only become shorter
+COMMANDS = dict(write_reference.list_commands())
+WITHOUT_WORDS = set((Path(__file__).parent / "without_words.txt").read_text().split())  # remove names, never add any
 
 
 @pytest.mark.parametrize("name", write_reference.WRITTEN)
-def test_what_is_made_from_the_code_is_up_to_date(name):
+def test_generated_pages_are_up_to_date(name):
     assert (ROOT / name).read_text() == write_reference.WRITTEN[name](), (
-        "run `make reference`, and look at the difference"
+        "run `make reference`, and review the difference"
     )
 
 
@@ -57,7 +57,7 @@ def test_the_reference_has_no_other_pages():
 def test_every_public_name_and_member_has_a_heading_on_its_page():
     for (module, name), location in locations().items():
         text = (DOCS / "reference" / location.page).read_text()
-        headings = [slug_of(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+        headings = [make_slug(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
         assert not location.anchor or location.anchor in headings, f"{module}.{name}"
     assert locations()["chathistory", "History"].link_from("index.md") == "history.md"
     assert locations()["chathistory", "History.delete"].link_from("index.md") == "history.md#delete"
@@ -75,18 +75,18 @@ def test_every_class_with_many_members_has_a_page():
 MOST_MEMBERS = 7
 
 
-def test_every_name_in_the_reference_has_words():
+def test_every_name_in_the_reference_has_a_description():
     bare = {f"{module}.{name}" for module, name, value in explained() if not first_words(name, value)}
     assert bare - WITHOUT_WORDS == set()
 
 
-def test_every_parameter_and_field_has_words():
+def test_every_parameter_and_field_has_a_description():
     missing = [f"{name}({parameter})" for name, parameter in parameters_without_words()]
     assert [each for each in missing if each.partition("(")[0] not in WITHOUT_WORDS] == []
 
 
 def explained():
-    """Yield module, name and value of all that the reference explains, members of classes included."""
+    """Yield module, name and value of everything in the reference, members of classes included."""
     for module in modules():
         for name, value in public(module):
             if not is_listed_before(module, name, value):
@@ -98,11 +98,11 @@ def explained():
 
 def first_words(name, value):
     has_docstring = is_class(value) or inspect.isroutine(value) or isinstance(value, property)
-    return inspect.getdoc(value) if has_docstring else constant_of(name, value)[1]
+    return inspect.getdoc(value) if has_docstring else find_constant(name, value)[1]
 
 
 def parameters_without_words():
-    """Yield each parameter of a public function and each field that its docstring does not explain."""
+    """Yield each parameter and field that no docstring describes, with the name of its function or class."""
     for module, name, value in explained():
         if not signature(value):
             continue
@@ -111,7 +111,7 @@ def parameters_without_words():
         for base in value.__mro__[1:-1] if is_class(value) else ():
             known |= parse_docstring(base.__doc__).attributes
         if not words.twin:
-            for parameter in parameters_of(value):
+            for parameter in list_parameters(value):
                 if parameter not in known:
                     yield f"{module}.{name}", parameter
 
@@ -147,22 +147,22 @@ def test_every_command_is_explained_by_hand_and_its_options_have_words(words):
     command = COMMANDS[words]
     assert any(words in text for text in BY_HAND.values())
     assert (command.help or "").strip()
-    for each in command.get_params(write_reference.context_of(command)):
+    for each in command.get_params(write_reference.make_context(command)):
         if isinstance(each, click.Option):
             assert (each.help or "").strip(), f"{words} {each.opts[0]}"
 
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_the_help_of_every_command_shows_examples_that_can_be_copied(words):
-    shown = COMMANDS[words].get_help(write_reference.context_of(COMMANDS[words], words))
+    shown = COMMANDS[words].get_help(write_reference.make_context(COMMANDS[words], words))
     assert re.search(r"^  Examples?:\n    chathistory", shown, re.MULTILINE), shown
     assert re.search(rf"^    {words}", shown, re.MULTILINE), shown
 
 
 def test_every_environment_variable_is_explained_by_hand():
     pages = "\n".join(BY_HAND.values())
-    assert write_reference.variables(), "there are some"
-    assert [name for name in write_reference.variables() if name not in pages] == []
+    assert write_reference.list_variables(), "there are some"
+    assert [name for name in write_reference.list_variables() if name not in pages] == []
 
 
 @pytest.mark.parametrize("hook", [name for name in vars(hookspecs) if name.startswith("chathistory_")])

@@ -1,4 +1,4 @@
-"""What of the documentation is made from the code: `make reference` writes it, and a test compares.
+"""Writes the parts of the documentation that are made from the code: `make reference` runs it, and a test compares.
 
 docs/reference/*.md          every public name: see reference_pages.py
 docs/reference/commands.md   every command with its arguments, options and environment variables
@@ -7,7 +7,7 @@ docs/choosing.md             the table of traits, between two comments
 docs/configuration.md        the tables of settings and of options, between comments
 docs/configuration.md        the tables of settings and options, between comments
 docs/design.md               the list of modules, between two comments
-tests/api.txt                names and calls alone: a change of it is a change for users
+tests/api.txt                names and signatures only: a change of it is a change for users
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pathlib import Path
 import click
 from docs_names import ERRORS, public, snapshot
 from docstrings import parse_docstring
-from reference_pages import ERRORS_PAGE, MADE, ROOT, Context, joined, linked, pages, render_docstring, table
+from reference_pages import ERRORS_PAGE, MADE, ROOT, Context, add_links, join_parts, make_table, pages, render_docstring
 
 from chathistory import errors
 from chathistory.cli.app import group
 from chathistory.cli.errors import ExitCode
 from chathistory.storage.plugins import load_store_class
 
-SCHEMES = {  # those that share a class stand together
+SCHEMES = {  # the schemes of each store class
     "memory": ["memory"],
     "file": ["file"],
     "redis": ["redis", "rediss", "unix", "redis+sentinel", "redis+cluster"],
@@ -44,8 +44,8 @@ BEGIN, END = "<!-- table of traits -->", "<!-- end of the table -->"
 # Commands.
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
-    """Yield each command with its words, those within groups as well."""
+def list_commands() -> Iterator[tuple[str, click.Command]]:
+    """Yield the words and the command of each command, groups and subcommands included."""
 
     def walk(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
         yield words, command
@@ -55,8 +55,8 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     yield from walk("chathistory", group)
 
 
-def context_of(command: click.Command, words: str | None = None) -> click.Context:
-    """Return a context like that of a call: click remembers the options for help from the first one it sees."""
+def make_context(command: click.Command, words: str | None = None) -> click.Context:
+    """Return the context of a call: click remembers the help options of the first context it sees."""
     return click.Context(command, parent=click.Context(group, **group.context_settings), info_name=words)
 
 
@@ -71,27 +71,27 @@ EXIT_CODES = {
 
 def commands_page() -> str:
     intro = "Every command with its arguments and options. [Using chathistory](../using.md) shows them in use."
-    codes = table(["Exit code", "Meaning"], [[str(int(code)), words] for code, words in EXIT_CODES.items()])
+    codes = make_table(["Exit code", "Meaning"], [[str(int(code)), words] for code, words in EXIT_CODES.items()])
     parts = ["# Commands", MADE, intro, codes]
-    for words, command in commands():
-        parts += [f"## {words}", as_sections(command.help or ""), _parameters(command)]
-    return joined(*parts)
+    for words, command in list_commands():
+        parts += [f"## {words}", help_to_markdown(command.help or ""), _parameters_table(command)]
+    return join_parts(*parts)
 
 
-def as_sections(help_text: str) -> str:
-    """Return a command's help as Markdown; what click leaves unwrapped becomes a block."""
+def help_to_markdown(help_text: str) -> str:
+    """Return the help of a command as Markdown; paragraphs that click does not wrap become blocks."""
 
-    def block(found: re.Match[str]) -> str:
+    def to_block(found: re.Match[str]) -> str:
         title, _, lines = found[1].partition("\n")
         return f"{title}\n\n```text\n{inspect.cleandoc(lines)}\n```"
 
-    return re.sub(r"(?:\x08|\\b)\n(.*?)(?=\n\n|\Z)", block, inspect.cleandoc(help_text), flags=re.DOTALL)
+    return re.sub(r"(?:\x08|\\b)\n(.*?)(?=\n\n|\Z)", to_block, inspect.cleandoc(help_text), flags=re.DOTALL)
 
 
-def _parameters(command: click.Command) -> str:
-    context = context_of(command)
-    rows = [_row(each, context) for each in command.get_params(context)]
-    return table(["Argument or option", "Default", "Variable", "Description"], rows)
+def _parameters_table(command: click.Command) -> str:
+    context = make_context(command)
+    rows = [_parameter_row(each, context) for each in command.get_params(context)]
+    return make_table(["Argument or option", "Default", "Variable", "Description"], rows)
 
 
 ARGUMENTS = {
@@ -104,7 +104,7 @@ ARGUMENTS = {
 }
 
 
-def _row(each: click.Parameter, context: click.Context) -> list[str]:
+def _parameter_row(each: click.Parameter, context: click.Context) -> list[str]:
     if not isinstance(each, click.Option):
         return [f"`{each.make_metavar(context)}`", "", "", ARGUMENTS[each.name or ""]]
     value = "" if each.is_flag or each.count else f" {each.make_metavar(context)}"
@@ -122,8 +122,8 @@ def _row(each: click.Parameter, context: click.Context) -> list[str]:
     ]
 
 
-def variables() -> set[str]:
-    """Return every environment variable of ours that the source names."""
+def list_variables() -> set[str]:
+    """Return our environment variables that the source names."""
     sources = (path.read_text() for path in (ROOT / "chathistory").rglob("*.py"))
     return {name for text in sources for name in re.findall(r"\bCHATHISTORY_[A-Z_]*[A-Z]\b", text)}
 
@@ -140,7 +140,7 @@ def traits_table() -> str:
         yes = {True: "yes", False: "no"}
         urls = f"[`{name}:`]({PAGES[name]})" + "".join(f", `{scheme}:`" for scheme in schemes[1:])
         rows.append([urls, yes[traits.durable], yes[traits.shared], traits.recency, size])
-    return table(head, rows)
+    return make_table(head, rows)
 
 
 def choosing_page() -> str:
@@ -197,23 +197,23 @@ def errors_page() -> str:
     first, tree, *rest = doc.split("\n\n")
     context = Context(ERRORS_PAGE, ERRORS)
     parts = ["# Errors", MADE, first, f"```text\n{inspect.cleandoc(tree)}\n```"]
-    parts += [linked(each, context) for each in rest]
-    for name, cls in sorted(public(ERRORS), key=lambda pair: _depth_first(pair[1])):
+    parts += [add_links(each, context) for each in rest]
+    for name, cls in sorted(public(ERRORS), key=lambda pair: _tree_position(pair[1])):
         bases = " and ".join(f"`{base.__name__}`" for base in cls.__bases__)
         words = parse_docstring(cls.__doc__)
-        carried = "" if words.attributes else _attributes(cls)
+        carried = "" if words.attributes else _describe_attributes(cls)
         own = dataclasses.replace(context, cls=name)
-        parts += [f"## {name}", linked(f"A kind of {bases}.{carried}", own), *render_docstring(words, own)]
-    return joined(*parts)
+        parts += [f"## {name}", add_links(f"A kind of {bases}.{carried}", own), *render_docstring(words, own)]
+    return join_parts(*parts)
 
 
-def _depth_first(cls: type) -> tuple[int, ...]:
-    """Return where a class stands in the tree, as its docstring draws it."""
+def _tree_position(cls: type) -> tuple[int, ...]:
+    """Return the position of a class in the tree that the docstring of the module draws."""
     lines = (errors.__doc__ or "").splitlines()
     return tuple(number for number, line in enumerate(lines) if re.search(rf"(?:─ | {{4}}){cls.__name__}\b", line))
 
 
-def _attributes(cls: type) -> str:
+def _describe_attributes(cls: type) -> str:
     own = vars(cls).get("__init__")
     names = [name for name in inspect.signature(own).parameters if name not in ("self", "message")] if own else []
     return f" It carries {', '.join(f'`.{name}`' for name in names)}." if names else ""
