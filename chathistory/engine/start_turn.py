@@ -145,7 +145,7 @@ class TurnStarter:
         if all(block["type"] != "tool_result" for block in blocks_of(entry.event.message)):
             return self._open_turn(active, entry, cached)
         called = self._find_called_reply(active, lambda stored: CalledReply.of_results(stored, entry.event.message))
-        if called is None:  # no reply has such a call: check the results against the last reply, which names the error
+        if called is None:  # no reply has such a call: use the last one, so that the error names the result
             called = CalledReply.last_in(StoredMessages.among(active.entries if active else ()))
         return self._send_results(active, called, entry)
 

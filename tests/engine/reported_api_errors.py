@@ -1,8 +1,8 @@
 """Errors of the Messages API that people reported, each with its source and what happens to the turn.
 
-The texts are the API's own; only the numbers in paths are those of `HISTORY` and the turn that `turn()` sends, so that
-they name something: message 0 is a plain question, 2 has an image, a PDF, a file and a text, 3 is a reply with thinking
-and a search, 4 is the turn, with the same kinds of blocks.
+The texts are the API's own. Only the numbers in their paths are adapted, so that they name something in the messages of
+the tests: message 0 is a plain question, 2 has an image, a PDF, a file and a text, 3 is a reply with thinking and a
+search, 4 is the turn, with the same kinds of blocks.
 """
 
 from __future__ import annotations

@@ -41,22 +41,22 @@ class FaultyConversation:
         self.name = uuid4().hex
         self.store = FaultyStore(self.name)
         self.numbers = itertools.count()
-        self.ran = []
+        self.paid_amounts = []
         self.results = []
-        self.api = FakeMessagesAPI(self.reply)
-        self.given = []
+        self.api = FakeMessagesAPI(self.make_reply)
+        self.reply_texts = []
         self.way = SEND
-        self.engine = self.open_store()
+        self.engine = self.make_engine()
 
-    def mark(self, kind):
+    def make_mark(self, kind):
         return f"{kind}{next(self.numbers):06d}"
 
-    def open_store(self):
-        return ChatEngine(self.api.client(), self.store, model=MODEL, tools=[self.pay().to_dict()])
+    def make_engine(self):
+        return ChatEngine(self.api.client(), self.store, model=MODEL, tools=[self.make_tool().to_dict()])
 
     # The replies.
 
-    def value(self, depth=0):
+    def make_value(self, depth=0):
         rng = self.rng
         kinds = ["text", "number", "null", *(["list", "object", "deep"] if depth < 3 else [])]
         match rng.choice(kinds):
@@ -67,25 +67,25 @@ class FaultyConversation:
             case "null":
                 return rng.choice([None, True, False])
             case "list":
-                return [self.value(depth + 1) for _ in range(rng.randrange(3))]
+                return [self.make_value(depth + 1) for _ in range(rng.randrange(3))]
             case "object":
-                return {rng.choice(["a", "type", "", "data", "$x"]): self.value(depth + 1) for _ in range(2)}
-        inner = self.value(3)
+                return {rng.choice(["a", "type", "", "data", "$x"]): self.make_value(depth + 1) for _ in range(2)}
+        inner = self.make_value(3)
         for _ in range(rng.choice([5, 150, 199, 201, 400, 800])):
             inner = rng.choice([[inner], {"a": inner}])
         return inner
 
-    def reply(self, _):
-        words = {"type": "text", "text": self.mark("said")}
-        self.given.append(words["text"])
+    def make_reply(self, _):
+        words = {"type": "text", "text": self.make_mark("said")}
+        self.reply_texts.append(words["text"])
         calls = [
-            {"type": "tool_use", "id": self.mark("toolu_"), "name": "pay", "input": {"amount": 1}}
+            {"type": "tool_use", "id": self.make_mark("toolu_"), "name": "pay", "input": {"amount": 1}}
             for _ in range(self.rng.choice([0, 1, 2]))
         ]
         awkward = self.rng.choice([None, None, "input", "id", *(["infinite"] if self.way != STREAM else [])])
         if awkward is None:
             return Reply(content=[words, *calls])
-        block = {"type": "tool_use", "id": self.mark("toolu_"), "name": "pay", "input": {"x": self.value()}}
+        block = {"type": "tool_use", "id": self.make_mark("toolu_"), "name": "pay", "input": {"x": self.make_value()}}
         if awkward == "id":
             block["id"] = None
         if awkward in ("id", "input"):
@@ -107,75 +107,77 @@ class FaultyConversation:
         while True:
             yield None
             if rng.random() < 0.25:
-                yield from [rng.choice([self.lost, self.landed, self.refused])] * rng.choice([1, 2, 4, 20])
+                yield from [rng.choice([self.fail_unstored, self.fail_after_storing, self.reject])] * rng.choice(
+                    [1, 2, 4, 20]
+                )
 
     @staticmethod
-    def lost(_):
+    def fail_unstored(_):
         raise StoreUnavailable("gone", outcome="not stored")
 
     @staticmethod
-    def landed(call):
+    def fail_after_storing(call):
         call()
         raise StoreUnavailable("gone")
 
     @staticmethod
-    def refused(_):
+    def reject(_):
         raise StoreRejected("full")
 
     # The turns.
 
-    def pay(self):
-        talk = self
+    def make_tool(self):
+        session = self
 
         @anthropic.beta_tool
         def pay(amount: int) -> str:
             """Pay an amount."""
-            talk.ran.append(amount)
-            result = talk.mark("paid")
-            talk.results.append(result)
+            session.paid_amounts.append(amount)
+            result = session.make_mark("paid")
+            session.results.append(result)
             return result
 
         return pay
 
-    def turn(self, content):
+    def run_turn(self, content):
         self.way = self.rng.choice([SEND, STREAM, TOOLS])
         if self.way == SEND:
             return self.engine.send("a", content).text
         if self.way == STREAM:
             with self.engine.stream("a", content) as stream:
                 return stream.get_final_reply().text
-        return self.engine.run_tools("a", content, tools=[self.pay()]).text
+        return self.engine.run_tools("a", content, tools=[self.make_tool()]).text
 
-    def stored(self):
+    def stored_text(self):
         chat = History(open_store(f"memory:{self.name}")).conversation("a")
         return "\n".join(json.dumps([entry.kind, entry.message, entry.data]) for entry in chat.entries())
 
 
 def run_case(seed):
     """Run a conversation with faults; return the number of errors."""
-    talk = FaultyConversation(seed)
-    talk.store.on_append = talk.faults()
+    session = FaultyConversation(seed)
+    session.store.on_append = session.faults()
     raised = []
-    for _ in range(talk.rng.randrange(1, 6)):
-        before, ran = len(talk.given), len(talk.results)
+    for _ in range(session.rng.randrange(1, 6)):
+        before, ran = len(session.reply_texts), len(session.results)
         try:
-            talk.turn(talk.mark("question"))
+            session.run_turn(session.make_mark("question"))
         except ChatHistoryError as error:
             raised.append(error)
-            check_kept(talk, error, talk.given[before:], talk.results[ran:])
+            check_kept(session, error, session.reply_texts[before:], session.results[ran:])
         else:
-            check_kept(talk, None, talk.given[before:], talk.results[ran:])
-    talk.store.clear_faults()
-    talk.api = FakeMessagesAPI("fine")
-    engine = talk.open_store()
+            check_kept(session, None, session.reply_texts[before:], session.results[ran:])
+    session.store.clear_faults()
+    session.api = FakeMessagesAPI("fine")
+    engine = session.make_engine()
     engine.abandon("a")
     assert engine.send("a", "And now?").text == "fine"
     return len(raised)
 
 
-def check_kept(talk, error, given, results):
+def check_kept(session, error, given, results):
     """Assert that each paid reply and each tool result is stored, or on the error."""
-    stored = talk.stored()
+    stored = session.stored_text()
     reply = error.reply.text if error is not None and error.reply else ""
     for text in given:
         assert text in stored or text in reply, "a paid reply is lost"
