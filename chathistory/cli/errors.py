@@ -39,7 +39,12 @@ _SDK_MODULES = frozenset({"anthropic", "httpx2", "httpx", "httpcore"})  # by nam
 
 
 def print_error(error: BaseException, *, debug: bool = False) -> None:
-    """Print an error to standard error; with `debug`, its traceback before it."""
+    """Print an error to standard error.
+
+    Args:
+        error: The error.
+        debug: Whether to print its traceback first.
+    """
     if debug:
         sys.stderr.write(escape_controls(_mask_keys("".join(traceback.format_exception(error)))))
     for line in explain_error(error):

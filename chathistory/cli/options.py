@@ -120,7 +120,15 @@ class CommandTarget:
             yield self.find_conversation(history, id)
 
     def find_conversation(self, history: History, id: str) -> Conversation:
-        """Return a conversation. Raises `click.ClickException` with similar ids if it does not exist."""
+        """Return a conversation that exists.
+
+        Args:
+            history: The open history of this target.
+            id: The conversation.
+
+        Raises:
+            click.ClickException: It does not exist; the text names similar ids.
+        """
         conversation = history.conversation(id)
         if conversation.state() is not None:
             return conversation
@@ -149,7 +157,12 @@ class CommandTarget:
             return None
 
     def make_not_found_error(self, id: str, hint: str = "") -> click.ClickException:
-        """Return the error for a conversation that does not exist; hint: added to its text."""
+        """Return the error for a conversation that does not exist.
+
+        Args:
+            id: The conversation.
+            hint: Text to append, such as what to do.
+        """
         return click.ClickException(
             escape_controls(f"there is no conversation {id} in {self}, scope {self.scope}{hint}")
         )
@@ -326,13 +339,21 @@ def shared_options(*names: str) -> Callable[[F], F]:
 
 
 def select_filters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the filters that were given, as arguments of `History.list`; given: all options, by their names."""
+    """Return the filters that were given, as arguments of `History.list`.
+
+    Args:
+        given: The values of the options `FILTERS` by their names; None, () or False: not given.
+    """
     filters = {name: value for name, value in given.items() if value not in (None, (), False)}
     return filters | ({"metadata": dict(filters["metadata"])} if "metadata" in filters else {})
 
 
 def format_filters(filters: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the words of a command line with the same filters."""
+    """Yield the words of a command line with the same filters.
+
+    Args:
+        filters: Arguments of `History.list`, as `select_filters` returns them.
+    """
     for name, value in filters.items():
         if name == "unanswered":
             yield "--open"
