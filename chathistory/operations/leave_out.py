@@ -49,7 +49,7 @@ def leave_out(log: ConversationLog, position: int | None, *, block: int | None, 
         check_no_open_turn(log.key, active.state)
         if position is None and not thinking:
             return log.append(make_refusal_entries(active))
-        places = []
+        locations = []
         if position is not None:
             message = _get_sent_messages(active).get(position)
             if message is None:
@@ -60,12 +60,12 @@ def leave_out(log: ConversationLog, position: int | None, *, block: int | None, 
             last = len(blocks_of(message)) - 1
             if block is not None and not 0 <= block <= last:
                 raise InvalidInput(f"block: must be between 0 and {last} for the message at position {position}")
-            places = [ContentLocation(position, block)]
-        _check_open_thinking(active, places, thinking=thinking)
-        return log.append(make_omission_entries(active, places, thinking=thinking))
+            locations = [ContentLocation(position, block)]
+        _check_open_thinking(active, locations, thinking=thinking)
+        return log.append(make_omission_entries(active, locations, thinking=thinking))
 
 
-def _check_open_thinking(active: ActiveEntries, places: Sequence[ContentLocation], *, thinking: bool) -> None:
+def _check_open_thinking(active: ActiveEntries, locations: Sequence[ContentLocation], *, thinking: bool) -> None:
     """Raise `InvalidInput` if thinking would be left out that the API requires in the next request.
 
     The reply that it belongs to may be left out as a whole.
@@ -73,9 +73,9 @@ def _check_open_thinking(active: ActiveEntries, places: Sequence[ContentLocation
     reply = find_open_reply(reversed(active.entries))
     if reply is None or reply.position < active.state.view.thinking_valid_from:
         return
-    named = [place for place in places if place.position == reply.position and place.block is not None]
+    named = [location for location in locations if location.position == reply.position and location.block is not None]
     concerned = [ContentLocation(reply.position)] if thinking else named
-    blocks = [block for place in concerned for block in _list_blocks(active, place)]
+    blocks = [block for location in concerned for block in _list_blocks(active, location)]
     if any(block["type"] in _THINKING_TYPES for block in blocks):
         raise InvalidInput(
             f"{'thinking' if thinking else 'block'}: the API requires the thinking of the reply at position "
@@ -90,11 +90,11 @@ def _get_sent_messages(active: ActiveEntries) -> dict[int, Message]:
     return preamble | {entry.position: entry.event.message for entry in select_messages(active.entries)}
 
 
-def _list_blocks(active: ActiveEntries, place: ContentLocation) -> list[dict[str, Any]]:
-    """Return the stored blocks of a place: all blocks of its message, or one; [] if there is no such place."""
-    message = _get_sent_messages(active).get(place.position)
+def _list_blocks(active: ActiveEntries, location: ContentLocation) -> list[dict[str, Any]]:
+    """Return the stored blocks of a location: all blocks of its message, or one; [] if there is no such location."""
+    message = _get_sent_messages(active).get(location.position)
     blocks = blocks_of(message) if message else []
-    return blocks if place.block is None else blocks[place.block : place.block + 1]
+    return blocks if location.block is None else blocks[location.block : location.block + 1]
 
 
 # What the API refused last.
@@ -139,7 +139,7 @@ def list_refused(entries: Iterable[Entry]) -> tuple[ViewRepair, ...]:
         entries: The entries of the conversation, in order.
 
     Returns:
-        A repair for each refused place; () if nothing was refused, or if it is not certain what was.
+        A repair for each refused location; () if nothing was refused, or if it is not certain what was.
     """
     refusal = _find_refusal(entries)
     if refusal is None or not refusal.certain:
@@ -147,9 +147,10 @@ def list_refused(entries: Iterable[Entry]) -> tuple[ViewRepair, ...]:
     text = "left out: the API refused {}when it was sent last: {}"
     return tuple(
         ViewRepair(
-            place.position, text.format("it " if place.block is None else f"block {place.block} ", refusal.problem)
+            location.position,
+            text.format("it " if location.block is None else f"block {location.block} ", refusal.problem),
         )
-        for place in refusal.locations
+        for location in refusal.locations
     )
 
 
@@ -177,9 +178,9 @@ def make_refusal_entries(active: ActiveEntries) -> list[Entry]:
     if refusal.problem == _OPEN_THINKING:
         return make_omission_entries(active, _list_open_round(active), thinking=False, why=refusal.problem)
     is_thinking = refusal.problem == _THINKING and all(
-        # for a place without a block, the API named only the message
-        place.block is None or all(block["type"] in _THINKING_TYPES for block in _list_blocks(active, place))
-        for place in refusal.locations
+        # for a location without a block, the API named only the message
+        location.block is None or all(block["type"] in _THINKING_TYPES for block in _list_blocks(active, location))
+        for location in refusal.locations
     )
     return make_omission_entries(
         active, [] if is_thinking else refusal.locations, thinking=is_thinking, why=refusal.problem
@@ -198,7 +199,7 @@ def _list_open_round(active: ActiveEntries) -> list[ContentLocation]:
         (at, m) for at, m in _get_sent_messages(active).items() if not omits_whole_message(omissions.get(at, ()))
     ]
     last = max((number for number, (_, message) in enumerate(messages) if opens_turn(message)), default=-1)
-    places = [
+    locations = [
         ContentLocation(at)
         for at, message in messages[last + 1 :]
         if message["role"] == "assistant" or all(block["type"] == "tool_result" for block in blocks_of(message))
@@ -207,14 +208,14 @@ def _list_open_round(active: ActiveEntries) -> list[ContentLocation]:
     if earlier:
         position, message = earlier
         calls = enumerate(blocks_of(message))
-        places += [ContentLocation(position, index) for index, block in calls if block["type"] == "tool_use"]
-    return places
+        locations += [ContentLocation(position, index) for index, block in calls if block["type"] == "tool_use"]
+    return locations
 
 
 def make_omission_entries(
-    active: ActiveEntries, places: Sequence[ContentLocation], *, thinking: bool, why: str = ""
+    active: ActiveEntries, locations: Sequence[ContentLocation], *, thinking: bool, why: str = ""
 ) -> list[Entry]:
-    """Return the entries after which `places` are not sent.
+    """Return the entries after which `locations` are not sent.
 
     The thinking of a reply is bound to everything before it. So if something before a reply is left out, the thinking
     of that reply is not sent either. If the API requires it, because a tool call waits for its result, the API is
@@ -222,17 +223,17 @@ def make_omission_entries(
 
     Args:
         active: The active entries of the conversation.
-        places: What to leave out: messages, or single blocks.
+        locations: What to leave out: messages, or single blocks.
         thinking: Leave out all thinking so far, too.
         why: The reason that is stored, without message text.
     """
     replies = [position for position, message in _get_sent_messages(active).items() if message["role"] == "assistant"]
-    first = min((place.position for place in places), default=active.head.end)
+    first = min((location.position for location in locations), default=active.head.end)
     is_preamble = active.cut is not None and first == active.cut.position
     invalidates = is_preamble or any(position > first for position in replies)
     event = ContentOmitted(
-        locations=tuple(places),
-        tokens=sum(estimate_tokens({"content": _list_blocks(active, place)}) for place in places),
+        locations=tuple(locations),
+        tokens=sum(estimate_tokens({"content": _list_blocks(active, location)}) for location in locations),
         problem=why,
         invalidates_thinking=invalidates,
         omits_all_thinking=thinking,

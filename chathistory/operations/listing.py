@@ -201,7 +201,7 @@ class Filter:
         for each in tags:
             check_text("tag", each)
         values = {name: _to_sorted_json(value) for name, value in (metadata or {}).items()}
-        made = cls(
+        result = cls(
             title=title.casefold() if title else None,
             tags=frozenset(tags),
             metadata=values,
@@ -210,7 +210,7 @@ class Filter:
             until=_check_time("until", until),
             unanswered=unanswered,
         )
-        return made if made != cls() else None
+        return result if result != cls() else None
 
     def __call__(self, head: ConversationHead) -> bool:
         """Return True if the conversation with this head matches."""

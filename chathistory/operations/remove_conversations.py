@@ -83,14 +83,14 @@ def delete_conversation(
     if expected is not None:
         check_text("expected", expected)
     with log.lock:
-        found = _look_up_conversation(log)
+        stored = _look_up_conversation(log)
         if dry_run:
-            head = found.head if found else None
+            head = stored.head if stored else None
             if expected is not None and (head is None or head.revision.version != expected):
                 raise Conflict(log.key, head)
         elif not log.delete(version=expected):
             return None
-        return found.report if found and (found.head is None or unless_expired(found.head)) else None
+        return stored.report if stored and (stored.head is None or unless_expired(stored.head)) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +213,13 @@ def _erase_each(
         log = ConversationLog(store, key)
         try:
             with log.lock:
-                found = _look_up_conversation(log)
-                is_gone = dry_run or log.delete()
+                stored = _look_up_conversation(log)
+                is_removed = dry_run or log.delete()
         except (CorruptRecord, UnsupportedRecord, StoreRejected):
             failed.add(key.id)
             continue
-        if found and is_gone:
-            yield found.report
+        if stored and is_removed:
+            yield stored.report
 
 
 @dataclass(frozen=True, slots=True)

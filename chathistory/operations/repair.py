@@ -434,5 +434,5 @@ def _make_repair(path: _ActivePath, findings: _Findings, first: int) -> Repair:
         cut_position=view.cut_position if view.cut_position not in findings.lost else None,
         lost=tuple(each.position for each in findings.losses if findings.is_sent(each.position)),
         setup_lost=path.state.engine.setup_position in findings.lost or _SETUP in findings.mismatches,
-        omitted=tuple(each for place, there in omissions.items() if place < first for each in there),
+        omitted=tuple(each for position, omitted in omissions.items() if position < first for each in omitted),
     )

@@ -169,25 +169,25 @@ class _UnreadableHead:
     """A head that the store cannot read, or that has wrong positions, with the records that were found without it."""
 
     recovery: HeadRecovery
-    found: FoundRecords
+    records: FoundRecords
     problem: str
 
     @property
     def start(self) -> int:
-        return self.found.start
+        return self.records.start
 
     @property
     def end(self) -> int:
-        return self.found.end
+        return self.records.end
 
     def read(self, _log: ConversationLog) -> Iterator[ReadableRecord | LostRecord]:
-        return iter_found_around_damage(self.recovery, self.found, self.start, self.end)
+        return iter_found_around_damage(self.recovery, self.records, self.start, self.end)
 
     def store_head(self, log: ConversationLog, rebuilt: RebuiltState) -> Head:
         ttl = log.store.ttl
         expires = None if ttl is None else max(0, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
         revision = Revision(rebuilt.version, rebuilt.updated, expires, rebuilt.state.encode())
-        return self.recovery.restore_head(self.found, Head(log.key, self.start, self.end, revision))
+        return self.recovery.restore_head(self.records, Head(log.key, self.start, self.end, revision))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,20 +220,20 @@ def _find_head(log: ConversationLog) -> Head | _UnreadableHead | None:
     try:
         part = log.store.read(log.key, start=0, stop=0)
     except CorruptRecord as error:
-        found = recovery.find_records(log.key) if recovery else None
-        if found is None or recovery is None:
+        records = recovery.find_records(log.key) if recovery else None
+        if records is None or recovery is None:
             raise
-        if found.problem is None:  # another process has restored it meanwhile
+        if records.problem is None:  # another process has restored it meanwhile
             return None
-        return _UnreadableHead(recovery, found, error.reason)
+        return _UnreadableHead(recovery, records, error.reason)
     head = unless_expired(part.head if part else None)
     if head is None:
         return None
     if recovery is not None:
-        found = recovery.find_records(log.key)
-        if found is not None and found.problem is not None:
+        records = recovery.find_records(log.key)
+        if records is not None and records.problem is not None:
             # the head can be read, but the records are not at the positions that it names
-            return _UnreadableHead(recovery, found, found.problem)
+            return _UnreadableHead(recovery, records, records.problem)
     return head
 
 

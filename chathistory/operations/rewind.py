@@ -124,7 +124,7 @@ def make_rewind_along(log: ConversationLog, head: ConversationHead, path: NewPat
         turns=path.turns,
         tokens=_estimate_tokens(earlier, (start or view).view_start, cut),
         view=start,
-        omitted=tuple(each for place, there in omissions.items() if place < path.end for each in there),
+        omitted=tuple(each for position, omitted in omissions.items() if position < path.end for each in omitted),
     )
 
 

@@ -219,14 +219,19 @@ def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -
 
 def _verify_copy(target: ConversationLog, head: Head, stored: Head, expected: bytes) -> None:
     """Raise `CorruptRecord`, and remove the copy, if it differs from the source."""
-    digest, found = hashlib.sha256(), None
+    digest, present = hashlib.sha256(), None
     for part in read_in_parts(target.store, target.key):
-        found = found or part.head
+        present = present or part.head
         for record in part.records:
             digest.update(f"{record.body}\n".encode())
-    if found is None or found.revision.version != stored.revision.version:
+    if present is None or present.revision.version != stored.revision.version:
         return  # another writer has changed it already, or deleted it
-    if (found.start, found.end, found.revision, digest.digest()) != (head.start, head.end, head.revision, expected):
+    if (present.start, present.end, present.revision, digest.digest()) != (
+        head.start,
+        head.end,
+        head.revision,
+        expected,
+    ):
         target.store.delete(target.key, version=stored.revision.version)
         target.remember(None)
         raise CorruptRecord(
