@@ -420,7 +420,7 @@ class Conversation:
             InvalidInput: `drop` cannot be set to False while a tool call waits for its result.
             TurnInProgress: A turn is open.
         """
-        from chathistory.operations.rewind import is_waiting_for_result
+        from chathistory.operations.rewind_forget import is_waiting_for_result
 
         with self._log.lock:
             head = self._log.known_head()
@@ -447,7 +447,7 @@ class Conversation:
             InvalidInput: `to` is not a position of the current conversation, or it is within a turn that waits for tool
                 results and whose thinking can no longer be sent because of a later cut.
         """
-        from chathistory.operations.rewind import make_rewind
+        from chathistory.operations.rewind_forget import make_rewind
 
         check_position("to", to)
         with self._log.lock:
@@ -575,7 +575,7 @@ class Conversation:
             InvalidInput: A tool call waits for its result, so that the API requires the thinking before it.
             CorruptRecord: A record that the head names is damaged; see `repair`.
         """
-        from chathistory.operations.rewind import is_waiting_for_result, make_snapshot_entries
+        from chathistory.operations.rewind_forget import is_waiting_for_result, make_snapshot_entries
 
         check_position("before", before)
         with self._log.lock:

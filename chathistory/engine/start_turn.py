@@ -38,7 +38,7 @@ from chathistory.log.process import has_ended
 from chathistory.log.state import ConversationState
 from chathistory.log.turn_boundaries import opens_turn
 from chathistory.messages.content import blocks_of
-from chathistory.operations.rewind import make_rewind
+from chathistory.operations.rewind_forget import make_rewind
 from chathistory.trimming.plan_cut import may_be_trimmed, plan_cut
 from chathistory.trimming.policies import Compaction, Policy, Summarize
 from chathistory.view import build_active_view

@@ -20,7 +20,7 @@ from chathistory.log.field_types import PositionRange
 from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import begins_view, opens_turn
 from chathistory.messages.content import Message
-from chathistory.operations.rewind import NewPath, count_turns, make_rewind_along
+from chathistory.operations.rewind_forget import NewPath, count_turns, make_rewind_along
 
 __all__ = ["Variant", "list_variants", "make_rewind_to_variant"]
 

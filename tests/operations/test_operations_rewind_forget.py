@@ -11,7 +11,7 @@ from faulty_stores import CALL, RESULT, THOUGHT, bodies, numbered, reply, said, 
 
 from chathistory import History
 from chathistory.errors import InvalidInput
-from chathistory.operations.rewind import make_snapshot_entries
+from chathistory.operations.rewind_forget import make_snapshot_entries
 
 # Rewind.
 
