@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from docs_shell import CONSOLE, Shell
+from moto.server import ThreadedMotoServer
 
 from chathistory import ChatEngine
 from chathistory.testing import FakeMessagesAPI
@@ -54,3 +58,22 @@ def test_what_a_delete_does_not_reach_is_what_the_backend_says(name, row):
     [store] = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
     [line] = [line for line in (RECIPES / "delete.md").read_text().splitlines() if line.startswith(f"| [{row}]")]
     assert line.split(" | ")[1] == ", ".join(store.traits.not_reached)
+
+
+@pytest.mark.timeout(300)  # three programs that import boto3, on a machine that may be busy
+def test_the_commands_of_the_recipe_on_s3_run(tmp_path):
+    block = CONSOLE.search((RECIPES / "local-s3.md").read_text())
+    install, start, *commands = block[2].splitlines()
+    assert install.startswith("$ pip install ")
+    assert start == "$ moto_server -p 5000 &"
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        shell = Shell(tmp_path, {"PATH": path, "HOME": str(tmp_path), "LC_ALL": "C.UTF-8", "TERM": "dumb"})
+        for line in commands:
+            output = shell.run(line.removeprefix("$ ").replace(":5000", f":{server.get_host_and_port()[1]}"))
+            assert shell.code == 0, f"{line}\n{output}"
+    finally:
+        server.stop()
+    assert output.split()[-1] == "Hello"

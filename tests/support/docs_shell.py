@@ -66,8 +66,9 @@ class Shell:
 
     def run(self, line: str) -> str:
         """Run a line and return what stood on the screen; `code` is its exit code."""
-        if found := re.match(r"export (\w+)=(\S*)", line):
-            self.environment[found[1]] = shlex.split(found[2])[0]
+        if line.startswith("export "):
+            self.environment |= dict(pair.split("=", 1) for pair in shlex.split(line, comments=True)[1:])
+            self.code = 0
             return ""
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
