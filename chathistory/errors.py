@@ -123,7 +123,7 @@ class OrphanedReply(ConversationChanged):
     not part of the conversation: it is never sent to Claude. Send the message again if you still want an answer.
     """
 
-    _outcome = "the reply is stored as an orphaned record, which is never sent; send the message again"
+    _outcome = "the reply is stored in a reply_orphaned record, which is never sent; send the message again"
 
 
 class OutcomeUnknown(ConversationChanged):
