@@ -1,4 +1,4 @@
-"""Five stores on real servers: those that the tests of the backends start, one of each for the whole run."""
+"""Fixtures with a store of each of the five backends, on real servers that run for the whole session."""
 
 from __future__ import annotations
 

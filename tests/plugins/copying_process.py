@@ -1,4 +1,4 @@
-"""A process that copies a store to another in portions, saying each time that one is stored, until it is killed."""
+"""A process that copies a store to another in portions, and reports each stored portion, until it is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations of every kind of content, and what is to be compared of a store."""
+"""Conversations with every kind of content, and what the tests compare of a store."""
 
 from __future__ import annotations
 

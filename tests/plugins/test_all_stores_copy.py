@@ -1,4 +1,4 @@
-"""Copies from store to store, all around, and back: to the character, whatever is killed on the way."""
+"""Copies from store to store, in a circle: exact to the character, whatever is killed on the way."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_thousand_conversations_all_around(new):
 
 
 def broken_off(url_of, backend, *, kills, small, large):
-    """Copy from a file store, kill the copying process time and again, and look what is there each time."""
+    """Copy from a file store, kill the copying process repeatedly, and check the target each time."""
     urls = url_of("file"), url_of(backend)
     rng = random.Random(backend)
     with open_store(urls[0]) as source, open_store(urls[1]) as target:

@@ -1,4 +1,4 @@
-"""Damage of every kind, and everything that walks over a whole store: on every backend, and out and in again."""
+"""Damage of every kind, and everything that walks over a whole store: on every backend, and after a transfer."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def rows_of(store):
 
 
 def sound_of(store, damaged):
-    """Return all that the store holds of what is not damaged."""
+    """Return everything undamaged in the store."""
     return {key: History(store).conversation(key.id, scope=key.scope).messages() for key in KEYS if key not in damaged}
 
 

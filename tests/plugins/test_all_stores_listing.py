@@ -1,4 +1,4 @@
-"""What is asked for of a listing: the same on every backend, page by page, while others write."""
+"""Filters and pages of a listing: the same on every backend, also while others write."""
 
 from __future__ import annotations
 

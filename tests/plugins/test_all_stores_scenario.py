@@ -17,7 +17,7 @@ from chathistory.errors import ConversationExists, InvalidInput
 
 
 def scenario(store) -> list[str]:
-    """Live that life on a store and return what was seen, without the tokens, which are chance."""
+    """Run the scenario on a store and return its transcript, without random tokens."""
     recorded: list[str] = []
     history = History(store)
 

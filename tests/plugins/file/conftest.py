@@ -1,4 +1,4 @@
-"""What the tests of the file store share."""
+"""Fixtures of the tests of the file store."""
 
 import os
 
@@ -14,6 +14,6 @@ def store(tmp_path):
 
 @pytest.fixture
 def no_sync(monkeypatch):
-    """Leave out the syncs, in tests that are about what is written, not about when it is on the disk."""
+    """Skip syncs in tests of the written content; they do not depend on when it is on the disk."""
     monkeypatch.setattr("chathistory_file.write._sync", lambda fd: None)
     monkeypatch.setattr(os, "fsync", lambda fd: None)

@@ -1,7 +1,7 @@
-"""Damage at random places of a conversation's file, and what may come of it.
+"""Damage at random places of a conversation's file, and a check of the result.
 
 Each case builds a file by appends (of 1, 2, 3 or 300 records), changes it, and checks: no call raises anything but our
-errors; no body is ever altered; each record whose line was not touched can be read, at once or after a repair; and what
+errors; no body is ever altered; each record with an unchanged line can be read, at once or after a repair; and what
 looks like an interrupted append is named. As a script it continues where it was stopped:
 
     python tests/plugins/file/file_random_damage.py --seconds 600 --notes /tmp/campaign.json
@@ -52,7 +52,7 @@ class Built:
 
 @dataclass
 class Damage:
-    """What is done to a file: `parts` replace ranges of it, in order."""
+    """A change to a file: `parts` replace ranges of it, in order."""
 
     kind: str
     parts: list[tuple[range, bytes]] = field(default_factory=list)
@@ -225,7 +225,7 @@ def _end_of(built: Built, commit: range) -> int:
 
 
 def check(store: FileStore, built: Built, done: Damage) -> str:
-    """Check what may come of damage; returns what came of it, in a word."""
+    """Check the result of damage; returns it in a word."""
     path = path_of(store, built.key)
     path.write_bytes(done.applied(built.whole))
     sound = {position for position, line in built.lines.items() if not done.touches(line)}

@@ -50,7 +50,7 @@ def flip(path: Path, at: int, bit: int = 0) -> None:
 
 
 def names(folder: str | Path) -> list[str]:
-    """Return what is in a folder."""
+    """Return the content of a folder."""
     return sorted(path.name for path in Path(folder).iterdir())
 
 

@@ -1,4 +1,4 @@
-"""A process that appends until it is killed, or a number of times; prints what was acknowledged.
+"""A process that appends until it is killed, or a number of times; prints each acknowledged append.
 
 file_writer.py FOLDER NAME TIMES     (TIMES 0: without end, with a forget now and then)
 """

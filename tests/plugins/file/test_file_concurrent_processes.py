@@ -1,4 +1,4 @@
-"""Many processes on one conversation, and processes that are killed."""
+"""Many processes with one conversation, and processes that are killed."""
 
 import random
 import subprocess

@@ -1,4 +1,4 @@
-"""The contract, on files."""
+"""The storage contract, on files."""
 
 from collections.abc import Sequence
 from pathlib import Path

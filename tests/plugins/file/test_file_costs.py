@@ -1,4 +1,4 @@
-"""What an operation asks of the system: the same at 10 records and at 10,000."""
+"""System calls of each operation: the same with 10 records and with 10,000."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def calls(monkeypatch):
 
 
 def _filled_fast(store, count, *, batch, body='{{"n":{}}}'):
-    """Append records in batches, without syncs: what is counted comes afterwards."""
+    """Append records in batches, without syncs: counting begins after it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chathistory_file.write._sync", lambda _: None)
         patch.setattr(os, "fsync", lambda _: None)

@@ -1,4 +1,4 @@
-"""When the disk refuses or fails: a typed error, and nothing has changed."""
+"""When the disk refuses or fails: a typed error, and an unchanged store."""
 
 import errno
 import os

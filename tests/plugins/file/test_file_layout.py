@@ -1,4 +1,4 @@
-"""What is on disk: readable lines, private modes, nothing outside its place, nobody else's files touched."""
+"""The files on disk: readable lines, private modes, nothing outside the folder, no file of others touched."""
 
 import json
 import os

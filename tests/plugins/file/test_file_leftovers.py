@@ -116,7 +116,7 @@ def test_it_counts_the_files_and_names_what_is_left(store):
 
 
 def test_what_a_writer_is_at_is_not_removed(store):
-    """The lock is waited for: what is there without a commit may be an append under way."""
+    """It waits for the lock: bytes without a commit may be an append in progress."""
     filled(store, [BODY])
     _uncommitted_first(store, KEY)
     with type(store)(store.root, lock_timeout=0.05) as other, holding(store), pytest.raises(StoreUnavailable):
@@ -274,7 +274,7 @@ def test_a_file_that_cannot_be_read_may_hold_anything(store, monkeypatch):
 
 
 class Killed(BaseException):
-    """Stands for the end of the process: nothing that handles errors may handle it."""
+    """Simulates the end of the process: no error handler may catch it."""
 
 
 STEPS = ("write", "utime", "fsync", "ftruncate", "rename", "unlink", "fchmod", "mkdir", "_sync")
@@ -321,7 +321,7 @@ def _remove_leftovers(store, head):
 CALLS = {
     "append": lambda store, head: store.append(KEY, [BODY], after=head, revision=revision()),
     "a large append": lambda store, head: store.append(KEY, [BODY] * 4000, after=head, revision=revision()),
-    "append behind what is torn": _append_after_an_uncommitted_tail,
+    "append after an uncommitted tail": _append_after_an_uncommitted_tail,
     "the first append": lambda store, head: store.append(
         Key("default", "new"), [BODY], after=None, revision=revision()
     ),
@@ -345,7 +345,7 @@ def test_after_a_kill_at_any_point_all_can_be_erased(store, call):
                 CALLS[call](other, head)
             except Killed:
                 died = True
-            except ChatHistoryError:  # what was to be undone could not be: the process is dead
+            except ChatHistoryError:  # it could not be undone: the process is dead
                 died = True
             else:
                 died = False

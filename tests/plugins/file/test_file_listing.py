@@ -1,4 +1,4 @@
-"""The order of a listing is exact: with ties, after a crash, with dates that are not ours, while others write."""
+"""The exact order of a listing: with ties, after a crash, with dates of others, during writes."""
 
 import os
 import random
@@ -44,7 +44,7 @@ def test_all_of_one_moment(store, no_sync, limit):
 
 @pytest.mark.parametrize("limit", [1, 4, 100])
 def test_after_a_crash_between_write_and_date(store, no_sync, limit):
-    """The kernel's own date stands then: it has a fraction of a microsecond."""
+    """The file then has the kernel's own date, with a fraction of a microsecond."""
     heads = _made(store, [SECOND * number for number in range(30)])
     for number in (3, 17, 29):
         os.utime(path_of(store, Key("default", f"c{number}")), ns=(1_760_000_000_123_456_789,) * 2)

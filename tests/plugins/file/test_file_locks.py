@@ -1,4 +1,4 @@
-"""Who may write: one at a time, for a bounded time, between threads, processes and stores; and never a dead one."""
+"""The lock of a conversation: one writer at a time, with a time limit, between threads, processes and stores."""
 
 import os
 import subprocess

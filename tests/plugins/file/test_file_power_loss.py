@@ -1,4 +1,4 @@
-"""A loss of power while an append is written: whichever sectors reached the disk, what was acknowledged can be read.
+"""A loss of power during an append: acknowledged records stay readable, whichever sectors reached the disk.
 
 A simulated disk keeps what was synced. Of the sectors that were written since, it keeps some; the others are zeros, and
 the file may be shorter. Nothing but that is assumed: no order of the sectors, and no order between data and length.
@@ -31,7 +31,7 @@ SHAPES = {
 
 
 class Disk:
-    """Notes what is written to a conversation's file, and what of that is on the disk whenever something is synced."""
+    """Records the writes to a conversation's file, and which of them are on the disk at each sync."""
 
     def __init__(self, monkeypatch, path):
         self.path = path
@@ -68,7 +68,7 @@ def after_power_loss(synced, written, dice, *, old=None):
 
 
 def crashes_of(store, before, bodies, info):
-    """Append to what is there, and return the head before, the new head, and the crashes that there may have been."""
+    """Append, and return the head before, the new head, and the possible crashes."""
     with pytest.MonkeyPatch.context() as patch:
         disk = Disk(patch, path_of(store))
         new = store.append(KEY, bodies, after=before, revision=revision(payload=info))
@@ -86,7 +86,7 @@ def built(store, dice):
 
 
 def check(store, disk, acknowledged, head, new):
-    """Check what is on a disk after a loss of power: all that was acknowledged, and that the rest is named."""
+    """Check the disk after a loss of power: everything acknowledged is there, and the rest is reported."""
     path_of(store).write_bytes(disk)
     with fresh(store) as other:
         seen = other.read(KEY, stop=0)
@@ -137,7 +137,7 @@ def simulate(seed, folder):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """What is synced by the file system's own means takes time, and is no part of the simulation."""
+    """Real syncs take time, and are not part of the simulation."""
     monkeypatch.setattr("chathistory_file.write._sync", lambda fd: None)
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
@@ -202,7 +202,7 @@ def test_an_append_of_more_than_a_little_is_synced_before_its_commit(store, monk
 
 
 def test_the_end_is_cut_off_durably_before_anything_is_written_there(store, monkeypatch):
-    """Else a loss of power could leave lines of the old append among those of the new one."""
+    """Else a loss of power could mix lines of the old append with lines of the new one."""
     head = store.append(KEY, ["1"], after=None, revision=revision())
     with path_of(store).open("ab") as file:
         file.write(b'[1,"')
@@ -215,7 +215,7 @@ def test_the_end_is_cut_off_durably_before_anything_is_written_there(store, monk
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("seed", range(12))
 def test_a_disk_that_shows_what_was_there_before(tmp_path, seed):
-    """No file system that keeps data and journal in order does. What was acknowledged is there, or a repair away."""
+    """No file system with ordered data and journal does this. Acknowledged data are there, perhaps after a repair."""
     dice = random.Random(seed)
     with FileStore(tmp_path / "h") as store:
         head = built(store, dice)

@@ -1,4 +1,4 @@
-"""An exception may strike anywhere, for a signal's handler raises it: the lock is given back, and nothing is lost."""
+"""Exceptions from a signal handler, at any step: the lock is released, and nothing is lost."""
 
 import errno
 import gc
@@ -82,7 +82,7 @@ def _restore(store):
 
 CALLS = {
     "append": _append,
-    "append behind what is torn": _append_after_an_uncommitted_tail,
+    "append after an uncommitted tail": _append_after_an_uncommitted_tail,
     "the first append": _first,
     "forget": lambda store: lambda: store.forget(KEY, before=1),
     "delete": lambda store: lambda: store.delete(KEY),
@@ -93,7 +93,7 @@ CALLS = {
 
 
 def check_free(store):
-    """Check that nothing holds the lock, for this instance and for another one, and that the conversation is whole."""
+    """Check that the lock is free, for this store and for another one, and that the conversation is complete."""
     if any(path.startswith(f"{store.root}/default") for path in open_files()):
         gc.collect()
     assert [path for path in open_files() if path.startswith(f"{store.root}/default")] == []
@@ -110,7 +110,7 @@ def check_free(store):
 
 
 def interrupt_everywhere(store, call, *, event, module="", steps=None):
-    """Interrupt a call at each step, and check what is left each time; returns how many steps there are."""
+    """Interrupt a call at each step, and check the result each time; returns the number of steps."""
     step = 0
     while True:
         step = next(steps, 10**9) if steps else step + 1

@@ -1,4 +1,4 @@
-"""What a crash leaves half-written: never shown, never in the way, set aside, and gone with the conversation."""
+"""An append that a crash interrupted: never shown, never in the way, set aside, and gone with the conversation."""
 
 import os
 

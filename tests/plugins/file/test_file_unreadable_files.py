@@ -1,4 +1,4 @@
-"""A walk over many has a row for what it cannot read, and goes on; only a call that names it gets the error."""
+"""Walks have a row for a file that they cannot read, and continue; a call that names it raises the error."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from chathistory import Key
 from chathistory.errors import ChatHistoryError, CorruptRecord, StoreRejected, StoreUnavailable, UnsupportedRecord
 
 CUT = "я" * 52
-"""Its name as a file is cut, so the key stands in the file alone."""
+"""Its file name is shortened, so only the file contains the key."""
 
 SCOPES = ("default", CUT)
 NAMES = ("support/42", CUT)
@@ -41,7 +41,7 @@ def _summed(line):
 
 
 def _rivals_head(path):
-    """Another conversation's file, as it stands there."""
+    """The file of another conversation, unchanged."""
     path.write_bytes(path.with_name("zz-other.jsonl").read_bytes())
 
 

@@ -1,4 +1,4 @@
-"""Which folder a URL names, and that none is touched by naming it."""
+"""The folder of a URL; parsing a URL touches no folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the tests of the MongoDB store share: one replica set of one, and a database of its own for each test."""
+"""Fixtures of the tests of the MongoDB store: a replica set of one, and a database for each test."""
 
 import contextlib
 import itertools

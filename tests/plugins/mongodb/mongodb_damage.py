@@ -1,4 +1,4 @@
-"""Raw damage, put below the interface: every field of every document, with every kind of value, and odd documents."""
+"""Raw damage, below the interface: every field of every document, with every kind of value, and odd documents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def deep(levels: int) -> Any:
 
 
 GONE = object()
-NO_TEXT = "<no text>"  # stands for bytes that are no UTF-8, which the driver would not send
+NO_TEXT = "<no text>"  # replaced by bytes that are not UTF-8, which the driver would not send
 VALUES: dict[str, Any] = {
     "gone": GONE,
     "null": None,
@@ -70,7 +70,7 @@ SEGMENT_FIELDS = ("key", "of", "by", "first", "end", "part", "parts", "bodies", 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to the documents of one conversation, which has segments; `blind`: it looks like another text."""
+    """A change to the documents of a conversation with segments; `blind`: the result looks like another text."""
 
     name: str
     do: Callable[[Any, dict[str, str]], object]

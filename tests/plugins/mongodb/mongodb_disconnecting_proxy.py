@@ -1,4 +1,4 @@
-"""A proxy before a mongod that cuts connections at a chosen command: before the server sees it, or before its reply.
+"""A proxy for a mongod that cuts connections at a chosen command: before the server sees it, or before its reply.
 
 Only commands on data count: the driver's own (hello, endSessions and the like) pass.
 """
@@ -22,7 +22,7 @@ class Proxy:
     """Listens on `port`. cut: the number of the data command (from 1) at which to cut; `after`: with its work done.
 
     stay_dead: after the cut nothing passes, as if the client had died there.
-    garbage: what is answered to each data command in place of the server, which does not see it. shorten: how many
+    garbage: the reply to each data command, which the server does not see. shorten: how many
     bytes of the answer to a data command are passed on before the connection is cut. None: neither.
     """
 

@@ -1,4 +1,4 @@
-"""Keys, revisions and looks for the tests of the MongoDB store."""
+"""Keys, revisions and helpers for the tests of the MongoDB store."""
 
 from __future__ import annotations
 

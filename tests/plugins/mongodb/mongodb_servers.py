@@ -41,7 +41,7 @@ def free_port() -> int:
 def _memory_folder() -> str | None:
     """Return a folder in memory, where a flush costs nothing, if there is one with much room.
 
-    What was flushed outlives a server that is killed there as well.
+    Flushed data outlive a killed server there as well.
     """
     folder = "/dev/shm"
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A process that appends to one conversation a number of times, or until it is killed; prints what was acknowledged.
+"""A process that appends to one conversation a number of times, or until it is killed; prints each acknowledgement.
 
 mongodb_writer.py URL NAME TIMES     (TIMES 0: without end)
 """

@@ -1,4 +1,4 @@
-"""Replies that are cut or cannot be read: only our errors come out, and nothing is lost."""
+"""Replies that are cut or cannot be read: only typed errors, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _acknowledged(processes):
 
 
 def _all_there(store, acknowledged):
-    """Check that what was acknowledged is there, once, in one piece, where it was said to be; return all bodies."""
+    """Check that each acknowledged append is stored once, in one piece, at its position; return all bodies."""
     head, bodies = read_all(store, KEY)
     assert head.start == 0
     bodies = [text.rstrip(".") for text in bodies]

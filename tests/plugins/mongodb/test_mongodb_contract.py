@@ -1,4 +1,4 @@
-"""The contract on a real server: a replica set of one always; alone, and three members, with the long tests."""
+"""The storage contract on a real server: a replica set of one; alone, and three members, with the long tests."""
 
 import contextlib
 import functools

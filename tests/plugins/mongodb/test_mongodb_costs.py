@@ -1,4 +1,4 @@
-"""What each operation costs: commands, and the plan of each query."""
+"""The cost of each operation: commands, and the plan of each query."""
 
 import bson
 import pymongo

@@ -1,4 +1,4 @@
-"""One damaged thing stays one: every raw damage against every call."""
+"""Every raw damage against every call: it affects nothing but the damaged document."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_damage_of_a_record_leaves_all_others_readable(store, database, size):
 
 
 def test_a_damaged_record_moves_with_the_others(store, database):
-    """What stands in the tail goes to a segment when that is full: also what is damaged, which stays damaged."""
+    """The bodies of a full tail move to a segment; damaged ones too, and they stay damaged."""
     head = create_conversation(store, KEY, 3)
     damage_record(database, KEY, 1)
     for _ in range(30):

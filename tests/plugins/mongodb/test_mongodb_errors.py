@@ -1,4 +1,4 @@
-"""Every trouble has its own typed error, and none quotes a text or a password."""
+"""Each kind of failure has its own typed error, and no error quotes a text or a password."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""What stands in the documents: for other programs, for the disk, and after damage."""
+"""The content of the documents: for other programs, on disk, and after damage."""
 
 import threading
 from contextlib import closing
@@ -94,7 +94,7 @@ def test_what_an_attempt_wrote_in_vain_is_never_read(store, database):
     (segment,) = database.chathistory_segments.find()
     strange = {**segment, "_id": ObjectId(), "by": ObjectId(), "bodies": ["strange"] * len(segment["bodies"])}
     database.chathistory_segments.delete_one({"_id": segment["_id"]})
-    database.chathistory_segments.insert_many([strange, segment])  # it stands first, wherever order does not decide
+    database.chathistory_segments.insert_many([strange, segment])  # it comes first if the order is undefined
     assert read_all(store)[1] == [body(at) for at in range(9)]
     filled(store, 50, head=store.read(KEY, stop=0).head)  # until the segments of all attempts are marked
     assert read_all(store)[1] == [body(at) for at in range(59)]

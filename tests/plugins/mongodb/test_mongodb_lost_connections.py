@@ -1,7 +1,7 @@
 """The client dies, or loses its connection, before and after each command of each operation.
 
-What is stored then is wholly what was, or wholly what should be; who comes next can go on; and when the conversation
-is deleted in the end, nothing of it is left.
+The stored conversation is then entirely the old one, or entirely the new one; the next caller can continue; and when it
+is deleted in the end, nothing of it remains.
 """
 
 import functools
@@ -77,7 +77,7 @@ def through(proxy, url, **options):
 
 
 def _commands(proxy, url, prepare, act):
-    """Return how many commands the operation takes when nothing goes wrong, and what is there before and after it."""
+    """Return the number of commands of an operation without faults, and the content before and after it."""
     with open_store(url) as store:
         head = prepare(store)
         before = read_all(store)

@@ -1,4 +1,4 @@
-"""What a URL means, what it refuses, and that nobody is asked before the first call."""
+"""The meaning of a URL, the errors of a wrong one; no network access before the first call."""
 
 import socket
 

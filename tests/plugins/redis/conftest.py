@@ -1,4 +1,4 @@
-"""The servers of the tests: one Valkey and one Cluster for the whole run, others as a test needs them."""
+"""Fixtures of the tests of the Redis store: one Valkey and one Cluster for the whole run, others for single tests."""
 
 from __future__ import annotations
 

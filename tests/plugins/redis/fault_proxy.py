@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that counts, loses answers, goes silent, or answers in the server's place."""
+"""A TCP proxy on loopback that counts, loses replies, hangs, or answers in place of the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["FaultProxy"]
 
 
 class FaultProxy:
-    """Stands between a client and a server; set its attributes while it runs.
+    """A proxy between a client and a server; set its attributes while it runs.
 
     trips: how often the client sent something and then got an answer. sent, received: bytes of the client.
     lose(request): asked before an answer is passed on; true: the request was done, the answer is lost, the connection

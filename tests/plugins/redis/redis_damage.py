@@ -1,4 +1,4 @@
-"""Raw damage, put below the interface: every kind of key, every part of it, every value that it must not have."""
+"""Raw damage, below the interface: every kind of key, every part of it, with every invalid value."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ SCORES = ("inf", "-inf", "-5", "0.5", "1e300", "-1e300", "9007199254740993", "17
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to the keys of one conversation; `seed` is for those that choose."""
+    """A change to the keys of one conversation; `seed` is for changes with random choices."""
 
     name: str
     do: Callable[[Any, Any], object]
@@ -285,7 +285,7 @@ def _lifetimes() -> Iterator[Damage]:
 
 
 def chosen(seed: int, count: int) -> list[Damage]:
-    """Return some damages, two at a time: what comes together was thought of by nobody."""
+    """Return pairs of damages, combined at random."""
     generator = random.Random(seed)
     every = list(damages())
     pairs = [generator.sample(every, 2) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Real servers on loopback, which the tests start and end themselves: Valkey, Redis, a Cluster, a Sentinel group."""
+"""Real servers on loopback that the tests start and stop: Valkey, Redis, a Cluster, a Sentinel group."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def binary_of(version: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port that is free now, and whose port + 10,000 (the bus of a Cluster) is so, too."""
+    """Return a port that is free now, as is port + 10,000 (the bus of a Cluster)."""
     while True:
         port = random.randrange(20_000, 32_000)  # below the range that outgoing connections take
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as bus:

@@ -1,4 +1,4 @@
-"""A writer in a process of its own: appends to the conversation that others write, too, as often as each takes.
+"""A writer in a process of its own: appends to a conversation with other writers, and repeats after conflicts.
 
 python redis_writer.py URL NAME COUNT      prints the most tries that one append took
 """
@@ -26,7 +26,7 @@ def write(history: History, name: str, count: int) -> int:
 
 
 def _append(chat, batch) -> int:
-    """Append as often as it takes, with pauses that grow: who has just written needs no look, and would win always."""
+    """Append as often as it takes, with growing pauses: the last writer needs no read first, and would always win."""
     for tries in range(1, MOST + 1):
         try:
             chat.append(batch)

@@ -1,4 +1,4 @@
-"""Many threads and processes on one conversation: nothing is lost, doubled or interleaved, and nobody starves."""
+"""Many threads and processes with one conversation: nothing is lost, duplicated or interleaved, nobody starves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRITER = Path(__file__).with_name("redis_writer.py")
 
 
 def race(url: str, *, threads: int, by_thread: int, processes: int, by_process: int) -> list[int]:
-    """Let all write together, check what is there, and return the most tries of each."""
+    """Let all write at the same time, check the result, and return the most tries of each."""
     command = [sys.executable, str(WRITER), url]
     running = [
         subprocess.Popen([*command, f"process{at}", str(by_process)], stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""The Redis backend keeps the contract: on Valkey, on a Cluster of three masters, and on older Redis."""
+"""The storage contract: on Valkey, on a Cluster of three masters, and on older Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call costs: round trips, bytes, and the same for a long conversation as for a short one."""
+"""The cost of a call: round trips and bytes; the same for a long conversation as for a short one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One damaged thing stays one: every raw damage against every call, on one server and in a Cluster."""
+"""Every raw damage against every call, on one server and in a Cluster: it affects nothing but the damaged key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How conversations end without being deleted: time to live, eviction, a server that lost its data."""
+"""Conversations that end without a delete: time to live, eviction, a server that lost its data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masters that die under load: typed errors only, recovery without a restart, and no silent loss. For `make stress`."""
+"""Masters that die under load: typed errors only, recovery without a restart, no silent loss. For `make stress`."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_the_master_of_a_cluster_without_replicas_is_down_and_comes_back(prefix)
 
 @pytest.mark.parametrize("wait", [None, 1])
 def test_what_the_replica_did_not_have_is_lost_without_wait_and_never_silently(wait, prefix):
-    """The replica hangs, and is then restarted from its disk, so that it lacks what came since."""
+    """The replica hangs, and is then restarted from its disk, so that it lacks later appends."""
     saved = ("--appendonly", "yes", "--appendfsync", "always")
     with ended(Sentinels(options=saved)) as group:
         load = Load(group.url, prefix=prefix, **({} if wait is None else {"wait": wait, "wait_timeout": 0.3}))

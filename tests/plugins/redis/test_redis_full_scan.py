@@ -1,4 +1,4 @@
-"""Walks over all that is stored, where an index has lost what it should name, and while servers change hands."""
+"""Walks over all keys: with an index that lost entries, and while servers change."""
 
 from __future__ import annotations
 

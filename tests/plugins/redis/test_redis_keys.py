@@ -1,4 +1,4 @@
-"""The keys on the server: as docs/redis.md says, and no other key is read or touched."""
+"""The keys on the server, as docs/redis.md describes them; no other key is read or changed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_nothing_is_left_of_what_is_deleted(store, valkey, prefix):
 
 @pytest.fixture
 def confined(valkey, prefix):
-    """The URL of a user to whom the server refuses all keys but those of the prefix, and all that is dangerous."""
+    """The URL of a user who may access only the keys of the prefix, and no dangerous commands."""
     with valkey.client() as client:
         user = prefix[:-1]
         client.execute_command("ACL", "SETUSER", user, "on", ">x", f"~{prefix}*", "+@all", "-@dangerous")

@@ -1,4 +1,4 @@
-"""Answers that are lost on the way: nothing is lost or doubled by it, and the error says what is known."""
+"""Lost replies: nothing is lost or stored twice, and the error has the right outcome."""
 
 from __future__ import annotations
 

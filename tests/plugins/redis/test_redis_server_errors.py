@@ -1,4 +1,4 @@
-"""What servers say and do when they cannot: each becomes the right error, in time, and quotes nothing."""
+"""Errors and failures of servers: each becomes the right typed error, in time, and quotes nothing."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_server_without_memory_refuses_and_still_reads_forgets_and_deletes(bin
         assert "memory" in str(raised(append, StoreRejected))
         raised(lambda: create_conversation(store, Key("new", "new")), StoreRejected)
         assert read_head(store, KEY) == head
-        assert list(store.keys()) == [KEY], "what was refused left something"
+        assert list(store.keys()) == [KEY], "a refused append left something"
         assert store.forget(KEY, before=10).start == 10
         assert read_bodies(store, KEY) == make_lines(40, first=10)
         assert store.delete(KEY) is True

@@ -1,4 +1,4 @@
-"""Slots of a Cluster that move from node to node, key by key: nothing is lost by it, or taken for damage."""
+"""Slots of a Cluster that move between nodes, key by key: nothing is lost, or counts as damaged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cluster():
 
 @pytest.fixture
 def moving(cluster, prefix):
-    """Yield a store, the keys of what is in one of its slots, all its keys, and the move of that slot, just begun."""
+    """Yield a store, the conversations in one of its slots, all its keys, and the move of that slot, just begun."""
     with open_store(cluster.url, prefix=prefix) as store:
         every = [Key(SCOPE, f"c{number:03d}") for number in range(80)]
         for key in every:
@@ -84,7 +84,7 @@ def test_what_is_on_its_way_is_not_gone(moving, moved):
     move.finish()
     assert sorted(set(store.keys()) - {Key(SCOPE, "new")}) == every
     listed = {head.key for head in store.heads(SCOPE, limit=300).items}
-    assert set(every) <= listed, "the listing has lost what was on its way"
+    assert set(every) <= listed, "the listing has lost a conversation that is being moved"
     for key in mine:
         assert read_bodies(store, key) in (make_lines(1), make_lines(2))
 
@@ -99,7 +99,7 @@ def test_an_append_that_waits_for_a_replica_follows_a_slot_on_its_way(moving, cl
 
 
 def test_writers_go_on_while_slots_move(cluster, prefix):
-    """Each message is there once, whatever moves: what is said to be not stored is not, and is said again."""
+    """Each message is stored once, whatever moves: one reported as not stored is not stored, and is sent again."""
     with open_store(cluster.url, prefix=prefix) as store:
         keys = [Key(SCOPE, f"w{number}") for number in range(5)]
         slots = {key_slot(store._layout.names(key).conversation) for key in keys}

@@ -1,4 +1,4 @@
-"""URLs and options, clients that are handed in, TLS, sockets, and waiting for replicas and disks."""
+"""URLs and options, clients of the caller, TLS, sockets, and waiting for replicas and disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the s3 store share: one server, a bucket for each test."""
+"""Fixtures of the tests of the S3 store: one server, and a bucket for each test."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""A real object store of another make, on loopback: Ceph's gateway over one monitor and one disk in memory.
+"""A real object store of another kind, on loopback: Ceph's gateway with one monitor and one disk in memory.
 
 It decides conditions in a store that was made for many writers, and checks signatures, which moto does not.
 Debian has it: apt-get install --no-install-recommends ceph-mon ceph-osd radosgw

@@ -1,7 +1,7 @@
-"""Ways to damage what is stored, made from a few rules and a seed: of heads and of segments; and stray objects.
+"""Ways to damage stored objects, from a few rules and a seed: heads, segments, and stray objects.
 
-A rule takes the bytes of an object and gives others; None: the object goes. Whatever it gives, no call may end in an
-error that is not ours, no walk may fail, and what is sound must stay readable.
+A rule takes the bytes of an object and returns others; None removes the object. Whatever it returns, no call may end in
+an error that is not typed, no walk may fail, and everything sound must stay readable.
 """
 
 import gzip
@@ -31,7 +31,7 @@ def with_fields(change):
 
 
 def with_line(line):
-    """Return a rule that puts another first line in the place of that of a head."""
+    """Return a rule that replaces the first line of a head."""
     return lambda data: resealed(line) + data.partition(b"\n")[2]
 
 
@@ -94,7 +94,7 @@ STRANGE = (None, True, -1, 1.5, "x", "", [], {}, [[]], 10**30, "\ud800", [[[[]]]
 
 
 def _of_fields(seed):
-    """Return rules for the fields of a head whose checksum is right."""
+    """Return rules for the fields of a head; its checksum stays right."""
     chance = random.Random(seed)
     rules = {
         "of a later version": with_fields(lambda fields: fields.update(v=3)),

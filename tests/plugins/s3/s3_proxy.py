@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, which cuts answers at a byte: in their headers or bodies, or at their ends."""
+"""A TCP proxy for a server that cuts responses at a byte: in their headers or bodies, or at their ends."""
 
 import contextlib
 import select
@@ -8,7 +8,7 @@ import threading
 
 
 class CuttingProxy:
-    """Stands between a client and a server.
+    """A proxy between a client and a server.
 
     sizes: the bytes of each answer, in the order of the requests. cut: (number of the request, bytes that its answer
     still gets, how it ends): "close" as a server that is done, "reset", or "hang", where nothing more comes.

@@ -1,4 +1,4 @@
-"""What the tests of the s3 store write, how they look at what is there, and how they damage it."""
+"""Samples for the tests of the S3 store, and helpers to inspect and damage its objects."""
 
 import itertools
 import uuid
@@ -110,7 +110,7 @@ def damage_head(client, bucket, store, key=KEY):
 
 
 def remains(client, bucket, text, prefix=""):
-    """Return the names of all objects whose present version holds a text."""
+    """Return the names of all objects that contain a text."""
     return [name for name in objects(client, bucket, prefix) if text.encode() in content_of(client, bucket, name)]
 
 

@@ -1,9 +1,9 @@
-"""An S3 server on a port of this machine: moto behind one lock, a log of the requests, faults and quirks on demand.
+"""An S3 server on a local port: moto with one lock, a log of the requests, faults and quirks on demand.
 
-Moto alone checks a condition and stores in two steps; the lock makes them one. Counting requests here, and not in the
+Moto checks a condition and stores in two steps; the lock makes them one. Counting requests here, and not in the
 store, counts what a bill would.
 
-Services that speak this protocol differ; a *quirk* is one such difference, as some service has it or may have it.
+Services with this protocol differ; a *quirk* is one difference that some service has or may have.
 """
 
 import re
@@ -27,7 +27,7 @@ CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "s3cr3t-of-
 
 @dataclass(frozen=True)
 class Request:
-    """What came in; `kind` is its method, or LIST or DELETES."""
+    """A request that came in; `kind` is its method, or LIST or DELETES."""
 
     kind: str
     path: str
@@ -40,7 +40,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests of a kind whose path is like `path`."""
+    """A fault of the next `times` requests of a kind with a path like `path`."""
 
     what: str
     kind: str = ".*"

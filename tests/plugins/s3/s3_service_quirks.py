@@ -1,4 +1,4 @@
-"""Ways in which services differ that speak the protocol of S3: of real ones, and of ones that there may be.
+"""Differences between services with the S3 protocol: of real ones, and of possible ones.
 
 A quirk changes a request before the server sees it, or refuses it; and changes the answer.
 """

@@ -1,4 +1,4 @@
-"""A process that writes: appends its batches, each as often as it takes."""
+"""A process that appends its batches, each as often as it takes."""
 
 from test_s3_concurrent_writers import persist
 

@@ -1,4 +1,4 @@
-"""A connection that breaks wherever it may, within headers and bodies, is an error of ours, and is tried again."""
+"""Connections that break anywhere, in headers and bodies: a typed error, and another try."""
 
 import http.client
 import http.server
@@ -33,7 +33,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Work:
-    """Something that is done through the proxy: with what is there before it, and a look at what came of it."""
+    """An operation through the proxy: the content before it, and a check of the result."""
 
     records: int
     do: object
@@ -130,7 +130,7 @@ class Place:
         self.client, self.bucket, self.proxied = client, bucket, proxied
 
     def prepared(self, name):
-        """Give a store through the proxy, one that sees the truth, and the head of what is there."""
+        """Return a store through the proxy, one without it, and the current head."""
         work = WORKS[name]
         where = {"bucket": self.bucket, "prefix": f"p{next(_numbers)}"}
         truth = opened(self.client, **where)
@@ -337,7 +337,7 @@ def test_an_error_that_stays_is_ours_and_silent(client, bucket, server, monkeypa
 
 
 def _texts(error):
-    """Return which secrets are to be found in an error and all that it carries."""
+    """Return the secrets that are found in an error and its causes."""
     found, rest, done = set(), [error], set()
     while rest:
         each = rest.pop()

@@ -1,4 +1,4 @@
-"""Many writers, threads and processes, on one conversation, and what is not ours in the bucket."""
+"""Many writers, threads and processes, with one conversation; and foreign objects in the bucket."""
 
 import os
 import subprocess

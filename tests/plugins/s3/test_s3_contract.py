@@ -1,4 +1,4 @@
-"""The contract: on moto behind one lock, by hour as is the default, and exact; with the long tests on Ceph."""
+"""The storage contract: on moto with one lock, by hour (the default) and exact; with the long tests on Ceph."""
 
 import socket
 import uuid
@@ -74,7 +74,7 @@ class OfExact:
 
 
 class TestExactListing(OfExact, OnS3, Listing, ListingWhileOthersWrite, OpenCloseFork):
-    """What is different about it is the listing."""
+    """It differs in the listing."""
 
 
 @pytest.mark.stress
@@ -95,7 +95,7 @@ def ceph():
 
 @pytest.mark.stress
 class TestCeph(Below, HistoryStoreContract):
-    """A real store, whose gateway wants ETags without quotes and has no conditional DELETE."""
+    """A real object store: its gateway takes ETags without quotes and has no conditional DELETE."""
 
     @pytest.fixture
     def store(self, ceph):

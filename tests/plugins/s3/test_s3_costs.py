@@ -1,4 +1,4 @@
-"""What it costs, counted at the server: requests, and rounds of requests that have to wait for one another."""
+"""The cost of each call, counted at the server: requests, and rounds of requests that wait for one another."""
 
 import pytest
 from chathistory_s3 import S3Store

@@ -1,4 +1,4 @@
-"""Damage stays where it is: every damage, to every kind of object, and every call after it."""
+"""Every damage to every kind of object, and every call after it: it affects nothing else."""
 
 import itertools
 import zlib
@@ -172,7 +172,7 @@ def check_erased(store, place, victim):
 
 
 def sound_lines(data, bodies):
-    """Return the positions whose lines stand whole, and as lines, in what is left of an object."""
+    """Return the positions with complete lines in the rest of an object."""
     lines = set((data or b"").split(b"\n"))
     return [at for at, line in bodies.items() if line in lines]
 
@@ -225,7 +225,7 @@ def check_damaged_head(place, what, victim):
 
 
 def check_refused(store, victim, head):
-    """Check that nobody writes over a damaged head, or over that of a later version."""
+    """Check that nobody overwrites a damaged head, or a head of a later version."""
     for call in (
         lambda: store.append(victim, ["x"], after=head, revision=revision()),
         lambda: store.append(victim, ["x"], after=None, revision=revision()),
@@ -441,7 +441,7 @@ def test_no_text_of_a_damaged_head_is_quoted(place):
 
 
 def test_a_tail_that_lost_a_line_end_takes_further_appends(place):
-    """What is put behind a damaged line never becomes a part of it."""
+    """A line that is appended after a damaged one never becomes a part of it."""
     with opened(*place) as store:
         head = made(store, 5)
         damage(place, head_object(store, KEY), lambda data: data[:-1])

@@ -1,4 +1,4 @@
-"""What a service may answer, and the errors for it; options; damage; leftovers and expiry."""
+"""Responses of a service and the errors for them; options; damage; leftovers and expiry."""
 
 import json
 import os
@@ -280,7 +280,7 @@ def test_a_sweep_removes_what_expired_and_nothing_else(client, bucket, store, se
     made(store, 20, key=Key("scope", "large"), size=20_000, batch=5)
     client.put_object(Bucket=bucket, Key=LEFT, Body=b"left")
     done = store.sweep()
-    assert (done.expired, done.segments) == (1, 0), "what is young is left alone"
+    assert (done.expired, done.segments) == (1, 0), "young leftovers are left alone"
     done = store.sweep(now=4e9)
     assert (done.expired, done.segments, done.markers, done.damaged) == (0, 1, 0, 0)
     assert [key.id for key in sorted(store.keys())] == ["large", "living"]

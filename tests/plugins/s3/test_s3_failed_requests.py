@@ -1,4 +1,4 @@
-"""Whatever any request of any write meets: nothing is lost, nothing is there twice, nothing is unreadable."""
+"""Every fault of every request of a write: nothing is lost, stored twice or unreadable."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ SIZE = 10_000  # 13 of them fill the head's object
 
 @dataclass(frozen=True)
 class Case:
-    """A write: what is there before it, what it does, and what may be there after it."""
+    """A write: the content before it, the operation, and the possible content after it."""
 
     records: int
     do: object

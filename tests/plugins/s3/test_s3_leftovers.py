@@ -1,4 +1,4 @@
-"""What is removed below the interface: nothing of the text remains, and nothing vanishes below a writer at work."""
+"""Removal of leftovers: no text remains, and nothing of an active writer vanishes."""
 
 import itertools
 from functools import partial
@@ -13,11 +13,11 @@ from chathistory.errors import Conflict, CorruptRecord, StoreRejected
 pytestmark = pytest.mark.repeated
 
 SECRET = '"text": "line'
-"""Stands in every record that these tests store."""
+"""A text in every record that these tests store."""
 
 
 def erased(store, scope=KEY.scope):
-    """Erase a scope as the core does, and return the report on what was left."""
+    """Erase a scope as the core does, and return the report."""
     for key in list(store.scan_keys(scope)):
         store.delete(key)
     return store.remove_leftovers(scope)
@@ -118,7 +118,7 @@ MEANWHILE = {
 
 
 def meanwhile():
-    """Combine what is done meanwhile with sizes and, in turn, kinds of DELETE; in the long tests each with each."""
+    """Combine concurrent operations with sizes and, in turn, kinds of DELETE; in the long tests each with each."""
     for (at, what), (size, count), deletes in itertools.product(
         enumerate(MEANWHILE), enumerate((1, 40)), (True, False)
     ):

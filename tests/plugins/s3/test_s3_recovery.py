@@ -1,4 +1,4 @@
-"""A conversation whose head is damaged: what is found of it, and a new head, guarded and complete whatever happens."""
+"""A conversation with a damaged head: the records that are found, and a new head, guarded and complete."""
 
 import random
 from functools import partial
@@ -254,7 +254,7 @@ def test_who_dies_while_restoring_loses_nothing(server, client, bucket, damaged)
                 assert found_of(other)[1] == due, f"after request {at} of {total}"
                 restored(other)
             if head_of(other) is None:
-                assert not damaged, "a fence stands where nothing was; the segments are there"
+                assert not damaged, "a tombstone is the fence now, and the segments are there"
                 continue
             assert bodies(other) == list(due.values())
             assert [head.key for head in other.heads(KEY.scope).items] == [KEY]

@@ -1,4 +1,4 @@
-"""Services differ: each difference is found out by the probe, and then refused or done without."""
+"""The probe finds each difference between services; the store refuses it or works around it."""
 
 import pytest
 from botocore.config import Config
@@ -58,7 +58,7 @@ def url(server, bucket):
 
 
 def hasty(url):
-    """Open a store that tries nothing again: what is the same each time need not be waited for."""
+    """Open a store that repeats no request: the result would be the same each time."""
     store = open_store(url)
     store._bucket._timeout = 0
     return store
