@@ -50,7 +50,7 @@ T = TypeVar("T")
 UNSYNCED = 64 * 1024
 """Records of up to so many bytes are written together with their commit; larger ones are synced before it."""
 
-NO_LINE = "the file has no sound line of this record"
+NO_LINE = "its line is missing, or does not match its checksum"
 
 _STEP = 4096  # bytes that are read at first
 _SECTOR = 512

@@ -81,7 +81,7 @@ def read_records(data: bytes, key: Key, first: int, end: int, *, low: int, high:
     found = [Record(position, sound[position]) if position in sound else None for position in range(low, high)]
     for position, record in enumerate(found, low):
         if record is None:
-            raise CorruptRecord(key, position, "checksum mismatch; run `chathistory doctor`")
+            raise CorruptRecord(key, position, "its line does not match its checksum")
     return [record for record in found if record is not None]
 
 

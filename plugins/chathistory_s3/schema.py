@@ -168,7 +168,7 @@ def decode_head(data: bytes, key: Key | None, *, with_tail: bool = True) -> Head
     if _EARLIER_TOMBSTONE.fullmatch(line):
         raise CorruptRecord(key, None, _EARLIER_LAYOUT)
     if line[:9] != b"%08x " % crc32(line[9:]):
-        raise CorruptRecord(key, None, "checksum mismatch in its first line")
+        raise CorruptRecord(key, None, "its first line does not match its checksum")
     try:
         fields = json.loads(line[9:])
     except (ValueError, RecursionError):
