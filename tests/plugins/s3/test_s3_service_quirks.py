@@ -23,7 +23,7 @@ REFUSED = {
     "409 for 412": "answers 409",
     REVIVES: "creates an object although If-Match finds no object",
     "PUT stores the frames of chunks": "changes the bytes that it stores",
-    "GET has another ETag": "another ETag",
+    "GET has another ETag": "one ETag for a write and another for a read",
 }
 """The guard cannot rest on these: the first write says why, and nothing is written."""
 
