@@ -1,17 +1,17 @@
-"""A fake of Claude's Messages API: for tests, and for a first try without a key.
+"""A fake of Claude's Messages API, for tests and for a first try without a key.
 
-    api = MessagesAPI(reply="Hello!")
+    api = FakeMessagesAPI(reply="Hello!")
     api.client().messages.create(...)     # the real SDK, on a transport in this process
     with api.serve() as url: ...          # the same over a real socket
-    api.requests[-1].body                 # what was sent
+    api.requests[-1].body                 # the last request
 
-It has no model: it echoes, or says what it was told to. What it takes seriously is what the API *refuses*: the rules
-of `RULES`, each with its source. They are our reading of the documentation, not the API itself.
+It has no model: it echoes, or gives the replies that a test sets. What it does check is what the API *refuses*: the
+rules of `RULES`, each with its source. They are our reading of the documentation, not the API itself.
 
-    request bytes ── envelope ── rules ── reply ── message ── events ── Plan ──┬── transport (sync, async)
+    request bytes ── envelope ── rules ── reply ── message ── events ── plan ──┬── transport (sync, async)
                                                                               └── server
 
-Neither the SDK nor pytest is imported here; a client that is asked for brings the SDK.
+Neither the SDK nor pytest is imported here; the SDK is imported by `client()` and `async_client()`.
 """
 
 from __future__ import annotations

@@ -10,11 +10,15 @@ from chathistory.testing.fake_api import FakeMessagesAPI
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the URL, and serve until interrupted."""
+    """Print the URL, and serve until interrupted by Ctrl-C.
+
+    Args:
+        arguments: Command line without the program; None: those of the process.
+    """
     parser = argparse.ArgumentParser(prog="python -m chathistory.testing.fake_api", description=_ABOUT)
     parser.add_argument("--port", type=int, default=0, help="the port on the loopback interface; 0: any free one")
     with FakeMessagesAPI().serve(parser.parse_args(arguments).port) as url:
-        print(url, flush=True)  # noqa: T201 - it is what the command is for
+        print(url, flush=True)  # noqa: T201 - the output of the command
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
 

@@ -1,4 +1,4 @@
-"""The fake itself: what it remembers, and the one way from a request to its answer."""
+"""The fake API: what it remembers, and how it answers a request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chathistory.testing.fake_api import planned_response as plans
-from chathistory.testing.fake_api.compaction import default_summary as told_summary
+from chathistory.testing.fake_api.compaction import default_summary
 from chathistory.testing.fake_api.models import Models
 from chathistory.testing.fake_api.planned_response import PlannedResponse
 from chathistory.testing.fake_api.recorded_requests import Recorded, assert_extends, without_keys
@@ -35,24 +35,25 @@ __all__ = ["FakeMessagesAPI"]
 
 
 class FakeMessagesAPI:
-    """A fake of Claude's Messages API, without a model. Safe in threads; nothing to close.
+    """A fake of Claude's Messages API, without a model. Safe to use in threads; nothing to close.
 
-    reply: what it answers to requests that it does not refuse. None: an echo that says it is one. Text, a list of
-        content blocks, a `Reply`, a `Failure` or another answer: that, each time. A function: what it returns for the
-        body of the request. A list or iterator of any of these: one after the other; then a 500 that says so.
-    models: names of models that are served beside those of today.
-    strict_first_role: refuse conversations that do not begin with the user, as some platforms do.
-    check_thinking: verify the signatures of thinking blocks. False for conversations that Claude itself took part in:
-        its signatures mean nothing here.
-    summary: what it answers where a summary is wanted, in the forms of `reply`: the text of one; a `Reply` without
-        content and with a stop reason if none comes; a `Failure`. None: words that say it is a fake's.
-    smallest_trigger: how many input tokens the trigger of a compaction must name; the API's number is hard to reach in
-        a test.
-    limits: how large a request, an image and a prompt may be, for the same reason.
-    gone: ids of files and containers that it does not know any longer; more may be added to `gone` later.
-    account: whose key this is; thinking that was signed for another account is refused.
-    refuse: what else it refuses: a function that gets the body of a request, also of one that only counts; it returns a
-        `Failure`, or None.
+    Args:
+        reply: The reply to requests that are not refused. None: an echo that says that it is one. Text, a list of
+            content blocks, a `Reply`, a `Failure` or another answer: the same each time. A function: what it returns
+            for the body of the request. A list or iterator of these: one after the other, then a 500 error.
+        models: Names of models to serve in addition to the current ones.
+        strict_first_role: Refuse conversations that do not begin with the user, as some platforms do.
+        check_thinking: Verify the signatures of thinking blocks. Pass False for conversations with real replies of
+            Claude, whose signatures the fake cannot verify.
+        summary: The summary of a compaction, in the forms of `reply`: its text; a `Reply` without content but with a
+            stop reason if the summary fails; a `Failure`. None: a text that says that it is from a fake.
+        smallest_trigger: The smallest number of input tokens that the trigger of a compaction may have. The API's own
+            number is hard to reach in a test.
+        limits: The largest request, image and prompt; the API's own limits are hard to reach in a test.
+        gone: Ids of files and containers that no longer exist; more can be added to the attribute `gone`.
+        account: The account of the key. Thinking that was signed for another account is refused.
+        refuse: Refuses further requests: a function that takes the body of a request, also of token counts, and returns
+            a `Failure` or None.
     """
 
     def __init__(
@@ -83,50 +84,86 @@ class FakeMessagesAPI:
             refuse,
         )
         self._responder = Responder(
-            ReplyQueue(reply), ReplyQueue(told_summary if summary is None else summary), thinking
+            ReplyQueue(reply), ReplyQueue(default_summary if summary is None else summary), thinking
         )
         self._lock = threading.Lock()
         self._requests: list[Recorded] = []
 
     @property
     def requests(self) -> list[Recorded]:
-        """The requests so far, in the order in which they came."""
+        """The requests so far, in the order of arrival."""
         with self._lock:
             return list(self._requests)
 
     def assert_extends(self, requests: Iterable[Recorded] | None = None) -> None:
-        """Assert that each answered request is the one before it, and more; see `recording.assert_extends`.
+        """Assert that each answered request extends the one before it.
 
-        requests: those to look at, when there are several conversations; None: all.
+        `system` and `tools` must be equal, and the messages of the one before must be the first of the next, character
+        for character, apart from cache markers. A conversation that fails loses the prompt cache and the thinking.
+
+        Args:
+            requests: The requests of one conversation, if there are several; None: all requests.
+
+        Raises:
+            AssertionError: A request differs; the message names the first path that does.
         """
         assert_extends(self.requests if requests is None else requests)
 
     def client(self, **options: Any) -> anthropic.Anthropic:
-        """Return a client of the Anthropic SDK that talks to this fake, inside this process.
+        """Return a client of the Anthropic SDK that talks to this fake, within this process.
 
-        options: those of `anthropic.Anthropic`. Neither a key nor an address is taken from the environment, and
-        nothing is retried unless `max_retries` is given.
+        No key, address or header is read from the environment.
+
+        Args:
+            options: Options of `anthropic.Anthropic`. Without `max_retries`, nothing is retried.
+
+        Returns:
+            The client.
         """
-        from chathistory.testing.fake_api.sdk_transport import sync_client  # brings the SDK
+        from chathistory.testing.fake_api.sdk_transport import sync_client  # imports the SDK
 
         return sync_client(self, options)
 
     def async_client(self, **options: Any) -> anthropic.AsyncAnthropic:
-        """Return an `anthropic.AsyncAnthropic` in the same way as `client`."""
-        from chathistory.testing.fake_api.sdk_transport import async_client  # brings the SDK
+        """Return an asynchronous client of the Anthropic SDK that talks to this fake; see `client`.
+
+        Args:
+            options: Options of `anthropic.AsyncAnthropic`.
+
+        Returns:
+            The client.
+        """
+        from chathistory.testing.fake_api.sdk_transport import async_client  # imports the SDK
 
         return async_client(self, options)
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[str]:
-        """Serve over HTTP on the loopback interface while the `with` lasts; gives the URL. Port 0: any free one."""
+        """Serve over HTTP on the loopback interface inside a `with` block.
+
+        Args:
+            port: The port; 0: any free one.
+
+        Yields:
+            The URL of the server.
+        """
         from chathistory.testing.fake_api.http_server import serve_api  # http.server costs 20 ms
 
         with serve_api(self, port) as url:
             yield url
 
     def answer(self, method: str, target: str, headers: Mapping[str, str], raw: bytes) -> PlannedResponse:
-        """Return the answer to a request, whatever it came by. The transports call this."""
+        """Return the answer to a request; called by the SDK transport and the HTTP server.
+
+        Args:
+            method: The HTTP method.
+            target: The path, with a query if there is one.
+            headers: The headers, in any case.
+            raw: The body.
+
+        Returns:
+            The response to send.
+        """
         request = ApiRequest.read(target.partition("?")[0], headers, raw, self._setting)
         body = None if request.body is UNREADABLE else request.body
         with self._lock:

@@ -1,4 +1,4 @@
-"""From a reply to the message that goes over the wire: ids, stop reason, usage."""
+"""Builds the message that is sent for a reply: ids, stop reason, usage."""
 
 from __future__ import annotations
 
@@ -17,12 +17,22 @@ _UNSIGNED = {"thinking": {"thinking": "", "signature": ""}, "redacted_thinking":
 
 
 def fresh_id(kind: str) -> str:
-    """Return an id that nothing else has, such as "msg_3f...": `kind` is what it begins with."""
+    """Return a unique id with the prefix `kind`, such as "msg_3f..."."""
     return f"{kind}_{uuid.uuid4().hex[:24]}"
 
 
 def message_of(reply: Reply, content: list[dict[str, Any]], model: str, usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the message as JSON: the reply with this content and model, and the input side of its usage."""
+    """Return a message as a dict for JSON.
+
+    Args:
+        reply: The reply; its stop reason, usage and extra fields are used.
+        content: The content blocks.
+        model: The name of the model.
+        usage: The input counts of the usage.
+
+    Returns:
+        The message.
+    """
     said = [block for block in content if block["type"] != "compaction"]  # a summary is counted apart
     calls_tools = any(block["type"] == "tool_use" for block in content)
     counted = {**usage, "output_tokens": count_tokens(said)}
@@ -41,7 +51,7 @@ def message_of(reply: Reply, content: list[dict[str, Any]], model: str, usage: M
 
 
 def content_of(reply: Reply) -> list[dict[str, Any]]:
-    """Return the content as a list of blocks of its own; tool calls without an id have got one."""
+    """Return a copy of a reply's content as a list of blocks; tool calls without an id get one."""
     if isinstance(reply.content, str):
         return [{"type": "text", "text": reply.content}]
     blocks = []

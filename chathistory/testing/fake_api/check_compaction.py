@@ -1,7 +1,7 @@
-"""What is wrong with a request for a summary, and with `compaction` blocks that come back.
+"""Checks of requests for a summary, and of `compaction` blocks that are sent back.
 
-A block with a signature was made on demand, and goes first in the place of what it summarizes. One without was made at
-a threshold, and stands where it was given. A block without content is a compaction that failed, and means nothing.
+A block with a signature was made on demand, and is sent first, in place of what it summarizes. A block without was made
+at a threshold, and stays where it was returned. A block without content is a failed compaction, and has no meaning.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def _find_signed(request: ApiRequest) -> list[PlacedBlock]:
 
 
 def nothing_to_summarize(request: ApiRequest) -> Found:
-    """A summary is wanted of a conversation in which nobody said anything."""
+    """A summary is requested of a conversation without messages of the user or the assistant."""
     if request.compacts and not any(place.within in ("user", "assistant") for place in request.outer_places):
         yield {}
 
 
 def incomplete_turn(request: ApiRequest) -> Found:
-    """A summary is wanted, and the last turn waits for the results of its tools."""
+    """A summary is requested while the last turn waits for tool results."""
     if not request.compacts:
         return
     last = request.turns[-1]
@@ -56,47 +56,47 @@ def incomplete_turn(request: ApiRequest) -> Found:
 
 
 def empty_summary(request: ApiRequest) -> Found:
-    """A block has an empty text for a summary; only null is allowed."""
+    """A block has an empty string as its summary; only null is allowed."""
     for place in request.outer_places:
         if place.type == "compaction" and place.block.get("content") == "":
             yield {"path": place.path}
 
 
 def signed_without_beta(request: ApiRequest) -> Found:
-    """A signed block comes back without the beta that it was made under."""
+    """A signed block is sent without its beta header."""
     for place in _find_signed(request):
         if not request.has_beta(ON_DEMAND):
             yield {"path": place.path}
 
 
 def without_strategy(request: ApiRequest) -> Found:
-    """A block without signature comes back, and neither the edit for such blocks is there, nor the other beta."""
+    """A block without signature is sent without the edit for such blocks and without the other beta."""
     wanted = any(edit["type"] == COMPACT for edit in request.edits)
     if not wanted and not request.has_beta(ON_DEMAND):
         yield from ({} for _ in _find_summaries(request))
 
 
 def signed_block_with_edit(request: ApiRequest) -> Found:
-    """A signed block is there, and an edit that would compact at a threshold."""
+    """A signed block is sent with an edit that compacts at a threshold."""
     if _find_signed(request) and any(edit["type"] == COMPACT for edit in request.edits):
         yield {}
 
 
 def several_blocks(request: ApiRequest) -> Found:
-    """There is more than one block with a summary, and one of them is signed."""
+    """There are several blocks with a summary, and one of them is signed."""
     if _find_signed(request) and len(_find_summaries(request)) > 1:
         yield {}
 
 
 def misplaced_block(request: ApiRequest) -> Found:
-    """A signed block is not the first of the conversation, or stands in a system message."""
+    """A signed block is not the first of the conversation, or is in a system message."""
     for place in _find_signed(request):
         if place.path != "messages.0.content.0" or place.within == "system":
             yield {}
 
 
 def signature_invalid(request: ApiRequest) -> Found:
-    """A signature is not ours; or it is missing, where blocks are only taken with one."""
+    """A signature is not from this fake, or is missing where one is required."""
     edited = any(edit["type"] == COMPACT for edit in request.edits)
     for place in _find_summaries(request):
         if not edited and _read_facts(place) is None:
@@ -110,12 +110,14 @@ def _read_facts(place: PlacedBlock) -> dict[str, Any] | None:
 def content_mismatch(request: ApiRequest) -> Found:
     """The summary is not the one that was signed."""
     for place in _find_signed(request):
-        if (seal := _read_facts(place)) and seal["content"] != digest(str(place.block["content"])):
+        if (facts := _read_facts(place)) and facts["content"] != digest(str(place.block["content"])):
             yield {}
 
 
 def tool_changes_mismatch(request: ApiRequest) -> Found:
     """The `tool_changes` are not those that were signed."""
     for place in _find_signed(request):
-        if (seal := _read_facts(place)) and seal["tool_changes"] != digest(canonical(place.block.get("tool_changes"))):
+        if (facts := _read_facts(place)) and facts["tool_changes"] != digest(
+            canonical(place.block.get("tool_changes"))
+        ):
             yield {}

@@ -1,4 +1,4 @@
-"""What is wrong with what blocks say: text that is empty, documents and citations out of place, cache markers."""
+"""Checks of the content of blocks: empty text, misplaced documents and citations, images, cache markers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 
 def empty_content(request: ApiRequest) -> Found:
-    """A message says nothing; only the last may, if it is the assistant's."""
+    """A message has no content; only the last message may, if it is the assistant's."""
     last = len(request.body["messages"]) - 1
     for number, message in request.messages:
         spared = number == last and message["role"] == "assistant"
@@ -58,7 +58,7 @@ def _find_texts(request: ApiRequest) -> Iterator[PlacedBlock]:
     for place in request.outer_places:
         number = place.message
         content = request.body["system"] if number is None else request.body["messages"][number]["content"]
-        if place.type == "text" and content != "":  # a text without a character is empty content, not an empty block
+        if place.type == "text" and content != "":  # an empty string is empty content, not an empty block
             yield place
 
 
@@ -70,7 +70,7 @@ def document_in_assistant(request: ApiRequest) -> Found:
 
 
 def citations_in_user(request: ApiRequest) -> Found:
-    """Text of the user, or inside of a search result, has citations."""
+    """Text of the user, or in a search result, has citations."""
     roles = [message["role"] for _, message in request.messages]
     for place in request.places:
         by_user = place.message is not None and roles[place.message] == "user"
@@ -96,7 +96,7 @@ def _referenced_tools(place: PlacedBlock) -> Iterator[Any]:
 
 
 def _defined_tools(request: ApiRequest) -> list[Any] | None:
-    """Return the names of the tools of a request; None: there are some whose names only the server knows."""
+    """Return the names of the tools of a request, or None if only the server knows some of them."""
     tools = [tool for tool in request.body.get("tools") or () if isinstance(tool, dict)]
     added = [place.block["tool"] for place in request.places if place.type == "tool_addition"]
     added = [tool.get("definition", tool) for tool in added if isinstance(tool, dict)]
@@ -125,7 +125,7 @@ def _is_image(source: dict[str, Any]) -> bool:
 
 
 def too_many_images(request: ApiRequest) -> Found:
-    """There are more images in the whole request than the model takes."""
+    """The request has more images than the model takes."""
     count = sum(place.type == "image" for place in request.places)
     most = request.setting.models.most_images(request.body["model"])
     if count > most:
@@ -133,14 +133,21 @@ def too_many_images(request: ApiRequest) -> Found:
 
 
 def empty_signature(request: ApiRequest) -> Found:
-    """A thinking block came back without its signature."""
+    """A thinking block is sent without its signature."""
     for place in request.outer_places:
         if place.type == "thinking" and not place.block["signature"]:
             yield {"path": place.path}
 
 
 def find_markers(request: ApiRequest) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the cache markers of a request with the path of what they mark, in the order of the prompt."""
+    """Yield the cache markers of a request, each with the path of what it marks, in the order of the prompt.
+
+    Args:
+        request: The request.
+
+    Yields:
+        The path and the marker; the path is empty for the marker of the whole request.
+    """
     for number, tool in enumerate(request.body.get("tools", ())):
         if isinstance(tool, dict) and tool.get("cache_control"):
             yield f"tools.{number}", tool["cache_control"]

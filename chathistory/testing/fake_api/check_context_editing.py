@@ -1,4 +1,4 @@
-"""What is wrong with the settings of compaction and context editing, before any message is looked at."""
+"""Checks of the settings of compaction and context editing, before the messages are checked."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _LONGEST = 16_384
 
 
 def compaction_without_beta(request: ApiRequest) -> Found:
-    """A summary is wanted without the beta."""
+    """A summary is requested without its beta header."""
     if "compaction" in request.body and not request.has_beta(ON_DEMAND):
         yield {}
 
 
 def compaction_malformed(request: ApiRequest) -> Found:
-    """`compaction` is of another type than "summarize", has other fields, or instructions that are too long."""
+    """`compaction` has another type than "summarize", unknown fields, or instructions that are too long."""
     given = request.body.get("compaction") or {"type": "summarize"}
     if given.get("type") != "summarize":
         yield {"path": "compaction.type", "wanted": "Input should be 'summarize'"}
@@ -46,7 +46,7 @@ def compaction_malformed(request: ApiRequest) -> Found:
 
 
 def incompatible_settings(request: ApiRequest) -> Found:
-    """A summary is wanted together with what only shapes a reply, or with edits."""
+    """A summary is requested together with edits or with settings for replies."""
     if not request.compacts:
         return
     choice = request.body.get("tool_choice", {}).get("type")
@@ -60,7 +60,7 @@ def incompatible_settings(request: ApiRequest) -> Found:
 
 
 def budget_left(request: ApiRequest) -> Found:
-    """`output_config.task_budget.remaining` is there with a compaction, or beside its block."""
+    """`output_config.task_budget.remaining` is sent with a compaction or its block."""
     budget = request.body.get("output_config", {}).get("task_budget")
     left = isinstance(budget, dict) and budget.get("remaining") is not None
     if left and (request.compacts or any(place.summarizes for place in request.outer_places)):
@@ -74,7 +74,7 @@ def _numbered_edits(request: ApiRequest) -> Iterator[tuple[str, Any]]:
 
 
 def edit_unknown(request: ApiRequest) -> Found:
-    """`context_management` has other fields than a list of edits, or an edit of a type that there is not."""
+    """`context_management` has other fields than a list of edits, or an edit of an unknown type."""
     given = request.body.get("context_management") or {}
     for name in given.keys() - {"edits"}:
         yield {"path": f"context_management.{name}", "wanted": "Extra inputs are not permitted"}
@@ -93,14 +93,14 @@ def _unknown_edit_text(type_: object) -> str:
 
 
 def edit_of_beta(request: ApiRequest) -> Found:
-    """An edit is there whose beta was not asked for."""
+    """An edit is sent without its beta header."""
     for path, edit in _numbered_edits(request):
         if not request.has_beta(request_fields.EDITS[edit["type"]].beta):
             yield {"path": path, "type": edit["type"]}
 
 
 def edit_malformed(request: ApiRequest) -> Found:
-    """An edit has a field that it does not have, or one that holds something else than it should."""
+    """An edit has an unknown field, or a field of the wrong type."""
     for path, edit in _numbered_edits(request):
         fields = request_fields.EDITS[edit["type"]].fields
         for name, value in edit.items():
@@ -113,7 +113,7 @@ def edit_malformed(request: ApiRequest) -> Found:
 
 
 def _fits_kinds(kind: str, value: object) -> bool:
-    """Tell whether a value is one of the alternatives of a kind; "input_tokens" stands for an amount of them."""
+    """Return True if a value fits one of the alternatives of a kind; "input_tokens" means an amount of them."""
     return any(_is_kind(each, value) for each in kind.split("|"))
 
 
@@ -139,7 +139,7 @@ def _is_amount(kind: str, value: object) -> bool:
 
 
 def trigger_too_small(request: ApiRequest) -> Found:
-    """A compaction is to begin at fewer tokens than the API allows."""
+    """The trigger of a compaction is smaller than the API allows."""
     least = request.setting.smallest_trigger
     for path, edit in _numbered_edits(request):
         if edit["type"] == COMPACT and (edit.get("trigger") or {}).get("value", least) < least:
@@ -147,14 +147,14 @@ def trigger_too_small(request: ApiRequest) -> Found:
 
 
 def thinking_cleared_late(request: ApiRequest) -> Found:
-    """`clear_thinking_20251015` stands after another edit."""
+    """`clear_thinking_20251015` is not the first edit."""
     for path, edit in _numbered_edits(request):
         if edit["type"] == "clear_thinking_20251015" and not path.endswith(".0"):
             yield {}
 
 
 def thinking_off(request: ApiRequest) -> Found:
-    """Thinking is to be cleared in a request that switches it off."""
+    """Thinking is cleared in a request that switches thinking off."""
     off = request.body.get("thinking", {}).get("type") == "disabled"
     if off and any(edit["type"] == "clear_thinking_20251015" for _, edit in _numbered_edits(request)):
         yield {}

@@ -1,6 +1,6 @@
-"""What is wrong around the messages: the headers, the size, the fields of the body.
+"""Checks of the headers, the size, and the fields of the body.
 
-Each check yields what its rule's error text needs, once for each place that is wrong.
+Each check yields the values for its rule's error text, once for each fault.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Found = Iterator[dict[str, Any]]
 
 
 def too_large(request: ApiRequest) -> Found:
-    """The body has more than 32 MB, or than the fake was told."""
+    """The body is larger than 32 MB, or than `Limits.request`."""
     if len(request.raw) > request.setting.limits.request:
         yield {}
 
@@ -59,53 +59,53 @@ def missing_version(request: ApiRequest) -> Found:
 
 
 def bad_version(request: ApiRequest) -> Found:
-    """The API has no such version."""
+    """The version is not one of the API."""
     if request.version not in _VERSIONS:
         yield {"version": request.version}
 
 
 def bad_beta(request: ApiRequest) -> Found:
-    """A value of `anthropic-beta` is no name with a date; which names exist is not checked."""
+    """A value of `anthropic-beta` is not a name with a date; which names exist is not checked."""
     for beta in request.betas:
         if not _BETA.fullmatch(beta):
             yield {"beta": beta}
 
 
 def not_json(request: ApiRequest) -> Found:
-    """The body is no JSON."""
+    """The body is not JSON."""
     if request.body is UNREADABLE:
         yield {}
 
 
 def no_object(request: ApiRequest) -> Found:
-    """The body is JSON, but no object."""
+    """The body is JSON, but not an object."""
     if not isinstance(request.body, dict):
         yield {}
 
 
 def missing_field(request: ApiRequest) -> Found:
-    """A field of the body is required and not there."""
+    """A required field of the body is missing."""
     for name in request_fields.REQUIRED:
         if name not in request.body and not (request.counts_only and name == "max_tokens"):
             yield {"path": name}
 
 
 def sampling(request: ApiRequest) -> Found:
-    """The body holds a sampling parameter, which the newest version refuses whatever its value."""
+    """The body has a sampling parameter, which the newest version refuses with any value."""
     for name in request_fields.SAMPLING:
         if name in request.body and request.version >= "2026-10-21":
             yield {"path": name}
 
 
 def beta_field(request: ApiRequest) -> Found:
-    """A field of the body is there whose beta was not asked for."""
+    """A field of the body is sent without its beta header."""
     for name, (_, beta) in request_fields.BETA_FIELDS.items():
         if name in request.body and not request.has_beta(beta):
             yield {"path": name}
 
 
 def unknown_field(request: ApiRequest) -> Found:
-    """A field of the body is not known."""
+    """A field of the body is unknown."""
     known = {
         *request_fields.body_fields(counts_only=request.counts_only),
         *request_fields.BETA_FIELDS,
@@ -117,7 +117,7 @@ def unknown_field(request: ApiRequest) -> Found:
 
 
 def wrong_field(request: ApiRequest) -> Found:
-    """A field of the body holds something else than it should."""
+    """A field of the body has the wrong type."""
     kinds = dict(request_fields.BODY) | {name: kind for name, (kind, _) in request_fields.BETA_FIELDS.items()}
     for name, value in request.body.items():
         if not request_fields.fits_kind(kinds.get(name, "any"), value):
@@ -132,20 +132,20 @@ def empty_warmup(request: ApiRequest) -> Found:
 
 
 def binding_without_beta(request: ApiRequest) -> Found:
-    """`thinking.block_binding` is there without its beta."""
+    """`thinking.block_binding` is sent without its beta header."""
     thinking = request.body.get("thinking", {})
     if "block_binding" in thinking and not request.has_beta("thinking-binding-controls"):
         yield {"path": f"thinking.{thinking.get('type', 'adaptive')}.block_binding"}
 
 
 def not_simulated(request: ApiRequest) -> Found:
-    """The fake does not do this, and says so rather than ignoring it."""
+    """The fake does not support this, and refuses it instead of ignoring it."""
     if request.body.get("thread") is not None:
         yield {"path": "thread"}
 
 
 def retired_model(request: ApiRequest) -> Found:
-    """The model is not known, or retired."""
+    """The model is unknown or retired."""
     if not request.setting.models.serves(request.body["model"]):
         yield {"model": request.body["model"]}
 

@@ -1,7 +1,7 @@
-"""What is wrong within a block: fields of sources, citations, callers and results, at any depth.
+"""Checks of the fields within a block: sources, citations, callers and results, at any depth.
 
-The table is the one that the parameter types of the SDK give (`chathistory.messages.block_types`); blocks within
-blocks are places of their own, and looked at by `check_shape`.
+The fields are those of the SDK's parameter types (`chathistory.messages.block_types`). Blocks within blocks are checked
+by `check_shape`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _EXTRA, _NULL, _WRONG, _MISSING = "extra", "null", "wrong", "missing"
 
 
 def nested_unknown(request: ApiRequest) -> Found:
-    """Something within a block has a field that it does not have in requests."""
+    """An object within a block has a field that requests do not have."""
     return _faults_of_kind(request, _EXTRA)
 
 
 def nested_missing(request: ApiRequest) -> Found:
-    """Something within a block lacks a field that it must have."""
+    """An object within a block lacks a required field."""
     return _faults_of_kind(request, _MISSING)
 
 
 def nested_null(request: ApiRequest) -> Found:
-    """A field within a block is null that may be left out, but not null."""
+    """An optional field within a block is null, but must not be."""
     return _faults_of_kind(request, _NULL)
 
 
 def nested_wrong(request: ApiRequest) -> Found:
-    """A field within a block holds something else than it should."""
+    """A field within a block has the wrong type."""
     return _faults_of_kind(request, _WRONG)
 
 
@@ -52,10 +52,10 @@ def _find_faults(place: PlacedBlock) -> Iterator[tuple[str, str]]:
     if name is None:
         return
     for key, field in find_fields(name).items():
-        is_places = key == "content" and isinstance(place.block.get(key), list)  # blocks that are looked at themselves
+        is_places = key == "content" and isinstance(place.block.get(key), list)  # blocks, checked separately
         if key in place.block and key != "cache_control" and not is_places:
             found = _value_faults(place.block[key], field, f"{place.path}.{place.type}.{key}", outermost=True)
-            is_image = place.type == "image" and key == "source"  # the rule on images looks at what it holds
+            is_image = place.type == "image" and key == "source"  # its content is checked by the rule on images
             yield from ((kind, path) for kind, path in found if kind == _EXTRA or not is_image)
 
 
@@ -89,9 +89,9 @@ def _object_faults(value: dict[str, Any], name: str, path: str) -> Iterator[tupl
         if key not in value or key == "cache_control":
             continue
         if key == "content" and name == "ContentBlockSource" and isinstance(value[key], list):
-            continue  # places of their own
+            continue  # blocks, checked separately
         if key == "data" and name.startswith("Base64"):
-            continue  # the rule on images looks at it
+            continue  # checked by the rule on images
         yield from _value_faults(value[key], field, f"{path}.{key}")
 
 
@@ -108,7 +108,14 @@ def _is_scalar(value: Any, field: Field) -> bool:
 
 
 def markers_within(place: PlacedBlock) -> Iterator[tuple[str, Any]]:
-    """Yield the cache markers within a block but for those of places of their own, with the paths of what they mark."""
+    """Yield the cache markers within a block that are not in inner blocks, each with the path of what it marks.
+
+    Args:
+        place: The block.
+
+    Yields:
+        The path and the marker.
+    """
     if place.type in ("web_fetch_tool_result", "tool_search_tool_result"):
         yield from _markers_in(place.block.get("content"), f"{place.path}.{place.type}.content")
 

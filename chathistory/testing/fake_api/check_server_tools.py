@@ -1,7 +1,7 @@
-"""What is wrong with the tools that the server runs: their calls and results, which belong into one turn.
+"""Checks of the tools that the server runs: their calls and results must be in one turn.
 
-A turn that calls tools of both sides is answered for the client's alone; the server's results then open the next turn
-of the assistant. A paused turn ends with a call that has no result yet.
+If a turn calls tools of the client and of the server, only those of the client are answered; the server's results then
+begin the next turn of the assistant. A paused turn ends with a call without a result.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _CALLS = ("server_tool_use", "mcp_tool_use")
 
 
 def is_server_result(place: PlacedBlock) -> bool:
-    """Tell whether a block is the result of a tool that the server ran."""
+    """Return True if a block is the result of a server tool."""
     return str(place.type).endswith("_tool_result")
 
 
 def pending(turn: MergedTurn) -> dict[str, PlacedBlock]:
-    """Return the calls of server tools in a turn that have no result there, by id."""
+    """Return the server tool calls of a turn that have no result in it, by id."""
     done = {place.block["tool_use_id"] for place in turn.places if is_server_result(place)}
     return {place.block["id"]: place for place in turn.of(*_CALLS) if place.block["id"] not in done}
 
 
 def orphaned_server_result(request: ApiRequest) -> Found:
-    """The result of a server tool has no call before it, in its turn or in the mixed one before."""
+    """The result of a server tool has no call before it, in its turn or in a mixed turn before it."""
     carried: set[str] = set()
     for turn in (turn for turn in request.turns if turn.role == "assistant"):
         called = carried
@@ -42,7 +42,7 @@ def orphaned_server_result(request: ApiRequest) -> Found:
 
 
 def unfinished_server_use(request: ApiRequest) -> Found:
-    """The call of a server tool has no result, and its turn is neither paused nor a mixed one that is answered."""
+    """A server tool call has no result, and its turn is neither paused nor a mixed turn that is answered."""
     turns = request.turns
     for number, turn in enumerate(turns):
         following = turns[number + 1 :]

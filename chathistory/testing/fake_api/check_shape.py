@@ -1,4 +1,4 @@
-"""What is wrong with the shape of messages and content blocks: fields, kinds, types."""
+"""Checks of the fields and types of messages and content blocks."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ _SERVER_TOOLS = {
 
 
 def no_messages(request: ApiRequest) -> Found:
-    """The list of messages is empty; a request for a summary is told so in other words."""
+    """The list of messages is empty; a request for a summary gets another error."""
     if not request.body["messages"] and not request.compacts:
         yield {}
 
 
 def message_not_object(request: ApiRequest) -> Found:
-    """A message is no object."""
+    """A message is not an object."""
     for number, message in enumerate(request.body["messages"]):
         if not isinstance(message, dict):
             yield {"path": f"messages.{number}"}
@@ -72,14 +72,14 @@ def missing_message_field(request: ApiRequest) -> Found:
 
 
 def unknown_role(request: ApiRequest) -> Found:
-    """A role is none of user, assistant and system."""
+    """A role is not user, assistant or system."""
     for number, message in request.messages:
         if message["role"] not in _ROLES:
             yield {"path": f"messages.{number}.role"}
 
 
 def unknown_message_field(request: ApiRequest) -> Found:
-    """A message has more fields than role and content, or a beta's without the beta."""
+    """A message has an unknown field, or a field of a beta without its header."""
     for number, message in request.messages:
         for name in message.keys() - {"role", "content"}:
             beta = _SYSTEM_BETAS.get(name) if message["role"] == "system" else None
@@ -91,7 +91,7 @@ def unknown_message_field(request: ApiRequest) -> Found:
 
 
 def wrong_system_field(request: ApiRequest) -> Found:
-    """A field of a system message holds something else than it should."""
+    """A field of a system message has the wrong value."""
     for number, message in request.messages:
         path, clear_at, config = f"messages.{number}", message.get("clear_at"), message.get("output_config")
         if clear_at is not None and clear_at not in _CLEAR_AT:
@@ -108,14 +108,14 @@ def _expected_one_of(words: Sequence[str]) -> str:
 
 
 def no_content(request: ApiRequest) -> Found:
-    """The content of a message is neither text nor a list."""
+    """The content of a message is neither a string nor a list."""
     for number, message in request.messages:
         if not isinstance(message.get("content", ""), str | list):
             yield {"path": f"messages.{number}.content"}
 
 
 def unknown_block(request: ApiRequest) -> Found:
-    """A block has no type, or one that may not stand there, or one of a beta that was not asked for."""
+    """A block has no type, a type that is not allowed there, or the type of a beta without its header."""
     for place in request.known_places:
         shape = request_fields.BLOCKS.get(place.type) if isinstance(place.type, str) else None
         if shape is None or place.within not in shape.within or not _may_use(request, shape):
@@ -134,7 +134,7 @@ def _expected_tags(request: ApiRequest, within: str) -> str:
 
 
 def missing_block_field(request: ApiRequest) -> Found:
-    """A block lacks a field that it must have."""
+    """A block lacks a required field."""
     for place in request.known_places:
         for name in request_fields.BLOCKS[place.type].required:
             if name not in place.block:
@@ -150,14 +150,14 @@ def unknown_block_field(request: ApiRequest) -> Found:
 
 
 def null_field(request: ApiRequest) -> Found:
-    """A field is null that may be left out, but not null."""
+    """An optional field of a block is null, but must not be."""
     for place, name, kind in _present_fields(request):
         if place.block[name] is None and not request_fields.fits_kind(kind, None):
             yield {"path": f"{place.path}.{place.type}.{name}", "wanted": request_fields.describe_kind(kind)}
 
 
 def wrong_block_field(request: ApiRequest) -> Found:
-    """A field of a block holds something else than it should."""
+    """A field of a block has the wrong type."""
     for place, name, kind in _present_fields(request):
         if not request_fields.fits_kind(kind, place.block[name]):
             yield {"path": f"{place.path}.{place.type}.{name}", "wanted": request_fields.describe_kind(kind)}
@@ -171,7 +171,7 @@ def _present_fields(request: ApiRequest) -> Iterator[tuple[PlacedBlock, str, str
 
 
 def tool_id(request: ApiRequest) -> Found:
-    """The id of a tool call has characters other than letters, digits, `_` and `-`; or is none of the server's."""
+    """A tool call id has characters other than letters, digits, `_` and `-`, or is not a server tool's id."""
     for place in request.places:
         ids = _SERVER_ID if place.type == "server_tool_use" else _ID
         for name in ("id", "tool_use_id"):
@@ -180,7 +180,7 @@ def tool_id(request: ApiRequest) -> Found:
 
 
 def tool_name(request: ApiRequest) -> Found:
-    """The name of a tool that was called is empty, or longer than 200 characters."""
+    """The name of a called tool is empty, or longer than 200 characters."""
     for place in request.places:
         if place.type == "tool_use" and not 0 < len(place.block["name"]) <= _LONGEST_NAME:
             few = "at least 1 character" if not place.block["name"] else f"at most {_LONGEST_NAME} characters"

@@ -1,4 +1,4 @@
-"""What is too large, or gone: the bytes of a request, its tokens, its images; files and containers by their ids."""
+"""Checks of sizes (request, prompt, images), of PDFs, and of files and containers that no longer exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONGEST_SIDE_OF_MANY = 2000
 
 
 def image_too_large(request: ApiRequest) -> Found:
-    """The base64 of an image has more bytes than an image may have."""
+    """An image has more bytes of base64 than allowed."""
     most = request.setting.limits.image
     for place in _find_images(request):
         size = len(_image_data(place))
@@ -37,12 +37,12 @@ def image_too_large(request: ApiRequest) -> Found:
 
 
 def image_dimensions(request: ApiRequest) -> Found:
-    """A side of an image has more pixels than any image may have."""
+    """A side of an image has more than 8,000 pixels."""
     return _images_over(request, LONGEST_SIDE)
 
 
 def many_image_dimensions(request: ApiRequest) -> Found:
-    """There are more than 20 images in the whole request, and a side of one has more pixels than it may have then."""
+    """The request has more than 20 images, and a side of one has more than 2,000 pixels."""
     if len(_find_images(request)) > MANY_IMAGES:
         yield from _images_over(request, LONGEST_SIDE_OF_MANY)
 
@@ -66,7 +66,7 @@ def _image_data(place: PlacedBlock) -> str:
 
 
 def _png_dimensions(data: str) -> tuple[int, int]:
-    """Return the width and height of a PNG in base64; (0, 0): it is none, and its size is not known here."""
+    """Return the width and height of a PNG in base64, or (0, 0) if it is not a PNG."""
     try:
         head = base64.b64decode(data[:64])
     except (binascii.Error, ValueError):
@@ -81,7 +81,7 @@ _PNG_HEAD = 24
 
 
 def unreadable_pdf(request: ApiRequest) -> Found:
-    """A document in base64 is said to be a PDF, and does not begin like one."""
+    """A document has the media type of a PDF, but does not begin like one."""
     for place in request.places:
         source = place.block.get("source") if place.type == "document" else None
         if isinstance(source, dict) and source.get("media_type") == "application/pdf":
@@ -91,16 +91,16 @@ def unreadable_pdf(request: ApiRequest) -> Found:
 
 
 def prompt_too_long(request: ApiRequest) -> Found:
-    """The prompt has more tokens than the model takes."""
+    """The prompt has more tokens than the model's context."""
     most = request.setting.limits.context or request.setting.models.context(request.body["model"])
-    if not request.counts_only and len(request.raw) > most:  # a token has at least a byte
+    if not request.counts_only and len(request.raw) > most:  # a token has at least one byte
         count = edit_prompt(request).prompt.tokens
         if count > most:
             yield {"count": count, "most": most}
 
 
 def gone_file(request: ApiRequest) -> Found:
-    """A block names a file that was deleted or has expired."""
+    """A block names a file that no longer exists."""
     for place in request.places:
         source = place.block.get("source")
         id = place.block.get("file_id") or (source.get("file_id") if isinstance(source, dict) else None)
@@ -109,7 +109,7 @@ def gone_file(request: ApiRequest) -> Found:
 
 
 def gone_container(request: ApiRequest) -> Found:
-    """The request names a container that has expired."""
+    """The request names a container that no longer exists."""
     container = request.body.get("container")
     id = container.get("id") if isinstance(container, dict) else container
     if id in request.setting.gone:

@@ -1,4 +1,4 @@
-"""What is wrong with thinking that comes back: changed, moved into another conversation, missing where it is needed."""
+"""Checks of thinking that is sent back: changed, moved to another conversation, or missing where it is required."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HINT = f" That setting requires the `{_BETA}` value in the `anthropic-beta` hea
 
 
 def missing_in_open_turn(request: ApiRequest) -> Found:
-    """Tool results are sent, and thinking of the reply that asked for them is missing, changed or in another order."""
+    """Tool results are sent without all thinking of the reply with the calls, unchanged and in order."""
     known = request.setting.thinking
     turn = _open_turn(request)
     if known is None or turn is None:
@@ -35,21 +35,21 @@ def missing_in_open_turn(request: ApiRequest) -> Found:
 
 
 def _open_turn(request: ApiRequest) -> MergedTurn | None:
-    """Return the assistant's turn that the last user turn answers with tool results, None if it does not."""
+    """Return the assistant's turn that the last user turn answers with tool results, or None."""
     spoken = [turn for turn in request.turns if turn.role != "system"]
     answered = len(spoken) > 1 and spoken[-1].role == "user" and spoken[-1].of("tool_result")
     return spoken[-2] if answered else None
 
 
 def tampered_thinking(request: ApiRequest) -> Found:
-    """A signature is not one that was given out, or its text was changed."""
+    """A signature is not from this fake, or the text was changed."""
     for block in _returned_thinking(request):
         if block.is_tampered:
             yield {"path": block.place.path, "type": block.place.type}
 
 
 def moved_thinking(request: ApiRequest) -> Found:
-    """What stands before a block is not what it was thought after, and the request does not ask to drop it then."""
+    """The conversation before a block has changed, and the request does not ask to drop such blocks."""
     binding = request.body.get("thinking", {}).get("block_binding")
     if isinstance(binding, dict) and binding.get("prefix_mismatch_behavior") == "drop_block":
         return
@@ -64,9 +64,16 @@ def _returned_thinking(request: ApiRequest) -> list[ReturnedThinking]:
 
 
 def transformations(request: ApiRequest) -> dict[str, Any]:
-    """Return the `input_transformations` of the reply, for requests with the beta that tells of them; {} for others."""
+    """Return the field `input_transformations` of the reply; an empty dict without its beta header.
+
+    Args:
+        request: A request that was not refused.
+
+    Returns:
+        A dict with the field: a list of dropped thinking blocks, each with its path and reason.
+    """
     if not request.has_beta("thinking-binding-controls"):
         return {}
     dropped = [block for block in _returned_thinking(request) if block.dropped]
-    told = [{"type": "thinking_dropped", "path": each.place.path, "reason": each.dropped} for each in dropped]
-    return {"input_transformations": told}
+    reported = [{"type": "thinking_dropped", "path": each.place.path, "reason": each.dropped} for each in dropped]
+    return {"input_transformations": reported}

@@ -1,6 +1,6 @@
-"""What is wrong with the order of things: roles, system messages, tool calls and their results, the end.
+"""Checks of the order of messages: roles, system messages, tool calls and results, and the last message.
 
-Consecutive messages of one role are one turn here, as they are for the API.
+Consecutive messages of one role are one turn, as for the API.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Found = Iterator[dict[str, Any]]
 
 
 def first_not_user(request: ApiRequest) -> Found:
-    """The first message is not the user's; the API itself no longer minds, some platforms do."""
+    """The first message is not the user's, which some platforms refuse; the API itself accepts it."""
     begins = request.setting.strict_first_role and not any(place.summarizes for place in request.turns[0].places[:1])
     if begins and request.body["messages"][0]["role"] != "user":
         yield {}
@@ -43,7 +43,7 @@ def system_first(request: ApiRequest) -> Found:
 
 
 def system_misplaced(request: ApiRequest) -> Found:
-    """A system section follows no user turn (nor a server tool's result), or precedes no assistant turn."""
+    """A system message is not after a user turn or a server tool's result, or not before an assistant turn."""
     turns = request.turns
     for number, turn in enumerate(turns):
         if turn.role != "system" or number == 0:
@@ -55,7 +55,7 @@ def system_misplaced(request: ApiRequest) -> Found:
 
 
 def unanswered_tool_use(request: ApiRequest) -> Found:
-    """A tool call has no result at the very beginning of the next turn."""
+    """A tool call has no result at the start of the next turn."""
     turns = request.turns
     for number, turn in enumerate(turns):
         if turn.role != "assistant":
@@ -71,8 +71,8 @@ def unanswered_tool_use(request: ApiRequest) -> Found:
 
 def orphaned_result(request: ApiRequest) -> Found:
     """A result answers no tool call of the turn before it."""
-    for asked, place in _results_with_calls(request.turns):
-        if place.block["tool_use_id"] not in {call.block["id"] for call in asked}:
+    for calls, place in _results_with_calls(request.turns):
+        if place.block["tool_use_id"] not in {call.block["id"] for call in calls}:
             yield {"path": place.path, "id": place.block["tool_use_id"]}
 
 
@@ -84,8 +84,8 @@ def _results_with_calls(turns: list[MergedTurn]) -> Iterator[tuple[list[PlacedBl
 
 def other_toolset(request: ApiRequest) -> Found:
     """A result does not repeat the `toolset_name` of its tool call."""
-    for asked, place in _results_with_calls(request.turns):
-        names = {call.block["id"]: call.block.get("toolset_name") for call in asked}
+    for calls, place in _results_with_calls(request.turns):
+        names = {call.block["id"]: call.block.get("toolset_name") for call in calls}
         if names.get(place.block["tool_use_id"]) != place.block.get("toolset_name"):
             yield {"path": f"{place.path}.tool_result.toolset_name"}
 
@@ -110,10 +110,10 @@ def doubled_result(request: ApiRequest) -> Found:
 
 
 def prefill(request: ApiRequest) -> Found:
-    """The conversation ends with the assistant's words, and the model takes none as the beginning of its reply.
+    """The conversation ends with an assistant message, and the model does not support prefill.
 
-    A paused turn may end it: its last block is a server tool's call or result, or a compaction. So may any reply if
-    what is wanted is a summary.
+    A paused turn is allowed: its last block is a server tool's call or result, or a compaction. Any reply is allowed if
+    a summary is requested.
     """
     last = request.turns[-1]
     end = last.places[-1] if last.places else None
@@ -124,7 +124,7 @@ def prefill(request: ApiRequest) -> Found:
 
 
 def trailing_whitespace(request: ApiRequest) -> Found:
-    """The beginning of a reply ends with whitespace."""
+    """A prefilled reply ends with whitespace."""
     last = request.turns[-1]
     text = last.places[-1].block.get("text", "") if last.places else ""
     if last.role == "assistant" and text != text.rstrip() and not request.compacts:

@@ -1,11 +1,11 @@
 """Compaction: the server writes a summary, and a `compaction` block takes the place of what it summarizes.
 
 On demand (`compaction={"type": "summarize"}`) the block comes alone, with a signature. It goes *first* in later
-requests, in the place of exactly the messages that were sent. The signature seals the summary, and a hash of what it
-stands for, so that thinking in the messages that follow stays valid.
+requests, in place of exactly the messages that were sent. The signature covers the summary and a hash of what it
+stands for, so that thinking in later messages stays valid.
 
 At a threshold (`compact_20260112` in `context_management`) it comes before a reply, without a signature. It is appended
-with the reply; what stands before it no longer counts, whether it is sent or not.
+with the reply; what is before it no longer counts, whether it is sent or not.
 """
 
 from __future__ import annotations
@@ -39,14 +39,21 @@ _TRIGGER = 150_000
 
 
 def default_summary(body: dict[str, Any]) -> str:
-    """Return what a compaction says unless told otherwise: words that are plainly not Claude's."""
+    """Return the summary that is used without `summary=`: a text that is plainly not Claude's."""
     return f"[fake reply, no model] Summary of {len(body['messages'])} messages"
 
 
 def find_due_edit(request: ApiRequest, shown: EditedPrompt) -> Mapping[str, Any] | None:
-    """Return the edit that asks for a compaction at a threshold that this prompt reaches, None if there is none.
+    """Return the compaction edit with a threshold that the prompt reaches, or None.
 
-    Nor is there one while a tool of the server's owes its result, which would belong to nothing then (a guess).
+    There is no compaction while a server tool call has no result, since the result would lose its call (a guess).
+
+    Args:
+        request: The request.
+        shown: Its prompt.
+
+    Returns:
+        The edit, or None.
     """
     if _has_open_server_call(request):
         return None
@@ -63,12 +70,12 @@ def _has_open_server_call(request: ApiRequest) -> bool:
 
 
 def pauses(edit: Mapping[str, Any]) -> bool:
-    """Tell whether the reply is to wait for the client's next request."""
+    """Return True if the reply ends after the compaction, until the client's next request."""
     return bool(edit.get("pause_after_compaction"))
 
 
 def summary_block(reply: Reply) -> dict[str, Any] | None:
-    """Return the block that a summary makes, None if there is no summary in the reply."""
+    """Return the compaction block for the summary in a reply, or None if there is no summary."""
     for block in content_of(reply):
         if block["type"] == "compaction":
             return block
@@ -78,7 +85,7 @@ def summary_block(reply: Reply) -> dict[str, Any] | None:
 
 
 def make_summary_reply(request: ApiRequest, reply: Reply, shown: EditedPrompt) -> Reply:
-    """Return the reply to a request for a summary: the signed block alone, or nothing and why."""
+    """Return the reply to a request for a summary: the signed block, or no content and a stop reason."""
     block = summary_block(reply)
     counts = {**NO_INPUT, "iterations": [compaction_iteration(shown.prompt, block)], **reply.usage}
     if block is None:
@@ -100,16 +107,16 @@ def _sign_summary(block: dict[str, Any], request: ApiRequest) -> dict[str, Any]:
 
 
 def without_prefix(prompt: Prompt, block: dict[str, Any]) -> Prompt:
-    """Return the prompt that is left once a block has taken the place of all messages."""
+    """Return the prompt with a block in place of all messages."""
     before = tuple(part for part in prompt.parts if part[0] in ("tool", "prompt"))
     return replace(prompt, parts=(*before, ["assistant", block]))
 
 
 def compaction_iteration(prompt: Prompt, block: object) -> dict[str, Any]:
-    """Return the entry of `usage.iterations` for the making of a summary."""
+    """Return the entry of `usage.iterations` for a summary."""
     return {**NO_INPUT, "type": "compaction", "input_tokens": prompt.tokens, "output_tokens": count_tokens(block)}
 
 
 def message_iteration(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entry of `usage.iterations` for the making of a reply, whose counts are those of the whole."""
+    """Return the entry of `usage.iterations` for a reply; it has the counts of the whole usage."""
     return {"type": "message", **{name: usage[name] for name in NO_INPUT}}

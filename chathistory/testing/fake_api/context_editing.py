@@ -1,7 +1,7 @@
 """Context editing: the server clears old tool results and old thinking from its own copy of the conversation.
 
-Each edit takes the blocks and gives them back with the old ones replaced or gone, and a report of what it cleared, or
-None if it was not due. The client's conversation stays whole, so that the same edit has to find the same blocks again.
+Each edit takes the blocks and returns them with old ones replaced or removed, and a report of what it cleared, or None
+if its threshold was not reached. The client's conversation stays complete, so each edit runs again with each request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chathistory.testing.fake_api.token_usage import count_tokens
 __all__ = ["CLEARED", "apply_edits"]
 
 CLEARED = "[Old tool result content cleared]"
-"""What stands in the place of a tool result that was cleared; the API's own words are not documented."""
+"""The content of a cleared tool result; the API's own text is not documented."""
 _THINKING = ("thinking", "redacted_thinking")
 _DUE = 100_000
 _KEPT = 3
@@ -28,9 +28,16 @@ Outcome: TypeAlias = tuple[list[PlacedBlock], "dict[str, Any] | None"]
 def apply_edits(
     places: list[PlacedBlock], edits: Sequence[Mapping[str, Any]], *, total: int, keeps_all: bool
 ) -> tuple[list[PlacedBlock], list[dict[str, Any]]]:
-    """Return the blocks after the edits, in the order in which they stand, and the reports of those that were due.
+    """Apply edits to a copy of the conversation, in order.
 
-    total: the tokens of the whole prompt before them. keeps_all: whether the model keeps all thinking unless told.
+    Args:
+        places: The blocks.
+        edits: The edits of the request.
+        total: Tokens of the whole prompt before the edits.
+        keeps_all: Whether the model keeps all thinking by default.
+
+    Returns:
+        The blocks after the edits, and the reports of the edits that reached their thresholds.
     """
     applied = []
     for edit in edits:
@@ -42,7 +49,7 @@ def apply_edits(
                     places, report = _clear_thinking(places, int(keep["value"]))
             case "clear_tool_uses_20250919":
                 places, report = _clear_tools(places, edit, total)
-            case _:  # a compaction is made elsewhere: it needs a summary
+            case _:  # compactions are handled elsewhere, since they need a summary
                 pass
         if report is not None:
             applied.append(report)

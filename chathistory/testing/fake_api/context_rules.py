@@ -1,4 +1,4 @@
-"""The rules on compaction and context editing: the third part of the table."""
+"""The rules for compaction and context editing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTEXT_RULES = (
         "compaction malformed", context.compaction_malformed, _WANTED, "sdk: BetaCompactionConfigParam; guess: the text"
     ),
     Rule(
-        "compaction beside other settings",
+        "compaction with other settings",
         context.incompatible_settings,
         "compaction: cannot be combined with {name}",
         "docs: compaction-on-demand; guess: the text",
@@ -74,7 +74,7 @@ COMPACTION_RULES = (
         code="compaction_incomplete_turn",
     ),
     Rule(
-        "budget left beside a compaction",
+        "remaining budget with a compaction",
         context.budget_left,
         "output_config.task_budget.remaining: cannot be sent with a compaction",
         "docs: compaction-on-demand; guess: the text",
@@ -98,7 +98,7 @@ COMPACTION_RULES = (
         "probe: rule and text",
     ),
     Rule(
-        "compaction edit beside a signed block",
+        "compaction edit with a signed block",
         compaction.signed_block_with_edit,
         "context_management.edits: `compact_20260112` cannot run on a request that carries a signed `compaction` block",
         "docs: compaction-on-demand; guess: the text",

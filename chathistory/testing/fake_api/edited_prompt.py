@@ -1,8 +1,8 @@
-"""What of a request the model is shown: the server's own copy of it, edited as the request asks.
+"""The prompt of a request: the server's own copy of the conversation, edited as the request asks.
 
-The client's messages stay as they are. Here, and only here, the blocks that a compaction replaced are gone, thinking
-that belongs elsewhere is dropped, old tool results and old thinking are cleared (context editing). None of this counts
-as a change of the conversation: thinking is checked against the request as it came.
+The client's messages stay as they are. Only in this copy, blocks that a compaction replaced are removed, thinking of
+another conversation is dropped, and old tool results and thinking are cleared (context editing). None of this counts as
+a change of the conversation: thinking is checked against the original request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ __all__ = ["EditedPrompt", "edit_prompt"]
 
 @dataclass(frozen=True, slots=True)
 class EditedPrompt:
-    """A prompt, its count before the edits of `context_management`, and what those did (None: not asked for)."""
+    """A prompt after the edits of `context_management`.
+
+    Attributes:
+        prompt: The prompt.
+        original_tokens: Its tokens before the edits.
+        applied_edits: Reports of the edits, or None if the request has no `context_management`.
+    """
 
     prompt: Prompt
     original_tokens: int
@@ -28,20 +34,20 @@ class EditedPrompt:
 
     @property
     def reply_fields(self) -> dict[str, Any]:
-        """What the reply says of it."""
+        """The fields of the reply that report the edits."""
         edits = self.applied_edits
         return {} if edits is None else {"context_management": {"applied_edits": list(edits)}}
 
     @property
     def count_answer(self) -> dict[str, Any]:
-        """The answer to a request that only counts."""
+        """The body of the answer to a token count."""
         original = {"original_input_tokens": self.original_tokens}
         more = {} if self.applied_edits is None else {"context_management": original}
         return {"input_tokens": self.prompt.tokens, **more}
 
 
 def edit_prompt(request: ApiRequest) -> EditedPrompt:
-    """Return what the model is shown of a request that was not refused."""
+    """Return the prompt of a request that was not refused."""
     places = _readable_blocks(request)
     before = _build_prompt(request, places)
     if request.body.get("context_management") is None:
@@ -52,7 +58,7 @@ def edit_prompt(request: ApiRequest) -> EditedPrompt:
 
 
 def _readable_blocks(request: ApiRequest) -> list[PlacedBlock]:
-    """Return the blocks that count, without the thinking that the model may not read."""
+    """Return the blocks that count, without thinking that is dropped."""
     if request.setting.thinking is None:
         return request.live_places
     dropped = {id(each.place) for each in find_returned_thinking(request) if each.dropped}

@@ -1,6 +1,6 @@
-"""The fake behind a real socket: the standard library's HTTP server, on the loopback interface only.
+"""The fake on a real socket: the standard library's HTTP server, on the loopback interface only.
 
-Headers and body leave in one piece (two would wait 44 ms for each other), the events of a stream one by one.
+Headers and body are sent together (separately, they would take 44 ms more), the events of a stream one by one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ _PIECE = 1024 * 1024
 
 @contextmanager
 def serve_api(api: FakeMessagesAPI, port: int) -> Iterator[str]:
-    """Serve while the `with` lasts, and give the URL. Answers that are held are given up at its end."""
+    """Serve inside a `with` block, and yield the URL. Paused answers are aborted at its end.
+
+    Args:
+        api: The fake.
+        port: The port; 0: any free one.
+
+    Yields:
+        The URL.
+    """
     server = _Server(api, port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": _POLL}, daemon=True)
     thread.start()
@@ -43,7 +51,7 @@ def serve_api(api: FakeMessagesAPI, port: int) -> Iterator[str]:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # `server_close` waits for them: nothing of one test runs on into the next
+    daemon_threads = False  # `server_close` waits for them, so no thread outlives its test
     block_on_close = True
 
     def __init__(self, api: FakeMessagesAPI, port: int) -> None:
@@ -65,27 +73,27 @@ class _Server(ThreadingHTTPServer):
             reset = request in self._resetting
             self._resetting.discard(request)
         if reset:
-            self.close_request(request)  # without the polite end that `super` sends first
+            self.close_request(request)  # without the shutdown that `super` does first
         else:
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that went away; anything else is a fault of ours, and is shown."""
+        """Ignore clients that disconnected; print any other error, since it is a fault of the fake."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
     def reset_connection(self, connection: socket.socket) -> None:
-        """Have a connection end with a reset."""
-        linger = struct.pack("ii", 1, 0)  # on, for no time: closing sends the reset
+        """Let a connection end with a reset."""
+        linger = struct.pack("ii", 1, 0)  # linger for 0 seconds: closing sends a reset
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         with self._lock:
             self._resetting.add(connection)
 
     def hang_up(self) -> None:
-        """End the connections that clients keep open, so that their threads end."""
+        """Close the connections that clients keep open, so that their threads end."""
         with self._lock:
             for connection in self._open:
-                with suppress(OSError):  # the client was faster
+                with suppress(OSError):  # the client closed it first
                     connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -106,10 +114,10 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_DELETE = do_POST  # noqa: N815 - the base class looks for these names
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class has it so
-        """Write nothing: what was asked is in `requests`."""
+        """Log nothing; the requests are in `FakeMessagesAPI.requests`."""
 
     def _read_body(self) -> bytes:
-        """Read the body. Of one that is too large all is read, so that the client hears, but no more kept than told."""
+        """Read the body. One that is too large is read to its end, so that the client gets the error, but not kept."""
         left = int(self.headers.get("content-length") or 0)
         kept = bytearray()
         while left and (piece := self.rfile.read(min(left, _PIECE))):
@@ -149,12 +157,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _wait_for_gate(self, plan: PlannedResponse, number: int) -> None:
-        held = plan.pause_before(number)
-        if held is None:
+        pause = plan.pause_before(number)
+        if pause is None:
             return
         self.wfile.flush()
-        held.reached.set()
-        while not held.gate.wait(_POLL):
+        pause.reached.set()
+        while not pause.gate.wait(_POLL):
             if self.server.stopping.is_set():
                 raise _ServerStopped
 
@@ -166,4 +174,4 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _ServerStopped(Exception):
-    """The server stops while an answer is held."""
+    """The server stops while an answer is paused."""

@@ -1,4 +1,4 @@
-"""The content blocks that a fake gave out: it takes them back, whatever they are."""
+"""The content blocks that a fake returned; it accepts them again, whatever they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _IDS = ("id", "tool_use_id")
 
 
 class IssuedBlocks:
-    """What was given out; safe in threads."""
+    """Digests of the blocks of all replies; safe to use in threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,7 +30,7 @@ class IssuedBlocks:
                 }
 
     def has(self, block: object) -> bool:
-        """Whether a block is one of those; its id may be another one, and its nulls may have been left out."""
+        """Return True if a block is one of them; its id may differ, and its nulls may be missing."""
         return isinstance(block, dict) and _block_digest(block) in self._digests
 
 

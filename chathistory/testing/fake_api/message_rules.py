@@ -1,4 +1,4 @@
-"""The rules on what messages say and on their order: the second part of the table."""
+"""The rules for the content of messages, their order, and thinking."""
 
 from __future__ import annotations
 

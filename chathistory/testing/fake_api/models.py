@@ -1,4 +1,4 @@
-"""The models that the fake answers for, and what sets them apart."""
+"""The models that the fake serves, and their differences."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ _CURRENT = (
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The models served: those of today and `more` that the caller names (taken for newer ones)."""
+    """The served models: the current ones and `more`, which are treated as newer ones."""
 
     more: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, more: Iterable[str]) -> Models:
-        """Return the models of today and `more`."""
+        """Return the current models and `more`."""
         return cls(frozenset(more))
 
     def serves(self, name: str) -> bool:
-        """Tell whether `name` is served; retired and unknown models are not."""
+        """Return True if a model is served; retired and unknown models are not."""
         return name in _CURRENT or name in self.more
 
     def takes_prefill(self, name: str) -> bool:
-        """Tell whether the conversation may end with the beginning of a reply."""
+        """Return True if a model supports prefill: a conversation that ends with the start of a reply."""
         return name.startswith(_PREFILLED) and name in _CURRENT
 
     def context(self, name: str) -> int:
-        """Return how many tokens a prompt may have."""
+        """Return the size of a model's context, in tokens."""
         return 200_000 if self.takes_prefill(name) else 1_000_000
 
     def most_images(self, name: str) -> int:
-        """Return how many images a request may have."""
+        """Return how many images a request to a model may have."""
         return 100 if self.takes_prefill(name) else 600  # the models of 200k tokens are the same ones
 
     def preserves_thinking(self, name: str) -> bool:
-        """Tell whether thinking is bound to the conversation, so that a compaction can carry it over."""
+        """Return True if thinking of a model is bound to its conversation, so that a compaction can preserve it."""
         return name not in _UNBOUND
 
     def keeps_all_thinking(self, name: str) -> bool:
-        """Tell whether clearing thinking keeps that of all turns unless told; otherwise it keeps that of the last."""
+        """Return True if clearing thinking keeps all turns by default; otherwise it keeps only the last one."""
         return not name.startswith(_FORGETTING)

@@ -1,4 +1,4 @@
-"""What goes back over the wire, worked out before a byte of it is sent; each transport carries it out in its way."""
+"""The response to a request, planned before a byte of it is sent; the SDK transport and the server send it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STATUS = {type_: status for status, type_ in _TYPES.items() if status != 408}  
 
 
 class Ending(Enum):
-    """How an answer ends: properly, by a closed connection, by a reset one."""
+    """How a response ends: properly, with a closed connection, or with a reset one."""
 
     PROPER = "proper"
     DROPPED = "dropped"
@@ -40,9 +40,15 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PlannedResponse:
-    """An answer. An event per chunk if `streamed`; otherwise one chunk, or none if the connection breaks before it.
+    """A response.
 
-    held: what to wait for in between; None: nothing.
+    Attributes:
+        status: HTTP status.
+        headers: HTTP headers.
+        chunks: One event per chunk if `streamed`, otherwise the body as one chunk.
+        streamed: Whether the response is a stream of events.
+        ending: How the response ends.
+        pause: A pause that the test ends, or None.
     """
 
     status: int
@@ -53,7 +59,7 @@ class PlannedResponse:
     pause: Paused | None = None
 
     def pause_before(self, number: int) -> Paused | None:
-        """Return what to wait for before chunk `number`, None for nothing; the number after the last is the end."""
+        """Return the pause before chunk `number`, or None; the number after the last chunk is the end."""
         if self.pause is None:
             return None
         at = min(self.pause.after, len(self.chunks)) if self.streamed else 0
@@ -66,12 +72,12 @@ class PlannedResponse:
 
 
 def plan_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> PlannedResponse:
-    """Return a plan for an answer of JSON."""
+    """Return a response with a JSON body."""
     return PlannedResponse(status, _make_headers("application/json", headers), (json.dumps(value).encode(),))
 
 
 def plan_failure(failure: Failure) -> PlannedResponse:
-    """Return a plan for an error in the API's shape."""
+    """Return a response with an error of the API."""
     type_ = failure.type or _TYPES.get(failure.status) or ("api_error" if failure.status >= 500 else _TYPES[400])  # noqa: PLR2004
     error: dict[str, Any] = {"type": type_, "message": failure.message}
     if failure.code is not None:
@@ -82,12 +88,21 @@ def plan_failure(failure: Failure) -> PlannedResponse:
 
 
 def plan_raw(answer: Raw) -> PlannedResponse:
-    """Return a plan for any answer."""
+    """Return a response with any body and content type."""
     return PlannedResponse(answer.status, _make_headers(answer.content_type), (answer.body.encode(),))
 
 
 def plan_message(message: dict[str, Any], answer: object, *, streamed: bool) -> PlannedResponse:
-    """Return a plan for a message, broken as `answer` says if that is a `Cut`, `Drop`, `Reset` or `ErrorEvent`."""
+    """Return a response with a message, broken if `answer` is a `Cut`, `Drop`, `Reset` or `ErrorEvent`.
+
+    Args:
+        message: The message.
+        answer: The answer that the message belongs to.
+        streamed: Whether to send events.
+
+    Returns:
+        The response.
+    """
     if not streamed:
         return _broken_plain(message, answer)
     chunks = tuple(encode_event(event) for event in events_of(message))

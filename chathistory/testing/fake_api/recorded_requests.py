@@ -1,4 +1,4 @@
-"""What was asked of the fake, and whether each request was the one before it and more."""
+"""Recorded requests, and the check that each one extends the one before it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ _SECRET = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorizatio
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A request, and what became of it.
+    """A request to the fake, and its answer.
 
-    headers: lower-case names, without keys. body: the JSON, None if it was none.
-    status: None while the answer is being made. rule: the name of the rule that refused it, None if none did.
-    reply: the message that was sent (or would have been, had the connection held), None for failures.
+    Attributes:
+        path: The path of the URL.
+        headers: Headers by lower-case name, without keys and cookies.
+        body: The body as JSON values, or None if it was not JSON.
+        status: HTTP status of the answer; None until it is ready.
+        rule: Name of the rule that refused the request, or None.
+        request_id: The `request-id` header of the answer.
+        reply: The message of the answer, complete even if the connection was broken; None for failures.
     """
 
     path: str
@@ -35,19 +40,25 @@ class Recorded:
 
 
 def without_keys(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers without those that hold a credential."""
+    """Return headers without those that hold credentials."""
     return {name: text for name, text in headers.items() if name not in _SECRET}
 
 
 def assert_extends(requests: Iterable[Recorded]) -> None:
-    """Assert that each request for a message that was answered is the one before it, and more.
+    """Assert that each answered request for a message extends the one before it.
 
-    `system` and `tools` must be equal, and the messages of the one before must be the first of the next: character
-    for character (the order of keys counts), once every `cache_control` is taken away and text alone is one text
-    block. So neither the prompt cache nor the thinking is lost. `AssertionError` names the first path that differs.
+    `system` and `tools` must be equal, and the messages of the one before must be the first of the next, character for
+    character (the order of keys counts). Cache markers are ignored, and a string counts as one text block. Then neither
+    the prompt cache nor the thinking is lost.
 
-    A `compaction` block that an earlier reply gave counts as the messages that it stands for, so that a conversation
-    may be swapped for its summary, and for that alone. Requests for a summary are not compared.
+    A `compaction` block of an earlier reply counts as the messages that it stands for, so a conversation may be
+    replaced by its summary, and by nothing else. Requests for a summary are not compared.
+
+    Args:
+        requests: The requests of one conversation, in order.
+
+    Raises:
+        AssertionError: A request differs; the message names the first path that does.
     """
     answered = [request for request in requests if request.path == MESSAGES and request.status == 200]  # noqa: PLR2004
     for number, (before, after) in enumerate(pairwise(_full_bodies(answered))):
@@ -58,7 +69,7 @@ def assert_extends(requests: Iterable[Recorded]) -> None:
 
 
 def _full_bodies(requests: Iterable[Recorded]) -> Iterator[dict[str, Any]]:
-    """Yield the bodies of the requests for replies, each with all messages that a summary stands for."""
+    """Yield the bodies of requests for replies, with the messages that each summary stands for."""
     meant: dict[str, list[Any]] = {}
     for request in requests:
         body = {**request.body, "messages": _expand_summary(request.body["messages"], meant)}
@@ -73,7 +84,7 @@ def _expand_summary(messages: list[Any], meant: Mapping[str, list[Any]]) -> list
     first = messages[0]["content"]
     if not isinstance(first, list) or first[0]["type"] != "compaction" or _summary_key(first[0]) not in meant:
         return messages
-    rest = first[1:] if first[0].get("signature") else first  # one without came with the reply, and stays in it
+    rest = first[1:] if first[0].get("signature") else first  # a block without a signature belongs to its reply
     said = [{**messages[0], "content": rest}] if rest else []
     return [*meant[_summary_key(first[0])], *said, *messages[1:]]
 

@@ -1,9 +1,9 @@
-"""What the fake can be told to answer: a message, a failure, or a message whose stream goes wrong.
+"""The answers of the fake: a message, a failure, or a message with a broken stream.
 
     Reply       a message                        Cut         the stream ends early, and cleanly
     Failure     an error of the API              Drop        the connection closes in the middle
     Raw         any HTTP answer                  Reset       the connection is reset
-    Held        a message that waits for you     ErrorEvent  an `error` event in the middle
+    Paused      a message that waits for a test  ErrorEvent  an `error` event in the middle
 
 A `str` stands for a `Reply` of that text, a list of content blocks for a `Reply` of those blocks.
 """
@@ -38,11 +38,13 @@ Block: TypeAlias = Mapping[str, Any]
 class Reply:
     """A message of the assistant.
 
-    content: text, or content blocks; a tool call without an `id` gets one, thinking with an empty signature is signed.
-    stop_reason: None: "tool_use" if there is a `tool_use` block, otherwise "end_turn".
-    usage: replaces single counts of the usage that the fake computes.
-    model: None: the one asked for.
-    extra: more fields of the message, such as `container` or `stop_details`.
+    Args:
+        content: Text, or content blocks. A tool call without an `id` gets one; thinking without a signature is signed.
+        stop_reason: None: "tool_use" if there is a `tool_use` block, otherwise "end_turn".
+        stop_sequence: The stop sequence that ended the reply.
+        usage: Replaces single counts of the usage that the fake computes.
+        model: None: the model of the request.
+        extra: Further fields of the message, such as `container` or `stop_details`.
     """
 
     content: str | Sequence[Block] = ""
@@ -55,15 +57,20 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error of the API, e.g. `Failure(429, headers={"retry-after": "1"})`.
+    """An error of the API, such as `Failure(429, headers={"retry-after": "1"})`.
 
-    type: `error.type`; None: the one that belongs to the status. code: `error.details.error_code`, if any. details:
-    what else `error.details` has.
+    Args:
+        status: HTTP status.
+        type: `error.type`; None: the one that belongs to the status.
+        message: `error.message`.
+        headers: Headers of the answer.
+        code: `error.details.error_code`, or None.
+        details: Further fields of `error.details`.
     """
 
     status: int
     type: str | None = None
-    message: str = "[fake] as told"
+    message: str = "[fake] failure set by the test"
     headers: Mapping[str, str] = field(default_factory=dict)
     code: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -71,7 +78,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """Any HTTP answer: what a proxy says in place of the API. With its defaults, a page with status 200."""
+    """Any HTTP answer, such as a page of a proxy. The defaults are an HTML page with status 200.
+
+    Args:
+        body: The body.
+        status: HTTP status.
+        content_type: The `content-type` header.
+    """
 
     body: str = "<html>a proxy's page</html>"
     status: int = 200
@@ -80,9 +93,13 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The stream ends cleanly after `after` events: no error, only nothing more.
+    """A stream that ends cleanly after some events, without an error.
 
-    A request that does not stream gets no answer at all: the connection is closed.
+    If the request does not stream, the connection is closed without an answer.
+
+    Args:
+        reply: The message.
+        after: How many events are sent.
     """
 
     reply: Message
@@ -91,7 +108,12 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The connection is closed after `after` events, in the middle of the body; not streamed: before the answer."""
+    """A connection that is closed in the middle of the stream; without streaming, before the answer.
+
+    Args:
+        reply: The message.
+        after: How many events are sent.
+    """
 
     reply: Message
     after: int
@@ -99,7 +121,12 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The connection is reset after `after` events; a request that does not stream gets the reset at once."""
+    """A connection that is reset in the middle of the stream; without streaming, before the answer.
+
+    Args:
+        reply: The message.
+        after: How many events are sent.
+    """
 
     reply: Message
     after: int
@@ -107,7 +134,14 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class ErrorEvent:
-    """An `error` event comes after `after` events; a request that does not stream gets the error as its answer."""
+    """An `error` event in the middle of the stream; without streaming, the error is the answer.
+
+    Args:
+        reply: The message.
+        after: How many events are sent before the error.
+        type: `error.type`.
+        message: `error.message`.
+    """
 
     reply: Message
     after: int
@@ -117,9 +151,15 @@ class ErrorEvent:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The answer stops after `after` events until `gate` is set; `reached` is set when it stops there.
+    """An answer that pauses until the test sets `gate`, so that a test can look at a reply in progress.
 
-    So a test can look at a reply that is under way without waiting by the clock. Not streamed: before the answer.
+    Without streaming, it pauses before the answer.
+
+    Args:
+        reply: The message, or any other answer.
+        after: How many events are sent before the pause.
+        gate: The test sets it to continue.
+        reached: Set when the pause begins.
     """
 
     reply: Message | Answer
@@ -133,29 +173,53 @@ Answer: TypeAlias = "Reply | Failure | Raw | Cut | Drop | Reset | ErrorEvent | P
 _NAMES = "Reply, Failure, Raw, Paused, Cut, Drop, Reset, ErrorEvent"
 
 
-def as_answer(told: object) -> Answer:
-    """Return what was told as an answer; `TypeError` for what is none, or holds none."""
-    if isinstance(told, str):
-        return Reply(content=told)
-    if is_content(told):
-        return Reply(content=told)  # type: ignore[arg-type]
-    if isinstance(told, Paused):
-        as_answer(told.reply)
-    elif isinstance(told, Cut | Drop | Reset | ErrorEvent):
-        as_reply(told.reply)
-    elif not isinstance(told, Reply | Failure | Raw):
-        raise TypeError(f"a reply is text, content blocks, or one of {_NAMES}; not {type(told).__name__}")
-    return told
+def as_answer(given: object) -> Answer:
+    """Return an answer for what a test gave.
+
+    Args:
+        given: Text, a list of content blocks, or an answer.
+
+    Returns:
+        The answer.
+
+    Raises:
+        TypeError: It is not an answer, or contains something else than a message.
+    """
+    if isinstance(given, str):
+        return Reply(content=given)
+    if is_content(given):
+        return Reply(content=given)  # type: ignore[arg-type]
+    if isinstance(given, Paused):
+        as_answer(given.reply)
+    elif isinstance(given, Cut | Drop | Reset | ErrorEvent):
+        as_reply(given.reply)
+    elif not isinstance(given, Reply | Failure | Raw):
+        raise TypeError(
+            f"a reply must be a str, a list of content blocks, or one of {_NAMES}; got {type(given).__name__}"
+        )
+    return given
 
 
-def as_reply(told: object) -> Reply:
-    """Return the message inside of a `Cut`, `Paused` and so on; `TypeError` for what is no message."""
-    answer = as_answer(told)
+def as_reply(given: object) -> Reply:
+    """Return the message within a `Cut`, `Paused` and so on.
+
+    Args:
+        given: Text, a list of content blocks, or a `Reply`.
+
+    Returns:
+        The message.
+
+    Raises:
+        TypeError: It is not a message.
+    """
+    answer = as_answer(given)
     if not isinstance(answer, Reply):
-        raise TypeError(f"a message belongs here, not {type(answer).__name__}")
+        raise TypeError(
+            f"this answer needs a message: a str, a list of content blocks or a Reply; got {type(answer).__name__}"
+        )
     return answer
 
 
-def is_content(told: object) -> bool:
-    """Tell a list of content blocks from a list of replies: all of its items are mappings, and there is one."""
-    return isinstance(told, Sequence) and bool(told) and all(isinstance(item, Mapping) for item in told)
+def is_content(given: object) -> bool:
+    """Return True for a list of content blocks (not empty, all items are mappings), and not of replies."""
+    return isinstance(given, Sequence) and bool(given) and all(isinstance(item, Mapping) for item in given)

@@ -1,4 +1,4 @@
-"""Which answer comes next: the one that is given for all requests, or one after the other, or the echo."""
+"""Chooses the next answer: the same for all requests, one of a list after the other, or the echo."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ _END = object()
 
 
 class ReplyQueue:
-    """The replies to come. Each request that is not refused takes one; safe in threads.
+    """The next replies. Each request that is not refused takes one; safe to use in threads.
 
-    None: the echo, for ever. A list or iterator of replies: one after the other, then a 500 that says so. Anything
-    else: the same for ever. A function is called with the body of the request, outside of any lock.
+    Args:
+        given: None: always the echo. A list or iterator of replies: one after the other, then a 500 error. Anything
+            else: always the same. A function is called with the body of the request, without a lock.
     """
 
-    def __init__(self, told: object) -> None:
+    def __init__(self, given: object) -> None:
         self._lock = threading.Lock()
-        is_one = told is None or isinstance(told, str) or callable(told) or is_content(told)
-        self._steps = iter(told) if not is_one and isinstance(told, Iterable) else None
-        self._told = told
+        is_one = given is None or isinstance(given, str) or callable(given) or is_content(given)
+        self._steps = iter(given) if not is_one and isinstance(given, Iterable) else None
+        self._given = given
 
     def next(self, body: dict[str, Any]) -> Answer:
-        """Return the answer to this request."""
-        told: object = echo if self._told is None else self._told
+        """Return the answer to a request."""
+        given: object = echo if self._given is None else self._given
         if self._steps is not None:
             with self._lock:
-                told = next(self._steps, _END)
-        if told is _END:
+                given = next(self._steps, _END)
+        if given is _END:
             return _script_failure("the replies of the script are used up")
         try:
-            return as_answer(told(body) if callable(told) else told)
-        except Exception as error:  # noqa: BLE001 - any failure of a test's function must reach its client
+            return as_answer(given(body) if callable(given) else given)
+        except Exception as error:  # noqa: BLE001 - the client of the test gets any failure
             return _script_failure(f"the reply could not be made: {type(error).__name__}: {error}")
 
 
@@ -45,7 +46,7 @@ def _script_failure(words: str) -> Failure:
 
 
 def echo(body: dict[str, Any]) -> Reply:
-    """Return a reply that is plainly not Claude's, and shows what of the conversation has arrived."""
+    """Return a reply that is plainly not Claude's, with the last user text and the number of messages."""
     messages = body["messages"]
     said = next((words for message in reversed(messages) if (words := _user_text(message))), "nothing in words")
     return Reply(content=f"[fake reply, no model] You said: {said} (message {len(messages)} of this conversation)")

@@ -1,7 +1,7 @@
-"""A request as the rules look at it: its headers, its body, its blocks one by one, and its turns.
+"""A request as the rules see it: its headers, its body, its blocks one by one, and its turns.
 
-A *place* is a content block and where it stands. A *turn* is what the API makes of consecutive messages of one role:
-they are merged before tool calls are paired with their results.
+A `PlacedBlock` is a content block and its position. A `MergedTurn` is what the API makes of consecutive messages of one
+role: they are merged before tool calls are paired with their results.
 """
 
 from __future__ import annotations
@@ -36,18 +36,22 @@ __all__ = [
 MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 UNREADABLE = object()
-"""The body of a request that is no JSON."""
+"""The body of a request that is not JSON."""
 LARGEST = 32 * 1024 * 1024
-"""The bytes that a request may have."""
+"""The largest size of a request, in bytes."""
 SMALLEST_TRIGGER = 50_000
-"""How many input tokens the API demands of the trigger of a compaction."""
+"""The smallest trigger of a compaction that the API allows, in input tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedBlock:
-    """A content block: its path in error texts, its message (None: in the system prompt), and what it stands in.
+    """A content block and its position in the request.
 
-    within: "user", "assistant" or "system" for a block of a message; the type of the outer block for an inner one.
+    Attributes:
+        path: Its path in error texts, such as "messages.0.content.1".
+        message: The number of its message; None for the system prompt.
+        within: The role of the message, or the type of the outer block.
+        block: The block; any JSON value, since it may be malformed.
     """
 
     path: str
@@ -62,23 +66,23 @@ class PlacedBlock:
 
     @property
     def summarizes(self) -> bool:
-        """Whether this is a `compaction` block with a summary; one without is a compaction that failed, and no more."""
+        """Whether this is a `compaction` block with a summary; one without is a failed compaction."""
         return self.type == "compaction" and bool(self.block.get("content"))
 
     @property
     def is_signed(self) -> bool:
-        """Whether it carries a signature: a compaction on demand does, one at a threshold does not."""
+        """Whether it has a signature: a compaction on demand has one, a compaction at a threshold has none."""
         return bool(self.block.get("signature"))
 
     @property
     def cuts(self) -> bool:
-        """Whether nothing before it counts: it is a summary that was made at a threshold."""
+        """Whether it is a summary that was made at a threshold, so that nothing before it counts."""
         return self.summarizes and not self.is_signed
 
 
 @dataclass(frozen=True, slots=True)
 class MergedTurn:
-    """Consecutive messages of one role, and their blocks as one run. `last` is the number of the last of them."""
+    """Consecutive messages of one role, merged. `last` is the number of the last message."""
 
     role: str
     last: int
@@ -91,9 +95,12 @@ class MergedTurn:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large things may be: bytes of a request, bytes of an image in base64, tokens of a prompt (None: the model's).
+    """Size limits; smaller ones than the API's are easier to reach in a test.
 
-    The API's own numbers are hard to reach in a test.
+    Args:
+        request: Largest request, in bytes.
+        image: Largest image, in bytes of base64.
+        context: Largest prompt, in tokens; None: the context of the model.
     """
 
     request: int = LARGEST
@@ -103,10 +110,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class FakeSettings:
-    """What a fake was told to serve and to mind.
+    """The settings of a fake, for its rules; see `FakeMessagesAPI`.
 
-    thinking None: signatures are not looked at. gone: the ids of files and containers that there are no longer.
-    account: the account that thinking is bound to. refuse: what else is refused. given: the blocks that it gave out.
+    Attributes:
+        models: The served models.
+        strict_first_role: Whether conversations must begin with the user.
+        thinking: Checks thinking blocks; None: signatures are not checked.
+        smallest_trigger: Smallest trigger of a compaction, in tokens.
+        limits: Size limits.
+        gone: Ids of files and containers that no longer exist.
+        account: The account that thinking is bound to.
+        refuse: Refuses further requests.
+        issued: The blocks of all replies so far.
     """
 
     models: Models
@@ -120,9 +135,9 @@ class FakeSettings:
     issued: IssuedBlocks = field(default_factory=IssuedBlocks)
 
 
-@dataclass(frozen=True)  # without slots: what many rules look at is worked out once
+@dataclass(frozen=True)  # without slots, for cached properties
 class ApiRequest:
-    """A request to the API. `headers` have lower-case names; `body` is the JSON, or `UNREADABLE`."""
+    """A request to the API. `headers` have lower-case names; `body` is the parsed JSON, or `UNREADABLE`."""
 
     path: str
     headers: Mapping[str, str]
@@ -130,21 +145,31 @@ class ApiRequest:
     setting: FakeSettings
     body: Any = field(repr=False, default=UNREADABLE)
     once: dict[str, Any] = field(repr=False, compare=False, default_factory=dict)
-    """What is worked out once by others than this class."""
+    """A cache for results of the checks."""
 
     @classmethod
     def read(cls, path: str, headers: Mapping[str, str], raw: bytes, setting: FakeSettings) -> ApiRequest:
-        """Return the request, its body parsed if it is JSON (without NaN and infinities)."""
+        """Return a request with its body parsed; NaN and infinities are not JSON.
+
+        Args:
+            path: The path of the URL.
+            headers: The headers, in any case.
+            raw: The body.
+            setting: The settings of the fake.
+
+        Returns:
+            The request.
+        """
         return cls(path, {name.lower(): text for name, text in headers.items()}, raw, setting, _parse_body(raw))
 
     @property
     def counts_only(self) -> bool:
-        """Whether tokens are counted and no reply is wanted."""
+        """Whether the request only counts tokens."""
         return self.path == COUNT_TOKENS
 
     @property
     def version(self) -> str:
-        """The version of the API that is asked for; "" without."""
+        """The `anthropic-version` header, or an empty string."""
         return self.headers.get("anthropic-version", "")
 
     @property
@@ -153,17 +178,17 @@ class ApiRequest:
         return tuple(filter(None, (part.strip() for part in self.headers.get("anthropic-beta", "").split(","))))
 
     def has_beta(self, prefix: str | tuple[str, ...]) -> bool:
-        """Tell whether a beta is asked for whose name begins so (or in one of these ways)."""
+        """Return True if the beta header has a value with this prefix (or one of these prefixes)."""
         return any(beta.startswith(prefix) for beta in self.betas)
 
     @property
     def compacts(self) -> bool:
-        """Whether a summary is wanted and no reply. Counting tokens ignores the wish."""
+        """Whether a summary is requested instead of a reply. Token counts ignore this."""
         return self.body.get("compaction") is not None and not self.counts_only
 
     @property
     def edits(self) -> list[dict[str, Any]]:
-        """The edits of `context_management`. For requests whose shape has been checked."""
+        """The edits of `context_management`, of a request with checked fields."""
         return list((self.body.get("context_management") or {}).get("edits") or ())
 
     @cached_property
@@ -175,7 +200,7 @@ class ApiRequest:
 
     @cached_property
     def outer_places(self) -> list[PlacedBlock]:
-        """The blocks of `system` and of the messages, without the blocks inside of them."""
+        """The blocks of `system` and of the messages, without inner blocks."""
         system = self.body.get("system") if isinstance(self.body, dict) else None
         placed = list(_places_in("system", None, "system", system))
         for number, message in self.messages:
@@ -184,19 +209,19 @@ class ApiRequest:
 
     @cached_property
     def places(self) -> list[PlacedBlock]:
-        """All blocks in the order of the prompt: those of `system`, those of the messages; inner after outer."""
+        """All blocks in the order of the prompt: `system`, then messages; inner blocks after their outer one."""
         return [place for outer in self.outer_places for place in (outer, *_inner_places(outer))]
 
     @cached_property
     def known_places(self) -> list[PlacedBlock]:
-        """All blocks but those that were given out, which are taken back whatever they are."""
+        """All blocks but those of earlier replies, which are accepted whatever they are."""
         given = self.setting.issued
         outer = (place for place in self.outer_places if not (place.within == "assistant" and given.has(place.block)))
         return [place for each in outer for place in (each, *_inner_places(each))]
 
     @cached_property
     def live_places(self) -> list[PlacedBlock]:
-        """The outer blocks that count: a summary that was made at a threshold replaces all messages before it."""
+        """The outer blocks that count: a summary made at a threshold replaces all messages before it."""
         if not self._is_cut:
             return self.outer_places
         cut = max(number for number, place in enumerate(self.outer_places) if place.cuts)
@@ -209,7 +234,7 @@ class ApiRequest:
 
     @cached_property
     def turns(self) -> list[MergedTurn]:
-        """The turns that count. For requests whose shape has been checked."""
+        """The turns that count, of a request with checked fields."""
         said: dict[int, list[PlacedBlock]] = {}
         for place in self.live_places:
             if place.message is not None:
@@ -225,7 +250,7 @@ class ApiRequest:
 
 
 def message_places(number: int, message: dict[str, Any]) -> Iterable[PlacedBlock]:
-    """Return the blocks of a message; text alone is one text block, as the API takes it."""
+    """Return the blocks of a message; a string is one text block, as for the API."""
     return _places_in(f"messages.{number}.content", number, message.get("role"), message.get("content"))
 
 

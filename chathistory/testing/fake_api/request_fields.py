@@ -1,4 +1,4 @@
-"""The shapes of a request: the fields of the body, of messages and of content blocks, and what each holds.
+"""The fields of requests: of the body, of messages and of content blocks, with their types.
 
 Taken from the parameter types of SDK 2.12.0. A kind is "string", "dictionary", "list", "boolean", "integer", with
 "?" if null is taken as well, or "any".
@@ -16,7 +16,7 @@ _KINDS: Mapping[str, type] = {"string": str, "dictionary": dict, "list": list, "
 
 
 def fits_kind(kind: str, value: object) -> bool:
-    """Tell whether a value is of a kind."""
+    """Return True if a value is of a kind."""
     if kind == "any" or (value is None and kind.endswith("?")):
         return True
     kinds = kind.rstrip("?").split("|")
@@ -24,13 +24,13 @@ def fits_kind(kind: str, value: object) -> bool:
 
 
 def describe_kind(kind: str) -> str:
-    """Return what an error text says of a kind."""
+    """Return the error text for a value that is not of a kind."""
     return f"Input should be a valid {kind.rstrip('?').replace('|', ' or ')}"
 
 
 @dataclass(frozen=True, slots=True)
 class BlockShape:
-    """A block type: where it may stand, its fields beside `type`, and the beta it needs (the beginning of its name)."""
+    """A block type: where it is allowed, its fields other than `type`, and the prefix of the beta that it needs."""
 
     within: frozenset[str]
     required: Mapping[str, str]
@@ -39,7 +39,7 @@ class BlockShape:
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """All fields beside `type`."""
+        """All fields other than `type`."""
         return {**self.required, **self.optional}
 
 
@@ -131,14 +131,14 @@ BETA_FIELDS: Mapping[str, tuple[str, str | tuple[str, ...]]] = {
     "compaction": ("dictionary?", "compact-2026-09-04"),
     "thread": ("any", "message-threads"),
 }
-"""Fields of the body that need a beta: their kind, and the beginning of the beta's name (or of one of several)."""
+"""Fields of the body that need a beta: their kind, and the prefix of the beta (or several prefixes)."""
 
 
 @dataclass(frozen=True, slots=True)
 class EditShape:
-    """An edit of `context_management`: the beta it needs, and what its fields beside `type` hold.
+    """An edit of `context_management`: the beta that it needs, and the kinds of its fields other than `type`.
 
-    Alternatives are parted by "|"; "input_tokens" and the like stand for an amount: {"type": ..., "value": ...}.
+    Alternatives are separated by "|"; "input_tokens" and the like mean an amount: {"type": ..., "value": ...}.
     """
 
     beta: str
@@ -162,9 +162,16 @@ EDITS: Mapping[str, EditShape] = {
 """All edits, by type."""
 
 SAMPLING = ("temperature", "top_p", "top_k")
-"""Fields that were given up with version 2026-10-21 of the API."""
+"""Fields that version 2026-10-21 of the API removed."""
 
 
 def body_fields(*, counts_only: bool) -> Mapping[str, Any]:
-    """Return the fields of the body that need no beta, and what each holds."""
+    """Return the fields of the body that need no beta, and their kinds.
+
+    Args:
+        counts_only: Whether the request only counts tokens.
+
+    Returns:
+        Kinds by name of the field.
+    """
     return COUNT_BODY if counts_only else BODY

@@ -1,4 +1,4 @@
-"""The rules on requests as a whole and on the shape of messages: the first part of the table."""
+"""The rules for whole requests, and for the fields of messages and blocks."""
 
 from __future__ import annotations
 

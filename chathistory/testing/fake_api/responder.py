@@ -1,4 +1,4 @@
-"""From a request that was not refused to its answer: a reply, a summary, or a summary and the reply after it."""
+"""Answers requests that were not refused: with a reply, a summary, or a summary and a reply."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ MakeMessage: TypeAlias = "Callable[[Reply], dict[str, Any]]"
 
 @dataclass(frozen=True, slots=True)
 class Responder:
-    """What a fake says: its replies and summaries, the thinking it has signed, the prompts it has read."""
+    """Makes the answers of a fake.
+
+    Attributes:
+        replies: The next replies.
+        summaries: The next summaries.
+        thinking: Signs thinking blocks.
+        cache: The simulated prompt cache.
+    """
 
     replies: ReplyQueue
     summaries: ReplyQueue
@@ -34,7 +41,7 @@ class Responder:
     cache: PromptCache = field(default_factory=PromptCache)
 
     def answer(self, request: ApiRequest) -> PlanAndRecord:
-        """Return the plan, and what is recorded beside it: the message, if there is one."""
+        """Return the response, and what is recorded in addition: the message, if there is one."""
         seen = edit_prompt(request)
         if request.counts_only:
             return plans.plan_json(seen.count_answer), {}
@@ -56,7 +63,7 @@ class Responder:
     def _answer_with_compaction(
         self, request: ApiRequest, seen: EditedPrompt, edit: Mapping[str, Any]
     ) -> PlanAndRecord:
-        """Answer with a summary, and unless it is to pause, with a reply that knows nothing else."""
+        """Answer with a summary and, unless the edit pauses, with a reply after it."""
         answer = self.summaries.next(request.body)
         if compaction.pauses(edit) or isinstance(answer, Failure | Raw):
             return _plan_answer(request, answer, lambda reply: self._make_paused(request, reply, seen))
@@ -102,7 +109,7 @@ class Responder:
 
 
 def _block_of(reply: Reply) -> dict[str, Any]:
-    """Return the block at a threshold; one without content if no summary was made, which changes nothing."""
+    """Return the compaction block of a reply; without content if the summary failed."""
     return compaction.summary_block(reply) or {"type": "compaction", "content": None}
 
 

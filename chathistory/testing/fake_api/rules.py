@@ -1,6 +1,6 @@
-"""What the API refuses: one table, in the order in which the rules are asked; the first that is broken answers.
+"""What the API refuses: one table, in the order of the checks. The first rule that is broken gives the error.
 
-A row that turns out wrong is corrected in its table, and nowhere else. See `Rule` for what a row says.
+To correct the fake, correct a row. See `Rule` for its fields.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ RULES: tuple[Rule, ...] = (
     *THINKING_RULES,
     *GONE_RULES,
 )
-"""All rules, in the order in which they are asked: those on shape first, so that the others can rely on it."""
+"""All rules in the order of the checks: fields and types come first, so that later rules can rely on them."""
 
 
 def refusal(request: ApiRequest) -> Refusal | None:
-    """Return the first rule that the request breaks, None if the API would take it."""
+    """Return the first rule that a request breaks, or None if the API would accept it."""
     for rule in RULES:
         for found in rule.check(request):
             return Refusal(rule, rule.text.format(**found), found.get("details", {}))

@@ -1,4 +1,4 @@
-"""The fake as a transport of `httpx2`, beneath clients of the real SDK. Importing this imports the SDK."""
+"""The fake as a transport of `httpx2`, for clients of the real SDK. Importing this module imports the SDK."""
 
 from __future__ import annotations
 
@@ -23,13 +23,29 @@ _POLL = 0.002
 
 
 def sync_client(api: FakeMessagesAPI, options: dict[str, Any]) -> anthropic.Anthropic:
-    """Return a client of the SDK on this fake."""
+    """Return a client of the SDK for a fake.
+
+    Args:
+        api: The fake.
+        options: Options of `anthropic.Anthropic`.
+
+    Returns:
+        The client.
+    """
     http = httpx2.Client(transport=_Transport(api))
     return _drop_environment_headers(anthropic.Anthropic(**_with_defaults(options), http_client=http), options)
 
 
 def async_client(api: FakeMessagesAPI, options: dict[str, Any]) -> anthropic.AsyncAnthropic:
-    """Return an asynchronous client of the SDK on this fake."""
+    """Return an asynchronous client of the SDK for a fake.
+
+    Args:
+        api: The fake.
+        options: Options of `anthropic.AsyncAnthropic`.
+
+    Returns:
+        The client.
+    """
     http = httpx2.AsyncClient(transport=_AsyncTransport(api))
     return _drop_environment_headers(anthropic.AsyncAnthropic(**_with_defaults(options), http_client=http), options)
 
@@ -41,7 +57,7 @@ def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _drop_environment_headers(client: Client, options: dict[str, Any]) -> Client:
-    """Take away the headers that the SDK has from ANTHROPIC_CUSTOM_HEADERS; it offers no way to leave them out."""
+    """Remove the headers that the SDK reads from ANTHROPIC_CUSTOM_HEADERS; it has no option for that."""
     client._custom_headers = dict(options.get("default_headers") or {})  # noqa: SLF001
     return client
 
@@ -54,7 +70,7 @@ def _connection_error(plan: PlannedResponse, request: httpx2.Request) -> httpx2.
 
 
 def _read_timeout(request: httpx2.Request) -> float | None:
-    """Return how long the client waits for the next bytes, in seconds; None: for ever."""
+    """Return the read timeout of the client in seconds, or None if it has none."""
     timeout: dict[str, float | None] = request.extensions.get("timeout", {})
     return timeout.get("read")
 
@@ -74,11 +90,11 @@ class _Body(httpx2.SyncByteStream):
 
 
 def _wait_for_gate(plan: PlannedResponse, number: int, request: httpx2.Request) -> None:
-    held = plan.pause_before(number)
-    if held is None:
+    pause = plan.pause_before(number)
+    if pause is None:
         return
-    held.reached.set()
-    if not held.gate.wait(_read_timeout(request)):
+    pause.reached.set()
+    if not pause.gate.wait(_read_timeout(request)):
         raise _timeout_error(request)
 
 
@@ -97,13 +113,13 @@ class _AsyncBody(httpx2.AsyncByteStream):
 
 
 async def _wait_for_gate_async(plan: PlannedResponse, number: int, request: httpx2.Request) -> None:
-    await anyio.lowlevel.checkpoint()  # as on a socket, other tasks run between two events
-    held = plan.pause_before(number)
-    if held is None:
+    await anyio.lowlevel.checkpoint()  # other tasks run between two events, as with a socket
+    pause = plan.pause_before(number)
+    if pause is None:
         return
-    held.reached.set()
+    pause.reached.set()
     with anyio.move_on_after(_read_timeout(request)):
-        while not held.gate.is_set():  # noqa: ASYNC110 - the gate is of threads, and a thread would not be cancelled
+        while not pause.gate.is_set():  # noqa: ASYNC110 - the gate is a threading.Event, and a waiting thread cannot be cancelled
             await anyio.sleep(_POLL)
         return
     raise _timeout_error(request)

@@ -1,14 +1,14 @@
-"""Thinking and its signatures: each block is bound to the conversation that it was thought in.
+"""Thinking and its signatures: each block is bound to its conversation.
 
-A signature seals four facts: the model, a hash of all that stood before the block (system prompt, tools, messages,
-earlier blocks of the reply; without cache markers and without thinking), the signature before it, and a hash of its
-text. So it shows when the block comes back whether its text was changed, whether anything before it was, and whether
-a thinking block between it and its predecessor is gone. Thinking may be missing from the start: the first block that is
-there need not name its predecessor. The thinking of other models is not looked at: it would be dropped.
+A signature contains four facts: the model, a hash of everything before the block (system prompt, tools, messages,
+earlier blocks of the reply; without cache markers and thinking), the signature before it, and a hash of its text. When
+the block is sent back, the fake sees whether its text was changed, whether anything before it was, and whether a
+thinking block between it and its predecessor is missing. Thinking may be missing from the start: the first block need
+not name its predecessor. Thinking of other models is not checked: it would be dropped.
 
-A compaction replaces what stood before, and may carry the hash of it along. Then two hashes are right for what follows:
-the one of the conversation that was summarized, for thinking that is older than the compaction, and the one that begins
-with the summary. A *walk* through a request knows both.
+A compaction replaces what is before it, and may preserve its hash. Then two hashes are valid for what follows: that of
+the summarized conversation, for thinking older than the compaction, and the one that begins with the summary. A
+`PrefixWalk` through a request knows both.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ _FIELD = {"thinking": "signature", "redacted_thinking": "data"}
 
 @dataclass(frozen=True, slots=True)
 class ReturnedThinking:
-    """A thinking block that came back.
+    """A thinking block that was sent back.
 
-    seal: what its signature seals; None: it is none of ours.
-    dropped: why it could not be shown to the model, in the API's word for it; None: it can.
+    Attributes:
+        place: The block.
+        facts: The facts of its signature, or None if the signature is not from this fake.
+        dropped: The API's reason for not showing it to the model, or None.
     """
 
     place: PlacedBlock
@@ -51,22 +53,29 @@ class ReturnedThinking:
 
     @property
     def is_tampered(self) -> bool:
-        """Whether the signature is not ours, or the text was changed (text put in where there was none is ignored)."""
+        """Whether the signature is not from this fake, or the text was changed (text added to empty thinking is fine)."""
         if self.facts is None:
             return bool(self.place.type == "thinking")
         return self.facts["text"] not in ("", digest(self.place.block.get("thinking", "")))
 
 
 def signature_of(block: dict[str, Any]) -> str:
-    """Return the signature of a thinking block; that of a redacted one is its data."""
+    """Return the signature of a thinking block; for a redacted one, its data."""
     return str(block[_FIELD[block["type"]]])
 
 
 @dataclass(slots=True)
 class PrefixWalk:
-    """A walk through a conversation: the hashes of all so far but thinking, and of the last signature that counts.
+    """A walk through a conversation, with the hashes of what it has passed.
 
-    prefixes: the newest first, to which new thinking is bound; others where a compaction carried them along.
+    Attributes:
+        model: The model of the request.
+        base: Hash of the system prompt and tools.
+        prefixes: Hashes of everything so far but thinking. New thinking is bound to the first one; others come from
+            compactions.
+        previous: Hash of the last signature, or None.
+        carried: Facts of a compaction that may add a prefix, or None.
+        account: The account of the request.
     """
 
     model: str
@@ -78,19 +87,19 @@ class PrefixWalk:
 
     @classmethod
     def through(cls, request: ApiRequest, model: str) -> PrefixWalk:
-        """Return a walk that has come to the end of a request."""
+        """Return a walk at the end of a request."""
         walk = cls.begin(request, model)
         walk.walk_messages(request)
         return walk
 
     @classmethod
     def begin(cls, request: ApiRequest, model: str) -> PrefixWalk:
-        """Return a walk that stands between the system prompt and the messages."""
+        """Return a walk between the system prompt and the messages."""
         base = base_of(request)
         return cls(model, base, (base,), account=request.setting.account)
 
     def walk_messages(self, request: ApiRequest) -> list[ReturnedThinking]:
-        """Walk through the messages, and return the thinking that is there."""
+        """Walk through the messages, and return their thinking blocks."""
         found = []
         for place in request.live_places:
             if place.type in THINKING:
@@ -110,17 +119,19 @@ class PrefixWalk:
             self.prefixes = tuple(digest(prefix + canonical([role, block])) for prefix in self.prefixes)
 
     def _restart_at_summary(self, block: dict[str, Any]) -> None:
-        """Begin anew from a summary; one without content changes nothing."""
+        """Restart from a summary; a block without content changes nothing."""
         if not block.get("content"):
             return
-        self.prefixes = (digest(self.base + str(block["content"])),)  # the SDK adds a null to what it has streamed
+        self.prefixes = (
+            digest(self.base + str(block["content"])),
+        )  # the content only, since the SDK adds a null to streamed blocks
         self.previous = None
         self.carried = read_signature(str(block.get("signature")), holding="summarized")
 
     def _resolve_carried(self, role: str) -> None:
-        """Take up what a compaction carries, if what follows it is what followed the messages that it summarizes.
+        """Add the prefix of a compaction if the messages after it directly follow the summarized ones.
 
-        A first message of the same role would be merged into the last one that was summarized, as a system message is.
+        A first message of the same role would be merged into the last summarized one, and so would a system message.
         """
         carried, self.carried = self.carried, None
         if carried is None or role in ("system", carried["role"]) or carried["base"] != self.base:
@@ -129,23 +140,23 @@ class PrefixWalk:
 
     def _check_block(self, place: PlacedBlock) -> ReturnedThinking:
         self._resolve_carried(place.within)
-        seal = read_signature(signature_of(place.block), holding="prefix")
-        if seal is not None and seal.get("account", "") != self.account:
+        facts = read_signature(signature_of(place.block), holding="prefix")
+        if facts is not None and facts.get("account", "") != self.account:
             return ReturnedThinking(place, None, None)
-        if seal is not None and seal["model"] != self.model:
-            return ReturnedThinking(place, seal, MODEL_MISMATCH)
-        if seal is not None and self._is_lost(seal):
-            return ReturnedThinking(place, seal, PREFIX_MISMATCH)
+        if facts is not None and facts["model"] != self.model:
+            return ReturnedThinking(place, facts, MODEL_MISMATCH)
+        if facts is not None and self._is_lost(facts):
+            return ReturnedThinking(place, facts, PREFIX_MISMATCH)
         self.step(place.within, place.block)
-        return ReturnedThinking(place, seal, None)
+        return ReturnedThinking(place, facts, None)
 
-    def _is_lost(self, seal: dict[str, Any]) -> bool:
-        """Tell whether it was thought elsewhere, or its predecessor is missing between others; so is all after it."""
-        return seal["prefix"] not in self.prefixes or self.previous not in (None, seal["previous"])
+    def _is_lost(self, facts: dict[str, Any]) -> bool:
+        """Return True if it belongs to another conversation, or a thinking block before it is missing."""
+        return facts["prefix"] not in self.prefixes or self.previous not in (None, facts["previous"])
 
 
 def find_returned_thinking(request: ApiRequest) -> list[ReturnedThinking]:
-    """Return the thinking blocks that came back with a request."""
+    """Return the thinking blocks of a request."""
     if "returned" not in request.once:
         found = any(place.type in THINKING for place in request.live_places)
         request.once["returned"] = (
@@ -156,14 +167,23 @@ def find_returned_thinking(request: ApiRequest) -> list[ReturnedThinking]:
 
 
 class ThinkingSigner:
-    """What the fake knows of the thinking that it gave out; safe in threads."""
+    """Signs thinking, and remembers which thinking preceded each tool call; safe to use in threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._of_calls: dict[str, tuple[str, ...]] = {}
 
     def sign_thinking(self, request: ApiRequest, content: list[dict[str, Any]], model: str) -> list[dict[str, Any]]:
-        """Return a reply's content with signatures where thinking has none, and remember what its tool calls follow."""
+        """Sign the thinking of a reply, and remember which thinking precedes its tool calls.
+
+        Args:
+            request: The request that the reply answers.
+            content: The content of the reply.
+            model: The model of the reply.
+
+        Returns:
+            The content; thinking blocks without a signature have one.
+        """
         if not any(block.get("type") in THINKING for block in content):
             return content
         walk = PrefixWalk.through(request, model)
@@ -177,13 +197,13 @@ class ThinkingSigner:
         return ready
 
     def before_call(self, block: dict[str, Any]) -> tuple[str, ...]:
-        """Return the signatures of the reply that made this tool call; none if it is not known."""
+        """Return the signatures of the reply that made a tool call, or an empty tuple if it is unknown."""
         with self._lock:
             return self._of_calls.get(_call_digest(block), ())
 
 
 def _call_digest(block: dict[str, Any]) -> str:
-    """Return what tells a call from others: gateways give the same id in every reply."""
+    """Return a hash that identifies a call; the id alone does not, since gateways repeat ids."""
     return digest(canonical([block.get("id"), block.get("name"), block.get("input")]))
 
 
@@ -194,12 +214,12 @@ def _sign_block(block: dict[str, Any], walk: PrefixWalk) -> dict[str, Any]:
     text = block.get("thinking", "")
     prefix = walk.prefixes[0]
     facts = {"model": walk.model, "prefix": prefix, "previous": walk.previous, "text": text and digest(text)}
-    whose = {"account": walk.account} if walk.account else {}
-    return {**block, field: make_signature(facts | whose)}
+    account = {"account": walk.account} if walk.account else {}
+    return {**block, field: make_signature(facts | account)}
 
 
 def base_of(request: ApiRequest) -> str:
-    """Return the hash of what stands before the messages: system prompt and tools (deferred ones aside)."""
+    """Return the hash of the system prompt and the tools (without deferred ones)."""
     system = [place.block for place in request.outer_places if place.message is None]
     tools = [
         tool for tool in request.body.get("tools") or [] if not (isinstance(tool, dict) and tool.get("defer_loading"))

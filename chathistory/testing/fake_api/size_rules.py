@@ -1,4 +1,4 @@
-"""The rules on sizes, and on files and containers that are gone: the third part of the table."""
+"""The rules for sizes, and for files and containers that no longer exist."""
 
 from __future__ import annotations
 

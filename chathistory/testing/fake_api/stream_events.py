@@ -2,8 +2,8 @@
 
     message_start, ping, (content_block_start, content_block_delta*, content_block_stop)*, message_delta, message_stop
 
-Text, thinking and the input of tools come in pieces, a summary without signature in one; every other block comes whole
-in its `content_block_start`.
+Text, thinking and the input of tools come in several deltas, a summary without signature in one. Every other block is
+complete in its `content_block_start`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EDITS = "context_management"
 
 
 def events_of(message: dict[str, Any]) -> Iterator[Event]:
-    """Yield the events that make up a message."""
+    """Yield the stream events of a message."""
     start = {**message, "content": [], "usage": {**message["usage"], "output_tokens": 1}}
     start |= {name: None for name in (*_LATER, _EDITS) if name in message}
     yield {"type": "message_start", "message": start}
@@ -71,10 +71,10 @@ def _split_text(block: dict[str, Any], text: str) -> tuple[dict[str, Any], list[
 
 
 def error_event(type_: str, message: str) -> Event:
-    """Return the event that tells of an error after the stream has begun."""
+    """Return the event for an error within a stream."""
     return {"type": "error", "error": {"type": type_, "message": message}}
 
 
 def encode_event(event: Event) -> bytes:
-    """Return an event as it goes over the wire."""
+    """Return an event as the bytes of a server-sent event."""
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()

@@ -18,7 +18,7 @@ from typing import Any
 __all__ = ["NO_INPUT", "Prompt", "PromptCache", "count_tokens", "without_markers"]
 
 LOOKBACK = 20
-"""How many blocks before a marker the API looks for an entry of the cache."""
+"""How many blocks before a marker the API searches for a cache entry."""
 
 NO_INPUT: Mapping[str, int] = {
     "input_tokens": 0,
@@ -26,16 +26,16 @@ NO_INPUT: Mapping[str, int] = {
     "cache_read_input_tokens": 0,
     "output_tokens": 0,
 }
-"""The counts of a message for which nothing was sampled but a summary, which is counted apart."""
+"""The counts of a message with only a summary, which is counted separately."""
 
 
 def count_tokens(value: object) -> int:
-    """Return the count of a JSON value: a quarter of its characters, at least 1."""
+    """Return the tokens of a JSON value: a quarter of its characters, rounded up."""
     return -(-len(json.dumps(value)) // 4)
 
 
 def without_markers(value: Any) -> Any:
-    """Return a JSON value without the `cache_control` of its blocks; what tools are called with stays as it is."""
+    """Return a JSON value without the `cache_control` of its blocks; the input of tools is unchanged."""
     if isinstance(value, list):
         return [without_markers(item) for item in value]
     if not isinstance(value, dict):
@@ -44,11 +44,14 @@ def without_markers(value: Any) -> Any:
     return {name: item if name in {"input", "input_schema"} else without_markers(item) for name, item in kept.items()}
 
 
-@dataclass(frozen=True)  # without slots: it is counted more than once
+@dataclass(frozen=True)  # without slots, for the cached property
 class Prompt:
-    """What is put before the model: tools, system prompt and messages, each part as [where it belongs, block].
+    """The input of the model: tools, system prompt and messages.
 
-    marker: the `cache_control` of the request as a whole, which marks the last part.
+    Attributes:
+        model: The name of the model.
+        parts: The parts in order, each as [origin, block].
+        marker: The `cache_control` of the whole request, which marks the last part.
     """
 
     model: str
@@ -57,13 +60,13 @@ class Prompt:
 
     @cached_property
     def tokens(self) -> int:
-        """The count of all parts."""
+        """The tokens of all parts."""
         return sum(count_tokens(without_markers(part)) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """A block of the prompt: its count, whether it is marked, and the name of the prompt up to and with it."""
+    """A block of the prompt: its tokens, its cache marker, and a hash of the prompt up to its end."""
 
     count: int
     marker: dict[str, Any] | None
@@ -71,14 +74,14 @@ class _Segment:
 
 
 class PromptCache:
-    """What the requests so far have written; safe in threads."""
+    """The simulated prompt cache; safe to use in threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._names: set[str] = set()
 
     def count_usage(self, prompt: Prompt) -> dict[str, Any]:
-        """Return the input side of the `usage` for a prompt, and keep what its markers write."""
+        """Return the input counts of the `usage` for a prompt, and store what its markers cache."""
         segments = list(_split_segments(prompt))
         marked = [number for number, segment in enumerate(segments) if segment.marker]
         in_reach = {number for mark in marked for number in range(max(0, mark - LOOKBACK + 1), mark + 1)}

@@ -1,4 +1,4 @@
-"""Plugins that are older and newer than this chathistory: each works, or says what it is and what would mend it."""
+"""Plugins that are older or newer than this chathistory: each works, or an error says what to install."""
 
 from __future__ import annotations
 

@@ -51,10 +51,12 @@ class DeletedRowsAreMarked(Tables):
 class DeletedHeadsAreMarked(Tables):
     """Keeps the heads of what is deleted, with their info."""
 
-    tables = """CREATE TABLE IF NOT EXISTS graves (scope, id, low, high, version, updated, expires, info, sum);"""
+    tables = (
+        """CREATE TABLE IF NOT EXISTS deleted_heads (scope, id, low, high, version, updated, expires, info, sum);"""
+    )
 
     def delete(self, key, *, version=None):
-        self.run_now(f"INSERT INTO graves SELECT * FROM heads WHERE {OURS}", *astuple(key))
+        self.run_now(f"INSERT INTO deleted_heads SELECT * FROM heads WHERE {OURS}", *astuple(key))
         return super().delete(key, version=version)
 
 

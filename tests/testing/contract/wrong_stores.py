@@ -1,11 +1,11 @@
-"""Stores with one mistake each, and the tests of the contract that have to catch it."""
+"""Stores with one mistake each, and the tests of the contract that must catch it."""
 
 from __future__ import annotations
 
 from correct_stores import NamedStore
 
 WRONG = {}
-"""By class of store: the names of the tests that must fail with it."""
+"""The names of the tests that must fail, by class of store."""
 
 
 def caught_by(*tests):
@@ -17,10 +17,10 @@ def caught_by(*tests):
 
 
 class Wrong(NamedStore):
-    """The base of all of them, which is still right."""
+    """The base class of the wrong stores, which is correct itself."""
 
     def present_head(self, key):
-        """Return the present head, None: there is none."""
+        """Return the current head, or None."""
         with self._data.lock:
             found = self._find_conversation(key)
             return found.head if found else None
@@ -30,7 +30,7 @@ class Wrong(NamedStore):
             return [found.head for found in self._data.scopes.get(scope, {}).values()]
 
     def put_head(self, head):
-        """Replace the stored head behind the back of the store."""
+        """Replace the stored head below the interface."""
         with self._data.lock:
             self._find_conversation(head.key).head = head
         return head

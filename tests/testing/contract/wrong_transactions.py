@@ -297,7 +297,7 @@ class ListingFromAReplica(Replicated):
 
 @caught_by(*AT_ONCE)
 class SnapshotThatNeverEnds(SQL):
-    """Repeatable reads on a connection whose transaction nobody ends: what it read first, it reads for ever."""
+    """Repeatable reads on a connection that never ends its transaction: it always reads what it read first."""
 
     _reading = None
 

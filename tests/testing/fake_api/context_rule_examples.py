@@ -42,10 +42,10 @@ COMPACT = {"type": "compact_20260112"}
 TOOLS = {"type": "clear_tool_uses_20250919"}
 THOUGHTS = {"type": "clear_thinking_20251015"}
 OF_SUMMARIES = {
-    "compaction beside other settings",
+    "compaction with other settings",
     "nothing to summarize",
     "summary of an unfinished turn",
-    "budget left beside a compaction",
+    "remaining budget with a compaction",
 }
 AFTER = on_demand(reply([BLOCK]), user())
 
@@ -82,11 +82,11 @@ for bad, good, name in (
     ({"tool_choice": {"type": "tool", "name": "f"}}, {"tool_choice": {"type": "none"}}, "tool_choice"),
 ):
     example(
-        "compaction beside other settings", wanted(**bad), wanted(**good), f"compaction: cannot be combined with {name}"
+        "compaction with other settings", wanted(**bad), wanted(**good), f"compaction: cannot be combined with {name}"
     )
 NEITHER = Req(body(**SUMMARIZE, context_management=None), betas(ON_DEMAND, EDITING))
 BOTH = Req(body(**SUMMARIZE, context_management={"edits": []}), betas(ON_DEMAND, EDITING))
-example("compaction beside other settings", BOTH, NEITHER, "with context_management")
+example("compaction with other settings", BOTH, NEITHER, "with context_management")
 example("nothing to summarize", wanted(messages=[]), wanted(messages=[reply()]), "nothing to summarize")
 example(
     "summary of an unfinished turn",
@@ -97,8 +97,8 @@ example(
 example("summary of an unfinished turn", wanted(user(), reply([search()])), wanted(user(), reply("Hi ")), "messages.1")
 LEFT = {"output_config": {"task_budget": {"type": "tokens", "total": 9, "remaining": 3}}}
 WHOLE = {"output_config": {"task_budget": {"type": "tokens", "total": 9}}}
-example("budget left beside a compaction", wanted(**LEFT), wanted(**WHOLE), "task_budget.remaining")
-example("budget left beside a compaction", on_demand(reply([BLOCK]), user(), **LEFT), on_demand(**LEFT), "remaining")
+example("remaining budget with a compaction", wanted(**LEFT), wanted(**WHOLE), "task_budget.remaining")
+example("remaining budget with a compaction", on_demand(reply([BLOCK]), user(), **LEFT), on_demand(**LEFT), "remaining")
 
 # --- edits
 for edits, words in (
@@ -167,7 +167,7 @@ example(
 MIXED = body(reply([BLOCK]), user(), context_management={"edits": [COMPACT]})
 CLEARING = body(reply([BLOCK]), user(), context_management={"edits": [TOOLS]})
 ALL = betas(ON_DEMAND, AT_THRESHOLD, EDITING)
-example("compaction edit beside a signed block", Req(MIXED, ALL), Req(CLEARING, ALL), "cannot run on a request that")
+example("compaction edit with a signed block", Req(MIXED, ALL), Req(CLEARING, ALL), "cannot run on a request that")
 example(
     "compaction blocks",
     on_demand(reply([BLOCK]), reply([BLOCK]), user()),

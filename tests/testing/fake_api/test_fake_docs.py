@@ -1,4 +1,4 @@
-"""The page on the fake says what is so: its Python runs, and it names what there is."""
+"""The page on the fake is correct: its Python runs, and it names every rule and option."""
 
 from __future__ import annotations
 

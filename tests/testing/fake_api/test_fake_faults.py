@@ -252,7 +252,7 @@ def test_a_paused_stream_can_be_cancelled_and_lets_other_tasks_run():
 
 
 def test_a_wrong_reply_inside_of_a_fault_is_named(connect):
-    with pytest.raises(anthropic.InternalServerError, match="a message belongs here, not Failure"):
+    with pytest.raises(anthropic.InternalServerError, match=r"this answer needs a message.*got Failure"):
         connect(FakeMessagesAPI(Cut(Failure(500), after=1))).messages.create(**ASK)
 
 

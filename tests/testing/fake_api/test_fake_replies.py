@@ -1,4 +1,4 @@
-"""What the fake answers: the echo, what it was told, streams that add up to the same, ids, usage, the records."""
+"""The answers of the fake: echo, given replies, streams with the same content, ids, usage, recorded requests."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_what_a_reply_function_raises_reaches_the_client():
         client.messages.create(**ASK)
     with (
         FakeMessagesAPI(lambda body: 5).client() as client,
-        pytest.raises(anthropic.InternalServerError, match="a reply is text"),
+        pytest.raises(anthropic.InternalServerError, match="a reply must be a str"),
     ):
         client.messages.create(**ASK)
 

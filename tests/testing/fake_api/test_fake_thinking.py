@@ -72,7 +72,7 @@ INVALID = {
     "another system prompt": lambda talk: talk.setup.update(system="T"),
     "no system prompt": lambda talk: talk.setup.pop("system"),
     "a tool added": lambda talk: talk.setup.update(tools=[TOOL, TOOL | {"name": "g"}]),
-    "a tool described anew": lambda talk: talk.setup.update(tools=[TOOL | {"description": "G"}]),
+    "a tool with another description": lambda talk: talk.setup.update(tools=[TOOL | {"description": "G"}]),
     "text added to an earlier turn": lambda talk: talk.messages.insert(1, user("And")),
 }
 
