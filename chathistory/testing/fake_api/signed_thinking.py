@@ -53,7 +53,7 @@ class ReturnedThinking:
 
     @property
     def is_tampered(self) -> bool:
-        """Whether the signature is not from this fake, or the text was changed (text added to empty thinking is fine)."""
+        """Whether the signature is not from this fake, or the text was changed (not if empty thinking got a text)."""
         if self.facts is None:
             return bool(self.place.type == "thinking")
         return self.facts["text"] not in ("", digest(self.place.block.get("thinking", "")))

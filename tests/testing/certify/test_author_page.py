@@ -1,4 +1,4 @@
-"""The store that `docs/writing-a-backend.md` shows whole is right: it passes the contract."""
+"""The complete store in `docs/writing-a-backend.md` passes the contract."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from chathistory.testing.guarantees import LISTING
 PAGE = (Path(__file__).parents[3] / "docs" / "writing-a-backend.md").read_text()
 
 
-class TestShelf(HistoryStoreContract):
+class TestDictStore(HistoryStoreContract):
     @pytest.fixture
     def store(self):
         page = {}
         exec(re.search(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL).group(1), page)
-        assert page["chathistory_store"]("shelf") is page["Shelf"]
-        with page["Shelf"]() as store:
+        assert page["chathistory_store"]("dict") is page["DictStore"]
+        with page["DictStore"]() as store:
             yield store
 
 
