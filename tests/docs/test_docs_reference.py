@@ -65,6 +65,11 @@ def test_every_public_name_and_member_has_a_heading_on_its_page():
     assert locations()["chathistory.errors", "Conflict"].link_from("index.md") == "../errors.md#conflict"
 
 
+def test_a_signature_names_its_class_so_that_the_search_finds_the_method():
+    text = (DOCS / "reference" / "history.md").read_text()
+    assert "\n## delete\n\n```py\nHistory.delete(\n    id: str,\n" in text
+
+
 def test_every_class_with_many_members_has_a_page():
     for module in modules():
         for name, value in public(module):
