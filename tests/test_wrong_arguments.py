@@ -303,10 +303,10 @@ def test_an_async_history_used_before_a_fork_raises_an_error_and_does_not_hang(t
 
 
 def test_a_fork_while_another_thread_holds_the_lock_of_local_states_blocks_no_child(tmp_path):
-    from chathistory.log import conversation_log
+    from chathistory.log import local_state
 
     store = open_store(f"file:{tmp_path}/store")
-    with conversation_log._local_states_lock:
+    with local_state._local_states_lock:
         assert use_in_child(store) == "1"
 
 

@@ -16,12 +16,10 @@ An expired conversation does not exist for any method.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from weakref import WeakValueDictionary
 
 from chathistory.checks import check_text
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput
@@ -40,6 +38,7 @@ from chathistory.log.events import (
     Snapshot,
     TurnAbandoned,
 )
+from chathistory.log.local_state import get_local_state
 from chathistory.log.recent_entries import NEWEST, RecentEntries
 from chathistory.log.state import AppendResult, ConversationHead, ConversationState, read_state
 from chathistory.storage.store import HistoryStore
@@ -52,56 +51,6 @@ ABSENT = ""
 
 MAX_REBASES = 20
 _LOOK_BACK = 16  # records that are read at once to check whether only side entries were written
-
-
-class LocalState:
-    """What this process knows of one conversation, and the lock for it.
-
-    Attributes:
-        is_known: Whether `head` was looked up.
-        head: The newest head that this process knows; None: the conversation does not exist.
-        has_unread: Whether other processes wrote messages below `head` that were not read here. It becomes true when a
-            side entry is appended after them.
-        recent: The keys and response ids of the newest entries; None until they are needed. Appends of this process
-            keep it up to date.
-        last_read: The last head that was read, with its state.
-    """
-
-    def __init__(self, store: HistoryStore) -> None:
-        self.store = store  # a reference, so that no other store gets its `id`, by which the table below finds it
-        self.lock = threading.RLock()
-        self.is_known = False
-        self.has_unread = False
-        self.head: Head | None = None
-        self.recent: RecentEntries | None = None
-        self.last_read: ConversationHead | None = None
-
-    def remember(self, head: Head | None, *, has_unread: bool = False) -> Head | None:
-        self.head, self.is_known, self.has_unread = head, True, has_unread
-        return head
-
-
-_local_states: WeakValueDictionary[tuple[int, Key], LocalState] = WeakValueDictionary()
-"""By the `id` of the store, which need not be hashable, and by key. A state lives as long as a log that uses it."""
-_local_states_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    """Replace the lock in a forked child, where the thread that held it does not exist."""
-    global _local_states_lock  # noqa: PLW0603 - there is one for the process
-    _local_states_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
-
-
-def _get_local_state(store: HistoryStore, key: Key) -> LocalState:
-    with _local_states_lock:
-        local_state = _local_states.get((id(store), key))
-        if local_state is None:
-            local_state = _local_states[id(store), key] = LocalState(store)
-        return local_state
 
 
 def unless_expired(head: Head | None) -> Head | None:
@@ -134,7 +83,7 @@ class ConversationLog:
         self.store = store
         self.key = key
         self.version: str | None = None
-        self._local_state = _get_local_state(store, key)
+        self._local_state = get_local_state(store, key)
 
     @property
     def lock(self) -> threading.RLock:

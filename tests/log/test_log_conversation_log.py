@@ -16,7 +16,7 @@ from faulty_stores import FaultyStore, ShortStore, chat_on, kinds_of, names_of, 
 
 from chathistory import History, Usage, open_store
 from chathistory.errors import ConfigError, Conflict, ConversationChanged
-from chathistory.log import conversation_log
+from chathistory.log import local_state
 from chathistory.log.clock import Clock, to_datetime, use_clock
 from chathistory.trimming import LastTurns
 
@@ -243,7 +243,7 @@ def test_what_is_appended_while_it_is_read_is_left_out():
 
 
 def list_local_states(store):
-    return [key for place, key in conversation_log._local_states if place == id(store)]
+    return [key for place, key in local_state._local_states if place == id(store)]
 
 
 def test_local_states_are_released():

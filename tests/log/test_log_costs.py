@@ -6,7 +6,7 @@ import pytest
 from chathistory_memory import MemoryStore
 
 from chathistory import Conversation, History
-from chathistory.log import conversation_log
+from chathistory.log import local_state
 
 TURN = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
 
@@ -52,7 +52,7 @@ def chat(request, store) -> Conversation:
 
 
 def as_another_process(store) -> Conversation:
-    conversation_log._local_states.clear()
+    local_state._local_states.clear()
     return History(store).conversation("chat")
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from chathistory import ChatEngine, Head, History, Key, Record, Revision
 from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log import apply as apply_module
-from chathistory.log import conversation_log, events, field_types, state
+from chathistory.log import conversation_log, events, field_types, local_state, state
 from chathistory.log.apply import apply, begin_state
 from chathistory.log.entry import Entry, compute_checksum, decode, encode
 from chathistory.log.events import EVENT_CLASSES, Annotation, MessageAdded, UnknownEvent
@@ -269,7 +269,7 @@ def test_one_turn_reads_the_state_at_most_twice(monkeypatch):
     monkeypatch.setattr(conversation_log, "read_state", read)
     with MemoryStore() as store:
         chat_on(store).append([user("a"), said("b")])
-        conversation_log._local_states.clear()
+        local_state._local_states.clear()
         engine = ChatEngine(FakeMessagesAPI().client(), store, model="claude-sonnet-5-5")
         engine.send("c", "cold")
         assert len(reads) == 1, "what is looked up is read once"

@@ -16,7 +16,7 @@ import anthropic
 from chathistory_memory import MemoryStore
 
 from chathistory import ChatEngine, Conversation, History, open_store
-from chathistory.log import conversation_log
+from chathistory.log import local_state
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Recorded
 
@@ -182,5 +182,5 @@ def store_long_chat(store, messages: int, *, kept: int, name: str = "long") -> C
 
 def open_without_cache(store, name: str = "long") -> Conversation:
     """Return a conversation as a new process opens it, without any local state."""
-    conversation_log._local_states.clear()
+    local_state._local_states.clear()
     return History(store).conversation(name)
