@@ -111,14 +111,24 @@ def translate_errors(operation: str, key: Key, *, reads: str | None = None) -> I
 
 
 def translate_error(operation: str, error: OSError) -> StoreError:
-    """Return the chathistory error for an error of the operating system; the store is unchanged."""
+    """Return the chathistory error for an error of the operating system; the store must be unchanged.
+
+    Args:
+        operation: The word for the call in messages.
+        error: The error.
+    """
     if error.errno in _REFUSAL_ERRNOS:
         return StoreRejected(f"{operation} was refused: {error}")
     return StoreUnavailable(f"{operation} failed: {error}", outcome="not stored")
 
 
 def is_file_error(error: OSError, path: str) -> bool:
-    """Return True if an error concerns this file only: the file exists and its folder can be read."""
+    """Return True if an error concerns this file only: the file exists and its folder can be read.
+
+    Args:
+        error: The error.
+        path: The path of the file.
+    """
     if error.errno not in _FILE_ERRNOS or error.filename not in (None, path):
         return False
     try:

@@ -147,22 +147,35 @@ class OpenFile:
 
 
 def open_fd(fds: list[int], path: str, flags: int) -> None:
-    """Open a file and note its number in `fds`.
+    """Open a file and put its descriptor into `fds`.
 
-    The handler of a signal may raise an exception between any two steps. So both is one assignment to a slice, which
-    is a single step of the interpreter; and whoever closes the file tries it twice.
+    A signal handler may raise an exception between any two steps. So both are one assignment to a slice, which is a
+    single step of the interpreter; and callers close the file in two nested `finally` blocks.
+
+    Args:
+        fds: A list that receives the descriptor.
+        path: The path of the file.
+        flags: The flags of `os.open`.
     """
     fds[:] = map(os.open, (path,), (flags | os.O_CLOEXEC,), (0o600,))
 
 
 def close_fd(fds: list[int]) -> None:
-    """Close the file in `fds`, and empty that, in a single step; a second call does nothing."""
+    """Close the file in `fds` and empty the list, in a single step; a second call does nothing."""
     fds[:] = filter(None, map(os.close, fds))
 
 
 @contextmanager
 def open_existing(path: str, flags: int = os.O_RDONLY) -> Iterator[OpenFile | None]:
-    """Open a regular file while the body runs; yields None if it does not exist."""
+    """Open a regular file while the body runs; yields None if it does not exist.
+
+    Args:
+        path: The path of the file.
+        flags: The flags of `os.open`; `SAFE_FLAGS` are added.
+
+    Raises:
+        OSError: It is not a regular file, or cannot be opened.
+    """
     fds: list[int] = []
     try:
         try:
@@ -271,6 +284,10 @@ class ChunkReader:
         """Yield the offset of each line of [offset, stop), and the line without its line feed.
 
         The last line need not end in a line feed. A line that is too long for this store is yielded in parts.
+
+        Args:
+            offset: The offset of the first line.
+            stop: The offset at which to stop, also within a line.
         """
         while offset < stop:
             self._load_range(offset, offset + 1)

@@ -91,7 +91,15 @@ class FileState:
 
 
 def find_state(paths: Paths, *, is_own: Callable[[Key], bool]) -> FileState | None:
-    """Return the state of the conversation in a file, without reading records; see `use_state`."""
+    """Return the state of the conversation in a file, without reading records; None if there is no conversation.
+
+    Args:
+        paths: The paths of the conversation.
+        is_own: Returns True for the key of the conversation that the file belongs to.
+
+    Raises:
+        Damage: See `load_state`.
+    """
     return use_state(paths, lambda state: state, is_own=is_own)
 
 
@@ -214,7 +222,13 @@ class ScannedLine:
 
 
 def scan_lines(reader: ChunkReader, start: int, stop: int) -> Iterator[ScannedLine]:
-    """Yield the bytes of [start, stop) of a file line by line, with the sound lines in them."""
+    """Yield a part of a file line by line, with the sound lines in it.
+
+    Args:
+        reader: The bytes of the file.
+        start: The offset of the first line.
+        stop: The offset at which to stop.
+    """
     for offset, data in reader.iter_lines(start, stop):
         end = offset + len(data)
         is_ended = end < reader.size
@@ -303,7 +317,12 @@ class _Tail:
         self.next = position + 1
 
     def add_junk(self, data: bytes, *, ended: bool) -> None:
-        """Add a line that is not sound; a crash leaves such a line only without its line feed."""
+        """Add a line that is not sound; a crash leaves such a line only without its line feed.
+
+        Args:
+            data: The line, without its line feed.
+            ended: Whether a line feed follows.
+        """
         is_commit = looks_like_commit(data, ended=ended)
         self.is_regular = self.is_regular and not ended and not is_commit and may_be_cut_line(data)
         self.has_stored_data = self.has_stored_data or is_commit

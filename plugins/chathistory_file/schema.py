@@ -155,7 +155,12 @@ _strict = json.JSONDecoder(parse_constant=int)  # which raises ValueError for Na
 
 
 def decode_body(line: bytes, position: int) -> bytes | None:
-    """Return the body if the line is the sound line of the record at `position`; else None."""
+    """Return the body in the line of a record; None if the line is not the sound line of that record.
+
+    Args:
+        line: The line, without its line feed.
+        position: The position of the record.
+    """
     beginning = b'[%d,"' % position
     if not (line.startswith(beginning) and line.endswith(b"]")):
         return None

@@ -140,7 +140,12 @@ def _bound_names(scope: str | None) -> Document:
 
 
 def list_lost_keys(collections: Collections, scope: str | None) -> Iterator[Key]:
-    """Yield the keys of conversations with segments and without a head, of a scope (of all scopes if it is None)."""
+    """Yield the keys of conversations with segments and without a head.
+
+    Args:
+        collections: The collections.
+        scope: The scope; None for all scopes.
+    """
     headless = _find_headless_owners(collections, _find_owners(collections, scope))
     for key in {parse_key(_decode_name(owner.key)) for owner in headless}:
         if key is not None and collections.heads.find_one({"_id": head_id(key)}, {"_id": True}) is None:

@@ -175,7 +175,12 @@ def to_storable(body: Any) -> Any:
 
 
 def revision_fields(revision: Revision, end: int) -> Document:
-    """Return the fields that every append replaces."""
+    """Return the fields that every append replaces.
+
+    Args:
+        revision: The new revision.
+        end: The new end of the conversation.
+    """
     return {
         "end": Int64(end),
         "version": revision.version,

@@ -212,7 +212,15 @@ def create_conversation(
 
 
 def insert_head(collections: Collections, document: Document) -> bool:
-    """Insert a head document; return False if there is one with that `_id`."""
+    """Insert a head document; return False if there is one with that `_id`.
+
+    Args:
+        collections: The collections.
+        document: The head document, or a tombstone.
+
+    Raises:
+        DuplicateKeyError: A unique index that this store did not create refuses the document.
+    """
     try:
         collections.heads.insert_one(document)
     except DuplicateKeyError as error:

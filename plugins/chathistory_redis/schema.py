@@ -234,7 +234,12 @@ def _head_error(key: Key, line: bytes) -> ChatHistoryError:
 
 
 def decode_record(position: int, element: Any) -> Record | str:
-    """Return the record of an element that must have this position, or a sentence that says what is wrong."""
+    """Return the record of a list element, or a sentence that says why it is damaged.
+
+    Args:
+        position: The position that the record must have.
+        element: The element.
+    """
     body, newline, stored_position = element.rpartition(b"\n")
     if element == b"\n":
         return "it is missing"
@@ -292,7 +297,12 @@ def is_damaged_index(reply: Any) -> bool:
 
 
 def describe_damage(key: Key, reply: list[bytes]) -> ChatHistoryError:
-    """Return the error for damage of a conversation that a script has reported."""
+    """Return the error for damage of a conversation that a script has reported.
+
+    Args:
+        key: The conversation.
+        reply: The report: b"!", the kind of damage, and details.
+    """
     _, kind, details = reply
     if kind == b"type":
         return CorruptRecord(key, None, f"its key holds a {details.decode()} instead of a list")
@@ -302,7 +312,12 @@ def describe_damage(key: Key, reply: list[bytes]) -> ChatHistoryError:
 
 
 def report_stray(name: bytes, reason: str) -> Damaged:
-    """Return the row of a walk for a key that belongs to no conversation."""
+    """Return the row of a walk for a key that belongs to no conversation.
+
+    Args:
+        name: The name of the key.
+        reason: What is wrong, and what to do.
+    """
     return Damaged(None, printable_name(name), CorruptRecord(None, None, reason))
 
 

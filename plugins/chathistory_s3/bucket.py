@@ -152,11 +152,28 @@ class Bucket:
             return b"", ""
 
     def put(self, name: str, data: bytes) -> str:
-        """Store an object unconditionally; return its ETag."""
+        """Store an object unconditionally; return its ETag.
+
+        Args:
+            name: The name of the object.
+            data: Its bytes.
+
+        Raises:
+            StoreError: The request failed.
+        """
         return self._put_object(name, data, {}, is_write=False)
 
     def create(self, name: str, data: bytes) -> str:
-        """Create an object and return its ETag. Raises `PreconditionFailed` if it exists."""
+        """Create an object and return its ETag.
+
+        Args:
+            name: The name of the object.
+            data: Its bytes.
+
+        Raises:
+            PreconditionFailed: The object exists.
+            StoreError: The request failed.
+        """
         return self._put_object(name, data, {"IfNoneMatch": "*"})
 
     def replace(self, name: str, data: bytes, *, etag: str) -> str:

@@ -77,7 +77,12 @@ class IncompleteAnswer(Exception):
 
 
 def refuse_unavailable(name: str, unavailable: ObjectUnavailable) -> StoreRejected:
-    """Return the error for an object that may become readable again, and would be lost if it counted as damaged."""
+    """Return the error for an object that may become readable again, and would be lost if it counted as damaged.
+
+    Args:
+        name: The name of the object.
+        unavailable: The response of the service.
+    """
     error = StoreRejected(f"the service does not return {name}; if the object is archived, restore it first")
     error.__cause__ = unavailable.__cause__
     return error

@@ -117,7 +117,15 @@ class Heads:
         return self.parse(name, data, etag, scope)
 
     def peek_all(self, names: Iterable[str], scope: str | None = None) -> list[S3StoredHead | Damaged | None]:
-        """Return the result of `peek` for each of these names, read in parallel."""
+        """Return the results of `peek` for several objects, read in parallel.
+
+        Args:
+            names: The names of the objects.
+            scope: As in `ObjectNames.key_of`.
+
+        Returns:
+            The results, in the order of the names.
+        """
         return self.bucket.run_parallel([partial(self.peek, name, scope) for name in names])
 
     def parse(self, name: str, data: bytes, etag: str, scope: str | None = None) -> S3StoredHead | Damaged:

@@ -96,7 +96,13 @@ def _decode_line(line: bytes, position: int) -> Record | None:
 
 
 def find_sound_bodies(data: bytes, first: int, end: int) -> dict[int, str]:
-    """Return the bodies of all sound lines with positions in [first, end), by position."""
+    """Return the bodies of all sound lines, by position.
+
+    Args:
+        data: The lines.
+        first: The position of the first line.
+        end: The position after the last line.
+    """
     pieces = (
         (position, _decode_line(piece, position)) for position, piece in _iter_pieces(data, first, end) if position >= 0
     )

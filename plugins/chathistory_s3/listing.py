@@ -234,7 +234,12 @@ def _find_objects(heads: Heads, scope: str | None) -> Iterator[_FoundObject]:
 
 
 def list_keys(heads: Heads, scope: str | None) -> Iterator[Key]:
-    """Yield the keys of the conversations of a scope (of all scopes if it is None), also with damaged heads."""
+    """Yield the keys of the conversations, also of those with damaged heads.
+
+    Args:
+        heads: The heads.
+        scope: The scope; None for all scopes.
+    """
     return (each.key for each in _find_objects(heads, scope) if each.key is not None)
 
 

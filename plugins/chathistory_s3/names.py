@@ -54,7 +54,12 @@ def new_token() -> str:
 
 
 def marker_time(updated: int, width: int) -> str:
-    """Return the time in the name of a marker: constant within `width` microseconds, smaller for later times."""
+    """Return the time in the name of a marker, which is smaller for later times.
+
+    Args:
+        updated: The time of the last write, in microseconds since 1970 UTC.
+        width: Microseconds within which the result does not change.
+    """
     return f"{_END_OF_TIME - min(updated - updated % width, _END_OF_TIME):019d}"
 
 

@@ -82,7 +82,12 @@ class Part:
 
 
 def count_merged(segments: Sequence[S3Segment], *, size: int) -> int:
-    """Return how many of the last segments to merge into a new one of `size` bytes."""
+    """Return how many of the last segments to merge into a new one.
+
+    Args:
+        segments: The segments of the conversation.
+        size: The bytes of the new segment.
+    """
     rest = list(segments)
     while rest and rest[-1].end - rest[-1].first < _FEW and rest[-1].size + size <= _SHORT:
         size += rest.pop().size
@@ -93,7 +98,13 @@ def count_merged(segments: Sequence[S3Segment], *, size: int) -> int:
 
 
 def split_into_parts(segments: Sequence[S3Segment], low: int, high: int) -> Iterator[Part]:
-    """Yield the parts with the records of the positions [low, high), in order, each small enough for one request."""
+    """Yield the parts of segments with the records of a range, in order, each small enough for one request.
+
+    Args:
+        segments: The segments.
+        low: The first position.
+        high: The position after the last one.
+    """
     for segment in segments:
         part: Part | None = None
         offset = 0

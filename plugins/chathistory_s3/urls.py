@@ -114,7 +114,16 @@ def normalize_prefix(prefix: str) -> str:
 
 
 def write_options(sse: str | None, kms_key: str | None, storage_class: str | None) -> dict[str, str]:
-    """Return the arguments of every PUT for encryption and storage class. Raises `ConfigError`."""
+    """Return the arguments of every PUT for encryption and storage class.
+
+    Args:
+        sse: "AES256" or "aws:kms"; None for the bucket's default.
+        kms_key: The key for "aws:kms"; None for the account's own.
+        storage_class: The storage class; None for the service's default.
+
+    Raises:
+        ConfigError: They do not fit together, or the class is an archive.
+    """
     if kms_key is not None and sse != "aws:kms":
         raise ConfigError("s3: kms_key must be used with sse=aws:kms; add it, or leave kms_key out")
     if storage_class in _ARCHIVES:
