@@ -137,14 +137,18 @@ class MongoStore(BaseStore):
     def sweep(self, *, before: int | None = None) -> SweepReport:
         """Remove the conversations that expired before a time.
 
-        Readers treat what expired as absent, with or without this: it frees the space. Each goes whole, and only if
-        nobody wrote to it meanwhile. What a crash left of a delete goes with it. A damaged one stays, and is counted.
+        Expired conversations are absent for readers with or without this; it frees their space. Each is removed as a
+        whole, and only if nobody wrote to it meanwhile, together with leftovers of interrupted deletes. A damaged one
+        stays, and is counted.
 
         Args:
-            before: Microseconds since 1970 UTC; None: now, by the clock of this machine.
+            before: The time, in microseconds since 1970 UTC; None for now, by the clock of this machine.
 
         Returns:
-            How many were removed.
+            How many were removed, and how many are damaged.
+
+        Raises:
+            StoreError: The server could not be reached, or refused the operation.
         """
         self._check_open()
         return delete.sweep(self._server.prepare_collections(), time.time_ns() // 1000 if before is None else before)
