@@ -19,7 +19,7 @@ from chathistory.log.events import MessageAdded, TurnOpened, TurnRefusedByAPI
 from chathistory.log.omissions import Omission
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
-from chathistory.view.clean_message import count_thoughts
+from chathistory.view.clean_message import count_thinking_blocks
 from chathistory.view.leave_out import find_omissions, omits_whole_message
 
 __all__ = [
@@ -148,7 +148,7 @@ def is_thinking_required(active: ActiveEntries) -> bool:
         active: The active entries.
     """
     reply = find_open_reply(reversed(active.entries))
-    return reply is not None and count_thoughts(reply.event.message) > 0
+    return reply is not None and count_thinking_blocks(reply.event.message) > 0
 
 
 @dataclass(frozen=True, slots=True)

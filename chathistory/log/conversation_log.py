@@ -192,7 +192,9 @@ class ConversationLog:
             stop = start
         return head is not None and head.start == 0 and version == ABSENT
 
-    def read_in_parts(self, start: int = 0, stop: int | None = None, *, counts: bool = True) -> Iterator[ReadResult]:
+    def read_in_parts(
+        self, start: int = 0, stop: int | None = None, *, makes_known: bool = True
+    ) -> Iterator[ReadResult]:
         """Yield the records of a range in the parts in which the store returns them.
 
         All parts belong to the state at the first one; what is appended meanwhile is left out.
@@ -200,7 +202,7 @@ class ConversationLog:
         Args:
             start: The first position; a negative number counts from the end.
             stop: One above the last position; None: the end.
-            counts: Whether the head of the first part becomes the known head, if the range goes to the end.
+            makes_known: Whether the head of the first part becomes the known head, if the range goes to the end.
 
         Yields:
             The parts; none if the conversation does not exist.
@@ -212,7 +214,7 @@ class ConversationLog:
             parts = read_in_parts(self.store, self.key, start, stop)
             first = next(parts, None)
             head = unless_expired(first.head if first else None)
-            if stop is None and counts:
+            if stop is None and makes_known:
                 self.note_returned(self._local_state.remember(head))
         if first is None or head is None:
             return
@@ -361,7 +363,7 @@ class ConversationLog:
             try:
                 return self.append(entries, expected=expected)
             except Conflict as conflict:  # another process may have stored the same messages meanwhile
-                head, newest = self._read_recent(-NEWEST, None, counts=False)
+                head, newest = self._read_recent(-NEWEST, None, makes_known=False)
                 found = self._find_stored(entries, key, newest, head)
                 if found is None:
                     raise conflict from conflict.__cause__
@@ -370,18 +372,18 @@ class ConversationLog:
     def _load_recent(self) -> RecentEntries:
         """Return the keys and response ids of the newest entries below the known head; one read if they are unknown."""
         if not self._local_state.is_known:
-            self._local_state.recent = self._read_recent(-NEWEST, None, counts=True)[1]
+            self._local_state.recent = self._read_recent(-NEWEST, None, makes_known=True)[1]
         head, known = self.last_head, self._local_state.recent
         if head and (known is None or known.version != _version_of(head)):
-            _, known = self._read_recent(max(head.start, head.end - NEWEST), head.end, counts=False)
+            _, known = self._read_recent(max(head.start, head.end - NEWEST), head.end, makes_known=False)
             known.version = _version_of(head)  # if others wrote since, the store refuses the append
             self._local_state.recent = known
         return known if head and known else RecentEntries(ABSENT)
 
-    def _read_recent(self, start: int, stop: int | None, *, counts: bool) -> tuple[Head | None, RecentEntries]:
+    def _read_recent(self, start: int, stop: int | None, *, makes_known: bool) -> tuple[Head | None, RecentEntries]:
         """Read the keys and response ids of a range, part by part; damaged records are left out."""
         head, recent = None, RecentEntries(ABSENT)
-        for part in self.read_in_parts(start, stop, counts=counts):
+        for part in self.read_in_parts(start, stop, makes_known=makes_known):
             head = head or part.head
             for record in part.records:
                 with suppress(CorruptRecord):

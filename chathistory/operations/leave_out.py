@@ -17,7 +17,7 @@ from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view import ViewRepair
-from chathistory.view.clean_message import count_thoughts
+from chathistory.view.clean_message import count_thinking_blocks
 from chathistory.view.leave_out import find_omissions, omits_whole_message
 
 __all__ = ["leave_out", "list_refused", "make_omission_entries", "make_refusal_entries", "update_last_refusal"]
@@ -239,7 +239,7 @@ def make_omission_entries(
         omits_all_thinking=thinking,
     )
     reply: Entry[MessageAdded] | None = find_open_reply(reversed(active.entries))
-    is_thinking_required = reply is not None and count_thoughts(reply.event.message) > 0
+    is_thinking_required = reply is not None and count_thinking_blocks(reply.event.message) > 0
     if invalidates and not thinking and not active.state.view.drop_stale_thinking and is_thinking_required:
         return [Entry(ThinkingPolicy(drop_stale_thinking=True)), Entry(event)]
     return [Entry(event)]

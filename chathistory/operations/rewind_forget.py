@@ -26,7 +26,7 @@ from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import begins_view, find_open_reply, opens_turn
 from chathistory.messages.content import blocks_of
 from chathistory.messages.fit_blocks import TOOL_CALL_TYPES
-from chathistory.view.clean_message import count_thoughts
+from chathistory.view.clean_message import count_thinking_blocks
 from chathistory.view.leave_out import find_omissions
 from chathistory.view.tool_call_ids import find_duplicate_calls
 
@@ -108,7 +108,7 @@ def make_rewind_along(log: ConversationLog, head: ConversationHead, path: NewPat
     # messages before the present cut are sent again, so thinking so far becomes invalid unless the API drops it itself
     invalid_before = path.end if start is not None and not view.drop_stale_thinking else view.thinking_valid_from
     reply = find_open_reply(iter_ranges_newest_first(log, path.ranges, _PORTION)) if invalid_before else None
-    if reply and reply.position < invalid_before and count_thoughts(reply.event.message):
+    if reply and reply.position < invalid_before and count_thinking_blocks(reply.event.message):
         raise InvalidInput(f"cannot rewind to {path.end}, within a trimmed tool turn; rewind to the start of that turn")
     cut = load_cut(log, head) if path.keeps_view else None
     if start and start.cut_position is not None:

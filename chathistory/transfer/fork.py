@@ -26,7 +26,7 @@ from chathistory.log.state import ConversationState, Identity, Origin, parse_sta
 from chathistory.log.turn_boundaries import find_open_reply, is_said_by_user, list_reply_blocks
 from chathistory.storage.values import Head, ReadResult, Revision
 from chathistory.transfer.copy_sources import make_lost_record
-from chathistory.view.clean_message import count_thoughts
+from chathistory.view.clean_message import count_thinking_blocks
 
 __all__ = ["fork_conversation"]
 
@@ -61,7 +61,8 @@ def fork_conversation(source: ConversationLog, target: ConversationLog, *, at: i
 
 
 def _fork_once(source: ConversationLog, target: ConversationLog, *, at: int | None) -> Head:
-    parts = source.read_in_parts(0, None if at is None else max(at, 0), counts=False)  # a copy does not count as read
+    stop = None if at is None else max(at, 0)
+    parts = source.read_in_parts(0, stop, makes_known=False)  # a copy does not count as read
     try:
         first = next(
             parts, None
@@ -119,7 +120,7 @@ class _CopiedMessage:
 
     @classmethod
     def from_entry(cls, entry: Entry[MessageAdded]) -> Self:
-        needs_thinking = find_open_reply([entry]) is not None and count_thoughts(entry.event.message) > 0
+        needs_thinking = find_open_reply([entry]) is not None and count_thinking_blocks(entry.event.message) > 0
         return cls(entry.position, is_said_by_user(entry.event.message), needs_thinking)
 
 

@@ -23,7 +23,7 @@ from chathistory.log.events import CompactionByAPI, Cut
 from chathistory.log.message_sizes import count_context_tokens
 from chathistory.log.state import ViewState
 from chathistory.messages.content import Message
-from chathistory.view.clean_message import clean_items, count_thoughts
+from chathistory.view.clean_message import clean_items, count_thinking_blocks
 from chathistory.view.item import Notes, ViewRepair, item_from_cut, item_from_entry
 from chathistory.view.leave_out import describe_omissions, find_omissions, leave_out_omitted, leave_out_refused
 from chathistory.view.pairing import pair_calls
@@ -112,7 +112,7 @@ def build_view(
     remaining = leave_out_refused(leave_out_omitted(renamed, omissions) if omissions else renamed, notes)
     valid_from = state.thinking_valid_from
     stale = (item for item in remaining if item.position < valid_from)
-    stripped = sum(count_thoughts(item.message) for item in stale) if valid_from else 0
+    stripped = sum(count_thinking_blocks(item.message) for item in stale) if valid_from else 0
     sent = pair_calls(clean_items(remaining, notes, thinking_from=valid_from), notes)
     messages = [item.message for item in sent]
     if tools is not None and (names := list_tool_names(tools)) is not None:

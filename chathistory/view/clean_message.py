@@ -18,7 +18,7 @@ from chathistory.messages.fit_blocks import Misfit, fit_block, fit_system, is_co
 from chathistory.messages.foreign_names import FOREIGN_TYPES
 from chathistory.view.item import Block, Item, Notes
 
-__all__ = ["clean_items", "count_thoughts", "replace_surrogates"]
+__all__ = ["clean_items", "count_thinking_blocks", "replace_surrogates"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
@@ -142,7 +142,7 @@ def _note_misfit(misfit: Misfit, path: str, position: int, notes: Notes) -> None
         notes.repair(position, misfit.problem if misfit.problem.startswith("left out") else f"{path} {misfit.problem}")
 
 
-def count_thoughts(message: Message) -> int:
+def count_thinking_blocks(message: Message) -> int:
     """Return the number of thinking blocks in a message.
 
     Args:

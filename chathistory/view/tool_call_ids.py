@@ -133,7 +133,7 @@ class _CallIds:
         self.given: dict[str, str] = {}
         self._renamed = frozenset(renamed)
         self._used: set[str] = set()
-        self._calls: dict[tuple[str, bool], _SameId] = {}  # by id, and by whether it is a client tool
+        self._calls: dict[tuple[str, bool], _CallsWithSameId] = {}  # by id, and by whether it is a client tool
 
     def replace_ids(self, item: Item) -> Item:
         """Return the next message with the ids that are sent.
@@ -186,7 +186,7 @@ class _CallIds:
         self._used.add(sent)
         key = (given, kind == "tool_use")
         if (same := self._calls.get(key)) is None or same.position != item.position:
-            same = self._calls[key] = _SameId(item.position)
+            same = self._calls[key] = _CallsWithSameId(item.position)
         same.sent.append(sent)
         if sent != given:
             self.given[sent] = given
@@ -194,7 +194,7 @@ class _CallIds:
 
 
 @dataclass(slots=True)
-class _SameId:
+class _CallsWithSameId:
     """The calls of one message that have the same stored id.
 
     Attributes:

@@ -365,8 +365,8 @@ class PlayedConversation:
     """A conversation after its plan was played.
 
     Attributes:
-        made: The plan.
-        wire: The client.
+        plan: The plan.
+        client: The client.
         chat: The conversation.
         setup: Model, system prompt and tools.
         said: The messages of the user and of Claude that the log must have, in order.
@@ -374,8 +374,8 @@ class PlayedConversation:
         positions: The positions before each message of the user.
     """
 
-    made: Plan
-    wire: DirectClient
+    plan: Plan
+    client: DirectClient
     chat: object
     setup: dict
     said: list[dict] = field(default_factory=list)
@@ -385,13 +385,13 @@ class PlayedConversation:
     @property
     def requests(self) -> list[Recorded]:
         """The requests for replies."""
-        return [request for request in self.wire.api.requests if request.path == "/v1/messages"]
+        return [request for request in self.client.api.requests if request.path == "/v1/messages"]
 
     def check(self, *, extends: bool = True) -> None:
         """Check what must be true of every conversation, however it is trimmed."""
         refused = [(request.rule, request.body) for request in self.requests if request.rule is not None]
-        assert refused == [], f"seed {self.made.seed}: {refused[0][0]}"
-        assert self.wire.answers == [], f"seed {self.made.seed}: the engine did not request all answers"
+        assert refused == [], f"seed {self.plan.seed}: {refused[0][0]}"
+        assert self.client.answers == [], f"seed {self.plan.seed}: the engine did not request all answers"
         self._check_log()
         self._check_next()
         if extends:
@@ -400,7 +400,7 @@ class PlayedConversation:
     def _check_log(self) -> None:
         stored = iter(entry.message for entry in self.chat.entries() if entry.kind == "message")
         for message in self.said:
-            assert any(message == found for found in stored), f"seed {self.made.seed}: not in the log, or out of order"
+            assert any(message == found for found in stored), f"seed {self.plan.seed}: not in the log, or out of order"
 
     def _check_next(self) -> None:
         """Check that the API accepts the view together with the user's next message."""
@@ -410,13 +410,13 @@ class PlayedConversation:
         compactions = CompactionBlocks.from_messages(messages)
         edits = compactions.select_edits(None)
         more = {"context_management": {"edits": edits}} if edits else {}
-        self.wire.count(messages, betas=compactions.select_betas(edits), **more, **self.setup)
+        self.client.count(messages, betas=compactions.select_betas(edits), **more, **self.setup)
 
     def _check_extends(self) -> None:
         """Check that each request extends the one before, except after a rewind and for refused turns."""
         requests = self.requests
         for start, end in zip([0, *self.cuts], [*self.cuts, len(requests)], strict=True):
-            self.wire.api.assert_extends(_without_refused(requests[start:end]))
+            self.client.api.assert_extends(_without_refused(requests[start:end]))
 
     def note_replies(self, count: int) -> None:
         """Note the replies to the requests from number `count` on, which were all received."""
@@ -456,35 +456,35 @@ Prepare = Callable[[object], None]
 
 
 def play_on_engine(
-    made: Plan, store: object, *, api: dict | None = None, prepare: Prepare | None = None, **options: object
+    plan: Plan, store: object, *, api: dict | None = None, prepare: Prepare | None = None, **options: object
 ) -> PlayedConversation:
     """Play a plan on an engine with some options; `api` are the options of the fake API."""
-    wire = DirectClient(**(api or {}))
-    name = f"made/{made.seed}"
-    engine = ChatEngine(wire, store, model=MODEL, system=made.system, tools=TOOLS, **options)
-    setup = {"model": MODEL, "system": made.system or "", "tools": TOOLS}
-    played = PlayedConversation(made, wire, History(store).conversation(name), {k: v for k, v in setup.items() if v})
+    client = DirectClient(**(api or {}))
+    name = f"random/{plan.seed}"
+    engine = ChatEngine(client, store, model=MODEL, system=plan.system, tools=TOOLS, **options)
+    setup = {"model": MODEL, "system": plan.system or "", "tools": TOOLS}
+    played = PlayedConversation(plan, client, History(store).conversation(name), {k: v for k, v in setup.items() if v})
     if prepare:
         prepare(played.chat)
-    for move in made.moves:
+    for move in plan.moves:
         _Play(engine, played, name).play(move)
     return played
 
 
 def play_without_engine(
-    made: Plan, store: object, *, api: dict | None = None, prepare: Prepare | None = None
+    plan: Plan, store: object, *, api: dict | None = None, prepare: Prepare | None = None
 ) -> PlayedConversation:
     """Play a plan without an engine, like a caller who calls the API and appends its replies.
 
     A message of a turn that fails is stored and not sent. Rewinds and titles are skipped.
     """
-    wire = DirectClient(**(api or {}))
-    setup = {"model": MODEL, "system": made.system or "", "tools": TOOLS}
-    chat = History(store).conversation(f"alone/{made.seed}")
-    played = PlayedConversation(made, wire, chat, {name: value for name, value in setup.items() if value})
+    client = DirectClient(**(api or {}))
+    setup = {"model": MODEL, "system": plan.system or "", "tools": TOOLS}
+    chat = History(store).conversation(f"alone/{plan.seed}")
+    played = PlayedConversation(plan, client, chat, {name: value for name, value in setup.items() if value})
     if prepare:
         prepare(chat)
-    for move in made.moves:
+    for move in plan.moves:
         if isinstance(move, Say):
             _append(played, {"role": "user", "content": move.content})
         if isinstance(move, Retry) and move.system:
@@ -502,9 +502,9 @@ def _append(played: PlayedConversation, message: dict) -> None:
 def _ask(played: PlayedConversation, move: Say | Retry) -> None:
     if isinstance(move, Say) and move.broken is not None:
         return
-    played.wire.answers = list(move.answers)
-    while played.wire.answers:
-        answer = played.wire.create(messages=played.chat.messages(), max_tokens=1000, **played.setup)
+    played.client.answers = list(move.answers)
+    while played.client.answers:
+        answer = played.client.create(messages=played.chat.messages(), max_tokens=1000, **played.setup)
         played.chat.append(answer)
         played.said.append({"role": "assistant", "content": answer.to_dict()["content"]})
 
@@ -538,8 +538,8 @@ class _Play:
                 self._say(move)
 
     def _say(self, move: Say) -> None:
-        wire, count = self.played.wire, len(self.played.requests)
-        wire.answers, wire.break_after = list(move.answers), move.broken
+        client, count = self.played.client, len(self.played.requests)
+        client.answers, client.break_after = list(move.answers), move.broken
         summary = self.played.chat.state()
         self.played.positions.append(self.played.chat.log.known_head().end if summary else 0)
         message = {"role": "user", "content": move.content}
@@ -565,15 +565,15 @@ class _Play:
         return sum(entry.message == message for entry in self.played.chat.entries() if entry.kind == "message")
 
     def _retry(self, answers: tuple[object, ...], system: str | None) -> None:
-        wire, count = self.played.wire, len(self.played.requests)
+        client, count = self.played.client, len(self.played.requests)
         self.played.chat.state()
         if system:
             message = {"role": "system", "content": system}
             self.played.chat.append(message)
             self.played.said.append(message)
-        wire.answers, wire.break_after = list(answers), None
+        client.answers, client.break_after = list(answers), None
         if self.engine.resume(self.name) is None:
-            wire.answers = []  # the stream was interrupted after its end: there is nothing to send again
+            client.answers = []  # the stream was interrupted after its end: there is nothing to send again
         self.played.note_replies(count)
 
     def _rewind(self, turns: int) -> None:
