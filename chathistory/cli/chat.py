@@ -145,9 +145,9 @@ def _choose_conversation(
     conversation = history.conversation(name)
     is_new = conversation.state() is None
     if is_new or latest:
-        what = "new conversation" if is_new else "conversation"
+        kind = "new conversation" if is_new else "conversation"
         again = target.format_command("chat", "--conversation", name, *(["--fake"] if fake else []))
-        click.echo(escape_controls(f"{what} {name} in {target}; continue with: {again}"), err=True)
+        click.echo(escape_controls(f"{kind} {name} in {target}; continue with: {again}"), err=True)
     return conversation
 
 
@@ -242,12 +242,12 @@ class Prompt:
             self._console.print()
             last = next(self._conversation.entries(-1), None)
             is_saved = last is not None and last.kind == "reply_interrupted"
-            what = (
+            outcome = (
                 "the partial reply is saved, but never sent to Claude"
                 if is_saved
                 else "no part of the reply had arrived"
             )
-            self._print_note(f"stopped; {what}. /retry sends your message again, or type a new one")
+            self._print_note(f"stopped; {outcome}. /retry sends your message again, or type a new one")
         except BaseException:
             self._console.print()
             raise

@@ -76,7 +76,7 @@ class _Case:
         name = (key.id, key.scope) if key else (self.diagnosis.where, "")
         state = "left out" if self.state == "sound" else self.state
         for each in self.findings:
-            yield (*name, _name_place(each).removeprefix("record "), state, each.description, self.next_step)
+            yield (*name, _name_position(each).removeprefix("record "), state, each.description, self.next_step)
         if self.error:
             yield (*name, "", state, self.error, self.next_step)
 
@@ -174,7 +174,10 @@ def _examine_conversation(
         return _Case(diagnosis, "not repaired", findings, problem)
     if not repair:
         return _Case(diagnosis, "repairable", findings, problem)
-    for words in (*([problem] if problem else []), *(f"{_name_place(each)}: {each.description}" for each in findings)):
+    for words in (
+        *([problem] if problem else []),
+        *(f"{_name_position(each)}: {each.description}" for each in findings),
+    ):
         click.echo(to_one_line(f"{diagnosis.where}: {words}"), err=True)  # what will be left out, before the repair
     sys.stderr.flush()
     try:
@@ -202,11 +205,11 @@ def _ask_api(history: History, key: Key, case: _Case, responder: Responder, *, r
                 words = f"the API refuses it: {refusal.problem}; `chathistory trim` makes it shorter"
                 refused.append(ViewRepair(ADDED, words))
                 break
-            for place in refusal.locations:
-                block = "it" if place.block is None else f"block {place.block}"
-                refused.append(ViewRepair(place.position, f"left out: the API refuses {block}: {refusal.problem}"))
+            for location in refusal.locations:
+                block = "it" if location.block is None else f"block {location.block}"
+                refused.append(ViewRepair(location.position, f"left out: the API refuses {block}: {refusal.problem}"))
                 if repair:
-                    conversation.leave_out(place.position, block=place.block)
+                    conversation.leave_out(location.position, block=location.block)
             if not repair:
                 break
     except StoreUnavailable:
@@ -219,7 +222,7 @@ def _ask_api(history: History, key: Key, case: _Case, responder: Responder, *, r
     return _Case(case.diagnosis, state, (*(case.findings if case.state == "repaired" else ()), *refused))
 
 
-def _name_place(finding: ViewRepair) -> str:
+def _name_position(finding: ViewRepair) -> str:
     return "end" if finding.position == ADDED else f"record {finding.position}"
 
 

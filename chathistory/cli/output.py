@@ -149,11 +149,11 @@ def damaged_to_json(damaged: Damaged) -> dict[str, Any]:
 
 
 @contextmanager
-def show_progress(doing: str, total: Callable[[], int] | None) -> Iterator[Callable[[object], None]]:
+def show_progress(activity: str, total: Callable[[], int] | None) -> Iterator[Callable[[object], None]]:
     """Draw a progress bar on standard error, if that is a terminal.
 
     Args:
-        doing: The activity, such as "copying".
+        activity: The name of the activity, such as "copying".
         total: Counts the steps; called only on a terminal. None: the number of steps is unknown.
 
     Yields:
@@ -164,7 +164,7 @@ def show_progress(doing: str, total: Callable[[], int] | None) -> Iterator[Calla
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(activity), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
-        task = bar.add_task(doing, total=total() if total else None)
+        task = bar.add_task(activity, total=total() if total else None)
         yield lambda _: bar.advance(task)

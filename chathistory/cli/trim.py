@@ -96,13 +96,13 @@ def _print_cuts(
         sum(getattr(cut, field) for cut in cuts.values())
         for field in ("turns", "messages", "tokens_before", "tokens_after")
     )
-    what = (
+    left_out = (
         f"{format_count(turns, 'turn')} ({format_count(messages, 'message')})"
         if turns
         else format_count(messages, "message")
     )
     verb = "would not be sent again" if dry_run else "will not be sent again"
-    click.echo(f"{what} {verb}: {before:,} tokens before, {after:,} after", err=True)
+    click.echo(f"{left_out} {verb}: {before:,} tokens before, {after:,} after", err=True)
 
 
 @click.command()

@@ -61,11 +61,11 @@ def make_context(command: click.Command, words: str | None = None) -> click.Cont
 
 
 EXIT_CODES = {
-    ExitCode.OK: "done",
-    ExitCode.FAILED: "failed; or `doctor` found something that is not repaired",
+    ExitCode.OK: "done; `doctor`: everything is sound, or repaired",
+    ExitCode.FAILED: "failed; `doctor`: something is not repaired",
     ExitCode.USAGE: "usage error: an unknown option, a missing argument, no API key",
-    ExitCode.PARTLY: "done for some conversations; standard error names the others",
-    ExitCode.INTERRUPTED: "Ctrl-C",
+    ExitCode.PARTLY: "partly done: standard error names the failed conversations, or says that some may be missing",
+    ExitCode.INTERRUPTED: 'Ctrl-C, or "no" to a question',
 }
 
 
