@@ -37,8 +37,8 @@ class Columns(SQL):
         return db
 
     def compare(self, one, other):
-        folded = self.fold(one), self.fold(other)
-        return (folded[0] > folded[1]) - (folded[0] < folded[1])
+        first, second = self.fold(one), self.fold(other)
+        return (first > second) - (first < second)
 
     def fold(self, text):
         return text
@@ -62,7 +62,7 @@ class IdsWithoutAccents(Columns):
 
     id = "TEXT COLLATE custom"
 
-    def folded(self, text):
+    def fold(self, text):
         return "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
 
 
@@ -79,7 +79,7 @@ class IdsOfOnePlane(Columns):
 
     id = "TEXT COLLATE custom"
 
-    def folded(self, text):
+    def fold(self, text):
         return "".join(char if char <= "\uffff" else "\ufffd" for char in text)
 
 
@@ -102,26 +102,26 @@ class Versions(SQL):
 
     def append(self, key, bodies, *, after, revision, first=0):
         present = (run := self.read(key, stop=0)) and run.head
-        if after and present and self.folded(after.revision.version) == self.folded(present.revision.version):
+        if after and present and self.fold(after.revision.version) == self.fold(present.revision.version):
             after = present
         return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by(VERSIONS)
 class VersionsWithoutCase(Versions):
-    def folded(self, text):
+    def fold(self, text):
         return text.lower()
 
 
 @caught_by(VERSIONS)
 class VersionsPadded(Versions):
-    def folded(self, text):
+    def fold(self, text):
         return text.rstrip(" ")
 
 
 @caught_by(VERSIONS)
 class VersionsAreNumbers(Versions):
-    def folded(self, text):
+    def fold(self, text):
         try:
             return float(text)
         except ValueError:
