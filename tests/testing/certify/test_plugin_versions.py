@@ -28,7 +28,7 @@ OLDER = """
 
     for name in BaseStore.__abstractmethods__:
         setattr(Older, name, vars(TemplateStore)[name])
-    for name in ("_list_heads", "_transaction", "_connected", "_read_heads"):
+    for name in ("_list_heads", "_transaction", "_connect", "_read_heads"):
         setattr(Older, name, vars(TemplateStore)[name])
     Older.from_url = classmethod(lambda cls, url: cls(Path(url.path), 5))
     Older.__abstractmethods__ = frozenset()
