@@ -299,7 +299,7 @@ class CorruptRecord(StoreError):
     Attributes:
         key: The name of the conversation; None if it cannot be determined.
         position: The position of the damaged record; None if the head is damaged.
-        reason: What is wrong, without message text.
+        reason: What is wrong, without message text; after a semicolon what to do, if that is special.
         stop: One above the last position that is missing together with `position`, if the store knows of more than
             one; else None.
     """
@@ -311,7 +311,9 @@ class CorruptRecord(StoreError):
         self.stop = stop
         where = "the head" if position is None else f"record {position}"
         name = "a conversation with an unknown name" if key is None else f"conversation {key.id!r}"
-        super().__init__(f"{where} of {name} is damaged: {reason}")
+        repair = "`restore` can make a new one" if position is None else "`repair` can leave it out"
+        advice = "" if "; " in reason else f"; {repair}, and `chathistory doctor` shows what is damaged"
+        super().__init__(f"{where} of {name} is damaged: {reason}{advice}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), stop=self.stop), (self.key, self.position, self.reason)

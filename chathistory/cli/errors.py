@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from chathistory.cli.output import escape_controls, to_one_line
-from chathistory.errors import ChatHistoryError, CorruptRecord, InvalidInput, OrphanedReply, TurnInProgress
+from chathistory.errors import ChatHistoryError, InvalidInput, OrphanedReply, TurnInProgress
 
 __all__ = ["ExitCode", "explain_error", "is_known_error", "name_options", "print_error"]
 
@@ -63,8 +63,6 @@ def explain_error(error: BaseException) -> list[str]:
                 f"{by} is waiting for a reply in conversation {error.key.id!r}; wait until {until} at the latest, or "
                 "give that reply up with --abandon (at the prompt: /abandon)"
             )
-        case CorruptRecord() if error.position is not None:
-            words = f"{error}; `chathistory doctor` shows what can be repaired"
         case OrphanedReply():
             words = (
                 f"the reply came too late: somebody else continued conversation {error.key.id!r}; it is saved, but "

@@ -143,8 +143,8 @@ def check_owner(path: Path, owner: int) -> None:
     """
     if hasattr(os, "geteuid") and owner not in {os.geteuid(), 0}:
         raise Source(str(path)).make_error(
-            "belongs to another user, and would decide where your messages are stored; "
-            "if you trust it, name it with --config or CHATHISTORY_CONFIG"
+            "belongs to another user, so it is not read: it would decide where your messages are "
+            "stored. If you trust it, pass it with --config or CHATHISTORY_CONFIG"
         )
 
 

@@ -180,7 +180,7 @@ class TurnStarter:
         check_type("reply", reply, Reply, "a Reply")
         blocks = reply.results(results)
         if not blocks:
-            raise InvalidInput("results: must have the result of at least one tool call")
+            raise InvalidInput("results: must have at least one tool result, by the id of its tool call")
         entry = make_message_entry({"role": "user", "content": blocks}, turn=fresh_token())
         return self._retry_on_conflict(lambda: self._submit_once(entry, reply, partial=partial))
 

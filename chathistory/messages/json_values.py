@@ -177,7 +177,7 @@ def _check_numbers(value: Any, depth: int) -> None:
 def _check_number(value: float) -> float:
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise _RefusedError("NaN and infinities cannot be stored as JSON")
+            raise _RefusedError("NaN and infinities cannot be stored as JSON; use a finite number or None")
         return value
     limit = sys.get_int_max_str_digits()
     if limit and value.bit_length() > limit * 3:  # 3 bits for each digit: a little less than it may have

@@ -39,20 +39,20 @@ def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, f
             f"the revision's payload must have at most {LONGEST_PAYLOAD} characters, not {len(revision.payload)}"
         )
     if not is_version(revision.version):
-        raise InvalidInput(f"a version must be 1 to {LONGEST_VERSION} printable ASCII characters")
+        raise InvalidInput(f"the revision's version must be 1 to {LONGEST_VERSION} printable ASCII characters")
     expires = 0 if revision.expires is None else revision.expires
     for name, number in (("updated", revision.updated), ("expires", expires), ("first", first)):
         if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
             raise InvalidInput(f"{name} must be an int from 0 to 2**53 - 1")
     if traits.largest_record is not None and max(sizes) > traits.largest_record:
         raise InvalidInput(
-            f"body {sizes.index(max(sizes))} has {max(sizes)} bytes; a record of this store must have at most "
-            f"{traits.largest_record}"
+            f"record {sizes.index(max(sizes))} of the append has {max(sizes)} bytes; this store takes at most "
+            f"{traits.largest_record} in a record"
         )
     if traits.largest_batch is not None and sum(sizes) > traits.largest_batch:
         raise InvalidInput(
-            f"the bodies have {sum(sizes)} bytes together; an append to this store must have at most "
-            f"{traits.largest_batch}"
+            f"the records have {sum(sizes)} bytes together; this store takes at most {traits.largest_batch} in one "
+            "append"
         )
     return batch
 

@@ -82,8 +82,8 @@ def load_store_class(scheme: str) -> type[HistoryStore]:
     cls = _call_hook(_import_plugin(point), point)
     if cls is None:
         raise PluginError(
-            f"{scheme}: the plugin of {_distribution_name(point)} has no hook that serves this scheme; its "
-            "chathistory_store(scheme) must return a store class"
+            f"{scheme}: the plugin of {_distribution_name(point)} does not serve this scheme: its hook "
+            "chathistory_store(scheme) returned None instead of a store class; report this to its authors"
         )
     if not (inspect.isclass(cls) and issubclass(cls, HistoryStore)):
         raise PluginError(

@@ -271,9 +271,11 @@ def head_from_values(values: dict[str, Any]) -> Head:
     """
     for name, is_valid in _FIELDS.items():
         if name not in values or not is_valid(values[name]):
-            raise InvalidInput(f"the first line of a conversation must have a valid field {name!r}")
+            raise InvalidInput(
+                f"the field {name!r} of the first line of a conversation is missing or invalid; export it again"
+            )
     if values["start"] > values["end"]:
-        raise InvalidInput("the first line of a conversation must have a valid field 'end', not below 'start'")
+        raise InvalidInput("the field 'end' of the first line of a conversation is below 'start'; export it again")
     key = Key(values["scope"], values["id"])
     revision = Revision(values["version"], values["updated"], values["expires"], values["payload"])
     return Head(key, values["start"], values["end"], revision)

@@ -269,9 +269,12 @@ def _check_uncommitted(reader: ChunkReader, *, has_others: bool) -> None:
     if has_others:
         raise OtherConversation
     if is_utf16(reader):
-        raise Damage(None, "the file was saved as UTF-16, perhaps by an editor")
+        raise Damage(None, "the file was saved as UTF-16, perhaps by an editor; save it as UTF-8")
     if any(line.startswith(_EARLIER_LAYOUT) for _, line in reader.iter_lines(0, reader.size)):
-        raise Damage(None, "the file has the layout of a version that was never released, and cannot be read")
+        raise Damage(
+            None,
+            "the file has layout 1 of a development version; read it with that version, or delete the conversation",
+        )
 
 
 def is_utf16(reader: ChunkReader) -> bool:

@@ -51,7 +51,7 @@ SMALLEST_HEAD = 64
 TOMBSTONE_SIZE = 62
 """Bytes of a tombstone; a small object of any other size is damaged."""
 
-_EARLIER_LAYOUT = "it has the layout of a version that was never released, and cannot be read"
+_EARLIER_LAYOUT = "it has the layout of a development version; read it with that version, or delete the conversation"
 _TOMBSTONE = re.compile(rb"deleted ([0-9a-f]{16}) ([0-9]{19}) ([0-9a-f]{16})")
 _EARLIER_TOMBSTONE = re.compile(rb"[a-z]{5} [0-9a-f]{16} [0-9]{19} [0-9a-f]{16}")
 _TOKEN = re.compile("[0-9a-f]{16}")

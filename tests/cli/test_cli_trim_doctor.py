@@ -231,7 +231,7 @@ def test_doctor_skips_a_damaged_record(run, filled, named):
     refused = run("show", "long", "--store", filled)
     assert refused.returncode == 1
     assert "record 9 of conversation 'long' is damaged" in refused.stderr
-    assert "`chathistory doctor` shows what can be repaired" in refused.stderr
+    assert "`chathistory doctor` shows what is damaged" in refused.stderr
     shown = run(*words)
     assert (shown.returncode, [row[:4] for row in rows(shown)]) == (1, [["long", "default", "9", "repairable"]])
     assert "left out: the record is damaged" in shown.stdout

@@ -351,7 +351,7 @@ def test_submitting_no_results_is_refused(start_conversation):
     engine, api = start_conversation(CALLS, tools=[TOOL])
     reply = engine.send("a", "the weather?")
     for partial in (False, True):
-        with pytest.raises(errors.InvalidInput, match="results: must have the result of at least one tool call"):
+        with pytest.raises(errors.InvalidInput, match="results: must have at least one tool result, by the id"):
             engine.submit("a", reply, {}, partial=partial)
     assert len(api.requests) == 2
 
