@@ -10,6 +10,7 @@ The lines that this format adds to the stored ones are called *control lines*; t
 
 `aborted` in place of `complete`, or earlier, says that the lines of this conversation are not valid: it changed while
 it was written, and follows once more, or it is damaged (`"reason":"damaged"`). A file without `end` is incomplete.
+If `end` states another number of conversations than were found since the beginning or the last `end`, some are missing.
 
 Files can be concatenated. Lines that belong to no conversation are skipped and reported, and reading continues at the
 next line that begins one. If its name ends in `.gz`, a file is gzipped; readers recognize that by its first bytes.
@@ -180,6 +181,7 @@ class ExportReader:
             InvalidInput: The file is incomplete: it has no end. Everything before was yielded.
         """
         is_ended = False
+        count: int | None = 0  # complete conversations since the last end of a file; None: one of its parts is missing
         skipped: SkippedLines | None = None
         while True:
             offset = self._file.tell()
@@ -194,19 +196,38 @@ class ExportReader:
                 continue
             if skipped is not None:
                 yield skipped
-                skipped = None
+                skipped, count = None, None
             if isinstance(header, Head):
                 is_ended = False
                 part = ExportedConversation(self._file, header, self._file.tell())
                 yield part
                 part.skip()
+                count = _count_part(count, part)
             elif line:
                 is_ended = True
+                if count is not None and (wrong := _find_wrong_count(line, count)):
+                    yield SkippedLines(offset, 1, wrong)
+                count = 0
             elif is_ended:
                 return
             else:
                 reason = "it is incomplete, because its last line is missing; export or transfer it again"
                 raise _make_file_error(reason)
+
+
+def _count_part(count: int | None, part: ExportedConversation) -> int | None:
+    """Return the count with one more conversation; None if the end of one is missing."""
+    if count is None or part.is_aborted:
+        return count
+    return count + 1 if part.is_marked_complete else None
+
+
+def _find_wrong_count(line: bytes, count: int) -> str | None:
+    """Return what is wrong if the end of a file states another number of conversations than were found before it."""
+    stated = _parse_values(line).get("conversations")
+    if stated == count:
+        return None
+    return f"the end of a file with {stated!r} conversations follows {count}; export or transfer the file again"
 
 
 def has_conversation_header(line: bytes) -> bool:
@@ -315,6 +336,7 @@ class ExportedConversation:
         offset: The byte at which its lines begin.
         end_offset: The byte after its last line; -1 if it is not known yet.
         is_aborted: True if it changed while it was written; then its lines are not valid, and it follows once more.
+        is_marked_complete: True if the control line was found that says that all its lines were written.
     """
 
     file: IO[bytes]
@@ -322,6 +344,7 @@ class ExportedConversation:
     offset: int
     end_offset: int = -1
     is_aborted: bool = False
+    is_marked_complete: bool = False
 
     def lines(self, start: int) -> Iterator[str]:
         """Yield the lines.
@@ -375,7 +398,7 @@ class ExportedConversation:
             values = _parse_values(data[index:])
             if has_more_lines or index or values.get("kind") != "complete" or values.get("sha256") != digest:
                 self._raise_at_control_line(begin + index, data[index:])
-            self.end_offset = self.file.tell()
+            self.end_offset, self.is_marked_complete = self.file.tell(), True
             return
 
     def _raise_at_control_line(self, offset: int, line: bytes) -> NoReturn:
@@ -385,7 +408,7 @@ class ExportedConversation:
         if kind not in ("aborted", "complete"):
             self.end_offset = offset  # the next conversation begins here
             raise InvalidInput(f"lines are missing at the end of conversation {key.id!r}; export or transfer it again")
-        self.end_offset = self.file.tell()
+        self.end_offset, self.is_marked_complete = self.file.tell(), kind == "complete"
         if kind == "complete":
             raise InvalidInput(f"the lines of conversation {key.id!r} do not match their checksum; export it again")
         if reason is not None:

@@ -349,7 +349,8 @@ def test_what_is_damaged_is_a_row_of_the_list(run, terminal, hurt):
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert done.returncode == 0
     assert len(rows) == 5
-    reason = "the head of conversation 'c0' is damaged: its payload is not the state of a conversation"
+    problem = "the head of conversation 'c0' is damaged: its payload is not the state of a conversation"
+    reason = f"{problem}; `restore` can make a new one, and `chathistory doctor` shows what is damaged"
     assert rows[-1] == ["c0", "damaged", "", "", "", reason]
     assert "1 damaged; examine them with: chathistory doctor" in done.stderr
     [printed] = [

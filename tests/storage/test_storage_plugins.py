@@ -167,9 +167,12 @@ WRONG_PLUGINS = {
         "from chathistory import hookimpl\n@hookimpl\ndef chathistory_stroe(scheme):\n    return None\n",
         ("chathistory_stroe",),
     ),
-    "no hook": ("x = 1\n", ("no hook",)),
-    "hook without its decorator": ("def chathistory_store(scheme):\n    return None\n", ("no hook",)),
-    "serves another scheme": (GOOD, ("no hook",)),
+    "no hook": ("x = 1\n", ("does not serve this",)),
+    "hook without its decorator": (
+        "def chathistory_store(scheme):\n    return None\n",
+        ("does not serve this",),
+    ),
+    "serves another scheme": (GOOD, ("does not serve this",)),
     "other arguments": (RETURNS.format(before="", arguments="scheme, colour", what="None"), ("colour",)),
     "fails": (RETURNS.format(before="", arguments="scheme", what="1 / 0"), ("ZeroDivisionError",)),
     "an object that is not a class": (

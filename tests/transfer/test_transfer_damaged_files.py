@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import random
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -241,16 +242,28 @@ def test_nothing_is_lost_without_a_report(seed):
 
 def test_an_incomplete_file_hides_nothing_of_the_next_one():
     first, second = export(make_store("a", "b"))[1], export(make_store("c", "d"))[1]
-    for stop in range(1, len(first), 23):
+    between = first.index(b'{"chathistory":2,"kind":"conversation"', 1)
+    before_end = first.index(b'{"chathistory":2,"kind":"end"')
+    for stop in [*range(1, len(first), 23), between, before_end]:
         target = MemoryStore()
         report = import_data(target, first[:stop] + second)
         there = {key.id for key in MemoryStore.keys(target)}
         assert {"c", "d"} <= there, stop
         assert there <= {"a", "b", "c", "d"}
         complete = [line for line in first[:stop].splitlines(keepends=True) if line.endswith(b"\n")]
-        is_between = b"".join(complete) == first[:stop] and b'"kind":"complete"' in complete[-1]
-        assert report.complete == is_between, "only a file that ends between two conversations looks like a whole one"
+        assert not report.complete, stop
         assert sum(b'"kind":"complete"' in line for line in complete) <= len(there & {"a", "b"})
+
+
+def test_a_missing_conversation_is_reported():
+    data = export(make_store("a", "b", "c"))[1]
+    begin, stop = [match.start() for match in re.finditer(rb'{"chathistory":2,"kind":"conversation"', data)][1:]
+    target = MemoryStore()
+    report = import_data(target, data[:begin] + data[stop:])
+    assert report.copied == 2
+    assert not report.complete
+    [line] = report.skipped
+    assert "the end of a file with 3 conversations follows 2" in line
 
 
 def test_a_file_saved_by_an_editor_is_read():
@@ -275,7 +288,7 @@ def make_export(head, *bodies):
     """Return a file with one conversation, marked as complete, and a sound one after it."""
     text = "".join(f"{body}\n" for body in bodies).encode("utf-8", "surrogatepass")
     whole = as_text({"chathistory": 2, "kind": "complete", "sha256": hashlib.sha256(text).hexdigest()})
-    sound = export(GOOD)[1]
+    sound = export(GOOD)[1].replace(b'"conversations":1', b'"conversations":2')
     return f"{as_text(head)}\n".encode() + text + f"{whole}\n".encode() + sound
 
 
