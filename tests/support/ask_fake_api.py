@@ -1,4 +1,4 @@
-"""The fake's verdict on a conversation: what it would say to the view and whatever has to come next."""
+"""Asks the fake API whether it accepts a conversation: its view, and the next message."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BETAS = "mcp-client-2025-11-20,advisor-tool-2026-03-01,compact-2026-09-04,server
 
 
 def find_refusal(messages: list[dict]) -> list[str]:
-    """Return what the fake says against a list of messages; [] if it takes them."""
+    """Return the error of the fake for a list of messages as a list of one text; empty if it accepts them."""
     body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": messages}
     headers = {"anthropic-version": "2026-10-21", "anthropic-beta": BETAS}
     request = ApiRequest(
@@ -39,7 +39,7 @@ def find_refusal(messages: list[dict]) -> list[str]:
     )
     for rule in (*SHAPE_RULES, *CONTENT_RULES, *COMPACTION_RULES, *TURN_RULES):
         if rule.name == "tool reference unknown":
-            continue  # a matter of the request
+            continue  # depends on the tools of the request
         for found in rule.check(request):
             return [rule.text.format(**found)]
     return []
@@ -52,7 +52,7 @@ def results(messages: list[dict]) -> list[dict]:
 
 
 def add_next_message(entries: list[Entry]) -> list[Entry]:
-    """Return the entries and what comes next: the user's words, unless results that are pending are sent as it is."""
+    """Return the entries and a next user message."""
     return [
         *entries,
         make_entry("message", message=user("And now?"), position=entries[-1].position + 1 if entries else 0),
@@ -60,7 +60,7 @@ def add_next_message(entries: list[Entry]) -> list[Entry]:
 
 
 def next_view(chat: Conversation, **more: object) -> list[dict]:
-    """Return what is sent next: as it is if it ends with the user's turn, else with the user's next words."""
+    """Return the next request's messages: the view, with a user message if it does not end with the user's turn."""
     sent = load_active(chat.log)
     made = build_active_view(sent, **more)
     if sent is None:
@@ -71,6 +71,6 @@ def next_view(chat: Conversation, **more: object) -> list[dict]:
 
 
 def judge(chat: Conversation) -> list[str]:
-    """Return what the fake says against what is sent next."""
+    """Return the error of the fake for the next request of a conversation; see `find_refusal`."""
     chat.state()
     return find_refusal(next_view(chat))

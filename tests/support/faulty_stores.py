@@ -1,4 +1,4 @@
-"""Stores that are right and have bad luck: fault injectors around the memory store, and small helpers for tests."""
+"""Correct stores with injected faults, based on the memory store, and small helpers for tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def said(text: str) -> dict[str, Any]:
 
 
 def names_of(chat: Conversation) -> tuple[str | None, tuple[str, ...], Mapping[str, Any]]:
-    """Return title, tags and metadata as they are stored now, without counting that as a look of this process."""
+    """Return title, tags and metadata as they are stored now, without changing what this process has seen."""
     head = chat.log.fetch_head()
     row = describe(ConversationHead(head, read_state(head))) if head else None
     return (row.title, row.tags, row.metadata) if row else (None, (), {})
@@ -57,9 +57,10 @@ def unavailable(outcome: Any = "unknown") -> StoreUnavailable:
 
 
 class FaultyStore(MemoryStore):
-    """Meets each call with the next of its faults: a function that gets the call to make; None: nothing happens.
+    """Applies the next fault to each call: a function that takes the call to make, or None for no fault.
 
-    `on_append`, `on_read`, `on_delete`: faults that are still to come, in order.
+    Attributes:
+        on_append: The next faults of append, in order; also `on_read` and `on_delete`.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -89,7 +90,7 @@ def _call_with_fault(faults: Iterator[Any], call: Callable[[], Any]) -> Any:
 
 
 def landed_then(*after: Callable[[], Any], outcome: Any = "unknown") -> Callable[[Callable[[], Any]], Any]:
-    """Let the call land, then let `after` happen, then lose the answer."""
+    """Return a fault: the call is carried out, then the steps of `after`, then the answer is lost."""
 
     def fault(call):
         call()
@@ -101,7 +102,7 @@ def landed_then(*after: Callable[[], Any], outcome: Any = "unknown") -> Callable
 
 
 def landed_but_refused(key: Any, store: MemoryStore, *after: Callable[[], Any]) -> Callable[[Callable[[], Any]], Any]:
-    """Let the call land, and report the refusal of its repetition, as a client library does that retries."""
+    """Return a fault: the call is carried out, and its retry by a client library is refused."""
 
     def fault(call):
         call()
@@ -126,7 +127,7 @@ def always_unavailable(outcome: Any = "unknown") -> Iterator[Any]:
 
 
 class ShortStore(MemoryStore):
-    """Gives at most three records at once, and calls `between` before each read but the first after `arm`."""
+    """Returns at most three records per read, and calls `between` before the second read after `arm`."""
 
     between: Callable[[], Any] | None = None
     reads = 0
@@ -179,7 +180,7 @@ def reply(number, **usage):
 
 
 class DamagedStore(MemoryStore):
-    """A store with damage in it, that can read records without their head, as backends do.
+    """A store with damage that can read records without their head, as backends can.
 
     unreadable: keys with a head that cannot be read, with the bytes in its place. lost: heads with an unreadable key.
     """

@@ -1,4 +1,4 @@
-"""Stores on a real disk with one mistake each, which only running processes show; and those of the template's hooks."""
+"""Stores on a real disk with one mistake each, which only real processes show, and hooks for the template."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chathistory.testing import CertifyHooks
 
 WRONG: dict[str, type[TemplateStore]] = {}
 CAUGHT: dict[str, tuple[int, str, str]] = {}
-"""By scheme: the guarantee, the test that has to catch it, and words of what is seen."""
+"""By scheme: the guarantee, the test that must catch the mistake, and a part of its message."""
 
 
 def caught_by(number, test, words):
@@ -33,7 +33,7 @@ def caught_by(number, test, words):
 
 @caught_by(4, "test_a_killed_writer_loses_no_append_and_leaves_no_partial_batch", "")
 class Late(TemplateStore):
-    """Works in memory, and saves with every fifth append and at the end."""
+    """Works in memory, and saves only with every fifth append."""
 
     appends = 0
 
@@ -57,7 +57,7 @@ class Late(TemplateStore):
 
 @caught_by(4, "test_a_killed_writer_loses_no_append_and_leaves_no_partial_batch", "complete and in order")
 class ByHalves(TemplateStore):
-    """Stores each body of a batch by itself, so a killed writer leaves some of them."""
+    """Stores each body of a batch separately, so a killed writer leaves a part of the batch."""
 
     def append(self, key, bodies, *, after, revision, first=0):
         head = after
@@ -69,7 +69,7 @@ class ByHalves(TemplateStore):
 
 @caught_by(6, "test_an_append_and_a_tail_read_cost_the_same_in_a_large_conversation", "10000 records")
 class Rewriting(TemplateStore):
-    """Reads all that is there with every append."""
+    """Reads the whole conversation with every append."""
 
     def append(self, key, bodies, *, after, revision, first=0):
         start, seen = 0, ""
@@ -82,7 +82,7 @@ class Rewriting(TemplateStore):
 
 
 LOCKS = defaultdict(threading.RLock)
-"""By path: what keeps the threads of one process apart, and no two processes."""
+"""Locks by path: they separate the threads of one process, but not two processes."""
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def _after(lock, transaction):
 
 @caught_by(7, "test_read_returns_one_moment_while_another_process_writes", "")
 class ReadsInSteps(TemplateStore):
-    """Reads the head and the records of two moments; others of the same process wait until it has both."""
+    """Reads the head and the records at two moments; other threads of the process wait until it has both."""
 
     def _transaction(self, key=None, begin="BEGIN IMMEDIATE"):
         return _after(LOCKS[self._path], super()._transaction(key, begin))
@@ -128,7 +128,7 @@ class DeletesInSteps(TemplateStore):
 
 @caught_by(9, "test_the_next_forget_removes_what_a_killed_one_left", "is still stored")
 class ForgetsTheStartFirst(TemplateStore):
-    """Moves the start, and later removes what is below: what a killed process leaves, nobody removes."""
+    """Moves the start first and removes the records later: a killed process leaves records that are never removed."""
 
     def forget(self, key, *, before):
         with self._transaction(key) as (db, head):
@@ -142,7 +142,7 @@ class ForgetsTheStartFirst(TemplateStore):
 
 @caught_by(4, "test_a_killed_writer_loses_no_append_and_leaves_no_partial_batch", "")
 class HeadLater(TemplateStore):
-    """Writes the records in one transaction, and the head in the next: what is between keeps the next writer out."""
+    """Writes the records in one transaction and the head in the next: a crash in between blocks the next writer."""
 
     def append(self, key, bodies, *, after, revision, first=0):
         with self._transaction(key) as (db, head):
@@ -158,7 +158,7 @@ class HeadLater(TemplateStore):
 
 @caught_by(10, "test_four_processes_lose_no_append", "after a head that was not the current one")
 class Racing(TemplateStore):
-    """Looks at the version in one transaction and appends in another: two processes both win."""
+    """Compares the version in one transaction and appends in another: two processes both succeed."""
 
     def append(self, key, bodies, *, after, revision, first=0):
         run = self.read(key, stop=0)
@@ -175,7 +175,7 @@ class Racing(TemplateStore):
 
 @caught_by(3, "test_no_message_is_lost_or_doubled_when_answers_are_lost[after it was stored]", "stored twice")
 class Eager(TemplateStore):
-    """Takes an append whose head is not the present one if its end is: what the core repeats is stored twice."""
+    """Accepts a repeated append after an outdated head: what the core repeats is stored twice."""
 
     def append(self, key, bodies, *, after, revision, first=0):
         try:
@@ -200,14 +200,14 @@ class Sweeping(TemplateStore):
 
 @caught_by(3, "test_an_append_without_an_answer_can_be_repeated", "but the append was stored")
 class Liar(TemplateStore):
-    """Says "not stored" of an append whose answer is lost after it was stored."""
+    """Reports "not stored" for an append that was stored before its answer was lost."""
 
     outcome: ClassVar = "not stored"
 
 
 @caught_by(7, "test_a_damaged_record_raises_corrupt_record[0]", "DID NOT RAISE")
 class Skipping(TemplateStore):
-    """Leaves out what it cannot read."""
+    """Skips records that it cannot read."""
 
     def read(self, key, *, start=0, stop=None):
         try:
@@ -223,7 +223,7 @@ def chathistory_store(scheme):
 
 @contextmanager
 def _answers_lost(store):
-    """Carry out what is asked for, and then fail as a connection does."""
+    """Carry out an append, and then fail like a broken connection."""
     append = store.append
 
     def losing(*args, **options):

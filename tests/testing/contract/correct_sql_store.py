@@ -1,4 +1,4 @@
-"""A right store on a real database: the template, which can also give a conversation a new head."""
+"""A correct store on a real database: the template with HeadRecovery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores that are right, each in its own way, and the contract as it is run on a class of stores."""
+"""Correct stores of different kinds, and the contract as a test class for a class of stores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chathistory.testing import HistoryStoreContract
 
 
 class NamedStore(MemoryStore):
-    """Shared by all that open its name, as a server would be; and it has a server that can be cut off."""
+    """Shared by all instances of a name, like a server, and can be made unreachable."""
 
     traits: ClassVar = Traits(durable=True, shared=True)
 
@@ -29,7 +29,7 @@ class NamedStore(MemoryStore):
 
     @classmethod
     def unreachable(cls, place):
-        """Return a store that no call of which reaches the data."""
+        """Return a store whose calls cannot reach the data."""
         store = cls(place / "dead")
         store._data = replace(store._data, lock=Unreachable())
         return store
@@ -40,7 +40,7 @@ class NamedStore(MemoryStore):
 
 
 class Unreachable:
-    """Stands where the lock of the data was: nobody gets in."""
+    """Replaces the lock of the data: every attempt to take it fails."""
 
     def __enter__(self):
         try:
@@ -53,13 +53,13 @@ class Unreachable:
 
 
 class LimitedStore(NamedStore):
-    """Keeps only so much of a body and of a batch."""
+    """Has limits for a body and for a batch."""
 
     traits: ClassVar = Traits(durable=True, shared=True, largest_record=2001, largest_batch=50_000)
 
 
 class FrugalStore(NamedStore):
-    """Gives all in small portions, lists by time bucket, and yields keys late: unusual, and allowed."""
+    """Returns small parts, lists by time bucket, and yields keys lazily: unusual, but allowed."""
 
     traits: ClassVar = Traits(durable=True, shared=True, recency="bucket")
 
@@ -81,7 +81,7 @@ class FrugalStore(NamedStore):
 
 
 def find_text_in(data, text):
-    """Return where a text is in the dicts of a memory store."""
+    """Return the conversations of a memory store that hold a text."""
     kept = [found for scope in data.scopes.values() for found in scope.values()]
     return [str(found.head.key) for found in kept if text in "\n".join([found.head.revision.payload, *found.bodies])]
 
@@ -90,7 +90,7 @@ HOOKS = ("remains", "damage_record", "damage_head", "lose_index")
 
 
 def contract_of(cls):
-    """Return the contract as a test class for stores of a class: one whose places are folders, named or real."""
+    """Return the contract as a test class for a class of stores that take a folder, real or only as a name."""
 
     class TestIt(HistoryStoreContract):
         @pytest.fixture

@@ -1,4 +1,4 @@
-"""A right store that shares no class with any other: it has the public methods of `HistoryStore`, and that is all."""
+"""A correct store without a base class: it only has the public methods of `HistoryStore`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chathistory.storage.values import Head, Key, Leftovers, Page, ReadResult, R
 class DuckStore:
     """Keeps a dict of heads and one of bodies; its cursors are hexadecimal.
 
-    It takes no new attributes and cannot be put into a dict: what uses stores relies on neither.
+    It accepts no new attributes and is not hashable, since users of stores must rely on neither.
     """
 
     __slots__ = ("_bodies", "_heads", "_lock", "_open", "_process", "ttl")

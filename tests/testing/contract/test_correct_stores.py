@@ -1,4 +1,4 @@
-"""The memory backend keeps the contract; so do stores that are right in less usual ways, and a database."""
+"""The memory backend keeps the contract, and so do correct stores of less usual kinds, and a database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chathistory.testing.contract.samples import create_conversation
 
 
 class TestPrivate(HistoryStoreContract):
-    """`memory:`, which is neither shared nor durable: what needs that is left out by its traits."""
+    """`memory:`, which is neither shared nor durable: its traits skip the tests that need that."""
 
     @pytest.fixture
     def store(self):
@@ -41,7 +41,7 @@ class TestDuck(HistoryStoreContract):
 
 
 class TestWrapped(HistoryStoreContract):
-    """A store around another one, which is around one that is no subclass of anything."""
+    """A store that wraps another one, which wraps a store without a base class."""
 
     @pytest.fixture
     def store(self):
@@ -67,7 +67,7 @@ def test_a_store_without_the_base_class_is_accepted_everywhere(wrap):
 
 
 class TestNamed(contract_of(NamedStore)):
-    """`memory:NAME`, taken for a server: every test that needs a second instance or a dead one runs here."""
+    """`memory:NAME` as a server: all tests with a second instance or an unreachable store run here."""
 
 
 class TestLimited(contract_of(LimitedStore)):
@@ -101,4 +101,4 @@ class TestSQL(contract_of(SQLStore)):
 
 
 class TestRecovering(contract_of(SQL)):
-    """A database whose heads can be restored: the base of the wrong ones."""
+    """A database with HeadRecovery: the base class of the wrong stores on a database."""

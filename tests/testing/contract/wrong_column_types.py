@@ -1,4 +1,4 @@
-"""Wrong in the types of columns: collations, time zones, numbers that are too narrow, text that is trimmed."""
+"""Stores with wrong types of columns: collations, time zones, narrow numbers, trimmed text."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class TiesByLastWrite(SQL):
 
 @caught_by("test_an_append_with_the_same_updated_does_not_change_the_order")
 class OrderedByLastWrite(TiesByLastWrite):
-    """Keeps a time of its own, that of the last append, and orders by that."""
+    """Orders by the time of the last append in the database, not by `updated`."""
 
     def order(self, head):
         return super().order(head)[1]
@@ -263,7 +263,7 @@ class BodyOf64Kilobytes(Bodies):
 
 @caught_by("test_read_returns_each_body_unchanged")
 class TextOfOneByte(Bodies):
-    """A column whose characters are Latin: others become question marks."""
+    """A Latin-1 column: other characters become question marks."""
 
     def body(self, text):
         return text.encode("latin-1", errors="replace").decode("latin-1")

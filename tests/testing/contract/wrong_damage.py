@@ -1,4 +1,4 @@
-"""Wrong where something is damaged: walks that end, records that go with others, heads that are written over."""
+"""Stores that handle damage wrongly: walks that end, sound records that are lost, heads that are overwritten."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class AllOrNothing(SQL):
 
 @caught_by(READABLE, SEVERAL)
 class DamageIsLeftOut(SQL):
-    """Goes on behind what it cannot read."""
+    """Continues after a record that it cannot read."""
 
     def read(self, key, *, start=0, stop=None):
         try:
@@ -101,7 +101,7 @@ class NobodyWritesAfterDamage(SQL):
 
 @caught_by("test_forget_removes_a_damaged_record_and_keeps_the_others")
 class ForgetReadsWhatItRemoves(SQL):
-    """Copies what is kept, and looks at what goes."""
+    """Copies the records to keep, and reads those to remove."""
 
     def forget(self, key, *, before):
         run = self.read(key)
@@ -112,7 +112,7 @@ class ForgetReadsWhatItRemoves(SQL):
 
 @caught_by(WALK)
 class OneEndsTheWalk(SQL):
-    """Raises what is wrong with one conversation, whoever asks for all."""
+    """Raises the error of one damaged conversation in a listing of all."""
 
     def heads(self, scope, *, after=None, limit=20):
         page = super().heads(scope, after=after, limit=limit)
@@ -235,7 +235,7 @@ class RestoresTheLastBatch(SQL):
 
 @caught_by("test_restore_head_brings_no_forgotten_record_back")
 class ForgottenIsFound(SQL):
-    """Finds, from zero on, what is no longer there."""
+    """Finds records from 0 on, including forgotten ones."""
 
     def find_records(self, key):
         found = super().find_records(key)
@@ -244,7 +244,7 @@ class ForgottenIsFound(SQL):
 
 @caught_by("test_restore_head_does_not_bring_back_a_deleted_conversation")
 class DeletedIsRestored(SQL):
-    """Makes a conversation of what was deleted meanwhile."""
+    """Restores a conversation that was deleted meanwhile."""
 
     def restore_head(self, found, head):
         if super().find_records(head.key) is None:

@@ -1,4 +1,4 @@
-"""Wrong in names, in errors, and in what is shown."""
+"""Stores with mistakes in names, errors, reprs and log lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong in a hook that `BaseStore` calls: the mistakes that are left to the author of a backend."""
+"""Stores with a mistake in a hook of `BaseStore`: the mistakes that an author can still make."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = "test_pages_list_each_conversation_once_and_end"
     PAGES, "test_heads_and_keys_list_250_conversations", "test_pages_list_unwritten_conversations_once_during_writes"
 )
 class BelowIsIgnored(Wrong):
-    """Lists from the newest on with each page."""
+    """Starts every page with the newest head."""
 
     def _list_heads(self, scope, *, below, count):
         return super()._list_heads(scope, below=None, count=count)
@@ -24,7 +24,7 @@ class BelowIsIgnored(Wrong):
 
 @caught_by(PAGES)
 class BelowIsIncluded(Wrong):
-    """Lists the last head of a page on the next one, too."""
+    """Lists the last head of a page again on the next one."""
 
     def _list_heads(self, scope, *, below, count):
         return super()._list_heads(scope, below=below and below._replace(id=below.id + "\0"), count=count)
@@ -32,7 +32,7 @@ class BelowIsIncluded(Wrong):
 
 @caught_by(PAGES, "test_heads_and_keys_list_250_conversations", "test_a_page_has_at_most_20_heads_by_default")
 class OneHeadTooFew(Wrong):
-    """Lists as many as a page has, so that nobody knows that there are more."""
+    """Returns only as many heads as a page has, so `BaseStore` does not know that there are more."""
 
     def _list_heads(self, scope, *, below, count):
         return super()._list_heads(scope, below=below, count=count - 1)
@@ -40,7 +40,7 @@ class OneHeadTooFew(Wrong):
 
 @caught_by("test_heads_lists_the_conversations_after_damaged_heads")
 class DamagedOnesCount(SQL):
-    """Counts a damaged head, so that a page with one in it may be the last."""
+    """Counts damaged heads, so a page with one of them may be the last."""
 
     def _list_heads(self, scope, *, below, count):
         return super()._list_heads(scope, below=below, count=count)[:count]
@@ -48,7 +48,7 @@ class DamagedOnesCount(SQL):
 
 @caught_by("test_heads_lists_the_conversations_after_damaged_heads")
 class DamagedOnesAtTheEnd(SQL):
-    """Lists damaged heads behind the others: those of a page that is not the last are never there."""
+    """Lists damaged heads after the others: they are missing on all pages but the last."""
 
     def _list_heads(self, scope, *, below, count):
         rows = super()._list_heads(scope, below=below, count=count)
@@ -58,7 +58,7 @@ class DamagedOnesAtTheEnd(SQL):
 
 @caught_by("test_read_returns_the_start_of_every_range", "test_read_returns_any_range_of_many_records")
 class RangeIsNotNarrowed(Wrong):
-    """Takes what it is given for positions: a negative start begins at the first record."""
+    """Does not use `head.narrow`: a negative start begins at the first record."""
 
     def _read_range(self, key, start, stop):
         return super()._read_range(key, max(start, 0), stop)
@@ -98,7 +98,7 @@ class ForgetReturnsWhatWas(Wrong):
 
 @caught_by("test_delete_with_another_version_is_a_conflict")
 class VersionIsIgnored(Wrong):
-    """Deletes whatever version is there."""
+    """Ignores the version."""
 
     def _delete(self, key, version):
         return super()._delete(key, None)
@@ -106,7 +106,7 @@ class VersionIsIgnored(Wrong):
 
 @caught_by("test_recovery_methods_of_a_closed_store_raise_store_closed")
 class RecoversWhenClosed(SQL):
-    """Does not ask whether it is open, for no base class does it in the methods of an ability."""
+    """Does not check that it is open in the methods of an ability, where no base class does it."""
 
     def __init__(self, place):
         super().__init__(place)

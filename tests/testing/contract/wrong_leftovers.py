@@ -1,4 +1,4 @@
-"""Wrong in what is left: rows of what was forgotten or deleted, and conversations that an index has lost."""
+"""Stores that leave rows of forgotten or deleted conversations, or lose conversations in an index."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ForgetMovesTheStart(SQL):
 
 @caught_by(DELETED, "test_no_text_remains_of_an_earlier_conversation_of_the_same_name")
 class DeletedRowsAreMarked(Tables):
-    """Puts what is deleted aside, as a soft delete does."""
+    """Moves deleted rows to another table, like a soft delete."""
 
     tables = """CREATE TABLE IF NOT EXISTS bin (scope, id, position, body, sum);"""
 
@@ -49,7 +49,7 @@ class DeletedRowsAreMarked(Tables):
 
 @caught_by(DELETED)
 class DeletedHeadsAreMarked(Tables):
-    """Keeps the heads of what is deleted, with their info."""
+    """Keeps the heads of deleted conversations, with their payload."""
 
     tables = (
         """CREATE TABLE IF NOT EXISTS deleted_heads (scope, id, low, high, version, updated, expires, info, sum);"""
@@ -95,7 +95,7 @@ class LogKeepsItsText(SQL):
 
 @caught_by(REFUSED)
 class StagedRowsStay(Tables):
-    """Stages each batch before it looks at the guard, and leaves what is refused."""
+    """Stages each batch before it checks the version, and leaves refused ones."""
 
     tables = """CREATE TABLE IF NOT EXISTS staged (scope, id, version, body);"""
 
@@ -183,7 +183,7 @@ class LeftoversAreEverything(SQL):
     "test_remove_leftovers_keeps_readable_conversations",
 )
 class LeftoversOfAllScopes(SQL):
-    """Removes what is in other scopes."""
+    """Removes data of other scopes."""
 
     def remove_leftovers(self, scope):
         for key in list(self.keys()):

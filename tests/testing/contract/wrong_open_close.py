@@ -1,4 +1,4 @@
-"""Wrong in what is open, what is closed, and what a second instance sees."""
+"""Stores with mistakes in opening, closing, forking, and second instances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong in read, heads or keys."""
+"""Stores with a mistake in read, heads or keys."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Listed(Wrong):
         return [head for head in heads if (head.revision.updated, head.key.id) < last]
 
     def heads(self, scope, *, after=None, limit=20):
-        super().heads(scope, after=after, limit=limit)  # refuses what is to be refused
+        super().heads(scope, after=after, limit=limit)  # for its checks
         heads = sorted(self.all_heads(scope), key=self.order, reverse=True)
         rest = self.rest(heads, after) if after else heads
         return Page(rest[:limit], encode_cursor(rest[limit - 1]) if len(rest) > limit else None)

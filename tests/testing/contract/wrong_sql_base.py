@@ -1,4 +1,4 @@
-"""What the wrong stores on a database share: the pauses between statements, in which others get their turn."""
+"""The base of wrong stores on a database: pauses between statements, in which other writers run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from chathistory_template import _read_head
 from correct_sql_store import RecoveringStore
 
 PAUSE = 0.002
-"""So long others have the floor. Each race has dozens of rounds, and a longer wait only makes it surer."""
+"""Seconds in which other writers run. Each race has dozens of rounds; a longer pause makes a failure more certain."""
 
 
 class SQL(RecoveringStore):
-    """The base of all of them, which is still right.
+    """The base class of the wrong stores on a database, which is correct itself.
 
-    one_writer: whether those that write by single statements wait for each other, as by an advisory lock.
-    hidden_by_its_lock: whether nothing is seen of it through a single instance, however many threads there are.
+    Attributes:
+        one_writer: Whether writers with single statements wait for each other, as with an advisory lock.
+        hidden_by_its_lock: Whether the mistake does not show with a single instance and any number of threads.
     """
 
     one_writer = True
@@ -48,20 +49,20 @@ class SQL(RecoveringStore):
 
     @contextmanager
     def _statements(self, key):
-        """Commit each statement by itself; the lock of the instance is held all the time."""
+        """Commit each statement separately; keep the lock of the instance all the time."""
         self._open_guard.check()
         with self._lock:
             db = self._db = self._db or self._connect()
             yield Paused(db), _read_head(db, key) if key else None
 
     def run_now(self, sql, *values):
-        """Run one statement, in a transaction of its own."""
+        """Run one statement in its own transaction."""
         with self._transaction() as (db, _):
             return db.execute(sql, values).fetchall()
 
 
 class Paused:
-    """A connection whose statements are committed one by one, with a pause before each but the first."""
+    """A connection that commits each statement separately, with a pause before each."""
 
     def __init__(self, db):
         self.db = db
@@ -76,7 +77,7 @@ class Paused:
 
 
 def commit_each_statement(method, *, writes=True):
-    """Let a method of the store commit each of its statements by itself."""
+    """Let a method of the store commit each of its statements separately."""
 
     @functools.wraps(method)
     def stepped(self, *args, **options):

@@ -1,4 +1,4 @@
-"""Wrong in what comes back: bodies, info, revisions."""
+"""Stores that change bodies, payloads or revisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong as databases are used wrongly: transactions, isolation, replicas."""
+"""Stores that use a database wrongly: transactions, isolation, replicas."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class DeleteLooksFirst(Unguarded):
             present = (run := self.read(key, stop=0)) and run.head
             if present and version not in (None, present.revision.version):
                 raise Conflict(key, present)
-            self.appended.wait(25 * PAUSE)  # threads of this instance stand still meanwhile, so it may be in vain
+            self.appended.wait(25 * PAUSE)  # other threads of this instance wait meanwhile, so it may time out
             return super().delete(key)
 
 
@@ -271,7 +271,7 @@ class Replicated(SQL):
 
 @caught_by(*AT_ONCE)
 class StaleReplica(Replicated):
-    """Reads all from a replica that lags behind what others have written."""
+    """Reads everything from a replica without the latest writes of others."""
 
     def _transaction(self, key=None, begin="BEGIN IMMEDIATE"):
         return super()._transaction(key, begin) if begin != "BEGIN" else self._on_the_replica(key)
@@ -279,7 +279,7 @@ class StaleReplica(Replicated):
 
 @caught_by(*AT_ONCE)
 class ListingFromAReplica(Replicated):
-    """Lists from a replica that lags behind."""
+    """Lists from a replica without the latest writes."""
 
     listing = False
 

@@ -1,4 +1,4 @@
-"""Wrong in append, forget or delete."""
+"""Stores with a mistake in append, forget or delete."""
 
 from __future__ import annotations
 

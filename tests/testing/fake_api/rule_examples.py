@@ -745,11 +745,11 @@ example(
 )
 
 
-# Sizes, and what is gone.
+# Sizes, and files that no longer exist.
 
 
 def png(width, height=10, size=0):
-    """An image block whose PNG has so many pixels, in at least `size` bytes of base64."""
+    """Return an image block with a PNG of these dimensions, in at least `size` bytes of base64."""
     head = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big")
     data = base64.b64encode(head.ljust(max(len(head), size * 3 // 4), b"\0")).decode()
     return {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}

@@ -40,7 +40,7 @@ def connect(request):
 
 
 def broken(client):
-    """Return what the caller has at the end of a broken stream, and what was raised."""
+    """Return the events that the caller got from a broken stream, and the error."""
     with client.messages.stream(**ASK) as stream:
         try:
             stream.until_done()

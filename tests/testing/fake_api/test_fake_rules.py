@@ -1,4 +1,4 @@
-"""Each rule refuses its bad examples, and lets their neighbours pass, for the real SDK over each way in."""
+"""Each rule refuses its bad examples and accepts similar good ones, with the real SDK and every transport."""
 
 from __future__ import annotations
 

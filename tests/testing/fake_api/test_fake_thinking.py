@@ -16,7 +16,7 @@ BETA = ["thinking-binding-controls-2026-08-01"]
 MOVED = "bound to a different conversation"
 
 
-class Talk:
+class ThinkingChat:
     """A conversation in which each reply has thinking; `messages` may be edited between two turns."""
 
     def __init__(self, **setup):
@@ -33,79 +33,79 @@ class Talk:
 
 
 @pytest.fixture
-def talk():
-    talk = Talk()
+def chat():
+    chat = ThinkingChat()
     for number in range(3):
-        talk.say(f"Turn {number}")
-    with talk.client:
-        yield talk
+        chat.say(f"Turn {number}")
+    with chat.client:
+        yield chat
 
 
 def strip(message):
     message["content"] = [block for block in message["content"] if block["type"] != "thinking"]
 
 
-def test_a_conversation_that_only_grows_goes_on(talk):
-    talk.say("More")
-    talk.api.assert_extends()
+def test_a_conversation_that_only_grows_goes_on(chat):
+    chat.say("More")
+    chat.api.assert_extends()
 
 
 VALID = {
-    "markers moved": lambda talk: talk.messages[2]["content"] == "Turn 1" and talk.messages.__setitem__(
+    "markers moved": lambda chat: chat.messages[2]["content"] == "Turn 1" and chat.messages.__setitem__(
         2, user([text("Turn 1", cache_control={"type": "ephemeral"})])),
-    "thinking removed from the start": lambda talk: strip(talk.messages[1]),
-    "more of it removed from the start": lambda talk: [strip(talk.messages[at]) for at in (1, 3)],
-    "thinking removed from the end": lambda talk: strip(talk.messages[5]),
-    "all thinking removed": lambda talk: [strip(talk.messages[at]) for at in (1, 3, 5)],
-    "a cut, all thinking removed": lambda talk: [strip(talk.messages[at]) for at in (1, 3, 5)] and talk.messages.pop(0),
-    "other limits": lambda talk: talk.setup.update(max_tokens=7, metadata={"user_id": "u"}),
-    "keys in another order": lambda talk: talk.setup.update(tools=[dict(reversed(TOOL.items()))]),
-    "the system prompt as a block": lambda talk: talk.setup.update(system=[text("S")]),
-    "text put into an omitted block": lambda talk: talk.messages[1]["content"][0].update(thinking="Hm"),
+    "thinking removed from the start": lambda chat: strip(chat.messages[1]),
+    "more of it removed from the start": lambda chat: [strip(chat.messages[at]) for at in (1, 3)],
+    "thinking removed from the end": lambda chat: strip(chat.messages[5]),
+    "all thinking removed": lambda chat: [strip(chat.messages[at]) for at in (1, 3, 5)],
+    "a cut, all thinking removed": lambda chat: [strip(chat.messages[at]) for at in (1, 3, 5)] and chat.messages.pop(0),
+    "other limits": lambda chat: chat.setup.update(max_tokens=7, metadata={"user_id": "u"}),
+    "keys in another order": lambda chat: chat.setup.update(tools=[dict(reversed(TOOL.items()))]),
+    "the system prompt as a block": lambda chat: chat.setup.update(system=[text("S")]),
+    "text put into an omitted block": lambda chat: chat.messages[1]["content"][0].update(thinking="Hm"),
 }  # fmt: skip
 INVALID = {
-    "a word changed": lambda talk: talk.messages[0].update(content="Turn zero"),
-    "the reply changed": lambda talk: talk.messages[1]["content"][1].update(text="Else"),
-    "a cut": lambda talk: talk.messages.__delitem__(slice(2)),
-    "a turn taken out": lambda talk: talk.messages.__delitem__(slice(2, 4)),
-    "thinking taken from the middle": lambda talk: strip(talk.messages[3]),
-    "another system prompt": lambda talk: talk.setup.update(system="T"),
-    "no system prompt": lambda talk: talk.setup.pop("system"),
-    "a tool added": lambda talk: talk.setup.update(tools=[TOOL, TOOL | {"name": "g"}]),
-    "a tool with another description": lambda talk: talk.setup.update(tools=[TOOL | {"description": "G"}]),
-    "text added to an earlier turn": lambda talk: talk.messages.insert(1, user("And")),
+    "a word changed": lambda chat: chat.messages[0].update(content="Turn zero"),
+    "the reply changed": lambda chat: chat.messages[1]["content"][1].update(text="Else"),
+    "a cut": lambda chat: chat.messages.__delitem__(slice(2)),
+    "a turn taken out": lambda chat: chat.messages.__delitem__(slice(2, 4)),
+    "thinking taken from the middle": lambda chat: strip(chat.messages[3]),
+    "another system prompt": lambda chat: chat.setup.update(system="T"),
+    "no system prompt": lambda chat: chat.setup.pop("system"),
+    "a tool added": lambda chat: chat.setup.update(tools=[TOOL, TOOL | {"name": "g"}]),
+    "a tool with another description": lambda chat: chat.setup.update(tools=[TOOL | {"description": "G"}]),
+    "text added to an earlier turn": lambda chat: chat.messages.insert(1, user("And")),
 }
 
 
 @pytest.mark.parametrize("change", VALID.values(), ids=VALID)
-def test_what_may_be_changed(talk, change):
-    change(talk)
-    assert talk.say("More").stop_reason == "end_turn"
+def test_what_may_be_changed(chat, change):
+    change(chat)
+    assert chat.say("More").stop_reason == "end_turn"
 
 
 @pytest.mark.parametrize("change", INVALID.values(), ids=INVALID)
-def test_what_may_not_be_changed(talk, change):
-    change(talk)
+def test_what_may_not_be_changed(chat, change):
+    change(chat)
     with pytest.raises(anthropic.BadRequestError, match=MOVED):
-        talk.say("More")
-    shared = {name: value for name, value in talk.setup.items() if name not in ("max_tokens", "metadata")}
+        chat.say("More")
+    shared = {name: value for name, value in chat.setup.items() if name not in ("max_tokens", "metadata")}
     with pytest.raises(anthropic.BadRequestError, match=MOVED):
-        talk.client.messages.count_tokens(messages=talk.messages, **shared)
+        chat.client.messages.count_tokens(messages=chat.messages, **shared)
 
 
 @pytest.mark.parametrize("change", INVALID.values(), ids=INVALID)
-def test_what_was_changed_can_be_dropped_by_choice_and_is_reported(talk, change):
-    assert talk.say("Before", **DROP, betas=BETA).input_transformations == []
-    change(talk)
-    message = talk.say("More", **DROP, betas=BETA)
+def test_what_was_changed_can_be_dropped_by_choice_and_is_reported(chat, change):
+    assert chat.say("Before", **DROP, betas=BETA).input_transformations == []
+    change(chat)
+    message = chat.say("More", **DROP, betas=BETA)
     transformations = message.to_dict(mode="json")["input_transformations"]
     assert {(each["type"], each["reason"]) for each in transformations} == {
         ("thinking_dropped", "prefix_binding_mismatch")
     }
     for each in transformations:
         number, place = each["path"].removeprefix("messages.").split(".content.")
-        assert talk.messages[int(number)]["content"][int(place)]["type"] == "thinking"
-    again = talk.say("And on", **DROP, betas=BETA).to_dict(mode="json")["input_transformations"]
+        assert chat.messages[int(number)]["content"][int(place)]["type"] == "thinking"
+    again = chat.say("And on", **DROP, betas=BETA).to_dict(mode="json")["input_transformations"]
     assert again == transformations  # the reply made after the drop is sound, the rest stays dropped
 
 
@@ -123,33 +123,33 @@ def test_thinking_that_directly_follows_what_is_dropped_is_dropped_with_it():
     assert [each.path for each in transformations] == ["messages.3.content.0", "messages.3.content.2"]
 
 
-def test_thinking_that_was_removed_and_restored_is_refused(talk):
-    removed = talk.messages[5]["content"][0]
-    strip(talk.messages[5])
-    talk.say("Without it")
-    talk.messages[5]["content"].insert(0, removed)
+def test_thinking_that_was_removed_and_restored_is_refused(chat):
+    removed = chat.messages[5]["content"][0]
+    strip(chat.messages[5])
+    chat.say("Without it")
+    chat.messages[5]["content"].insert(0, removed)
     with pytest.raises(anthropic.BadRequestError, match=r"messages\.7\.content\.0.*" + MOVED):
-        talk.say("With it")
+        chat.say("With it")
 
 
-def test_thinking_of_another_model_is_ignored_and_good_again_on_return(talk):
-    other = talk.say("Elsewhere", model="claude-opus-5-5", **DROP, betas=BETA).to_dict(mode="json")
+def test_thinking_of_another_model_is_ignored_and_good_again_on_return(chat):
+    other = chat.say("Elsewhere", model="claude-opus-5-5", **DROP, betas=BETA).to_dict(mode="json")
     assert [each["reason"] for each in other["input_transformations"]] == ["model_binding_mismatch"] * 3
-    talk.say("Back")
-    talk.say("Elsewhere again", model="claude-opus-5-5")
+    chat.say("Back")
+    chat.say("Elsewhere again", model="claude-opus-5-5")
 
 
-def test_a_fork_with_the_same_beginning_keeps_its_thinking(talk):
-    fork = Talk()  # a fake of its own, as after a restart
+def test_a_fork_with_the_same_beginning_keeps_its_thinking(chat):
+    fork = ThinkingChat()  # a fake of its own, as after a restart
     with fork.client:
-        fork.messages = talk.messages[:4]
+        fork.messages = chat.messages[:4]
         fork.say("Another way")
 
 
-def test_text_alone_and_a_turn_in_two_messages_are_the_same_conversation(talk):
-    talk.messages[0] = user([text("Turn 0")])
-    talk.messages[1:2] = [reply([block]) for block in talk.messages[1]["content"]]
-    talk.say("More")
+def test_text_alone_and_a_turn_in_two_messages_are_the_same_conversation(chat):
+    chat.messages[0] = user([text("Turn 0")])
+    chat.messages[1:2] = [reply([block]) for block in chat.messages[1]["content"]]
+    chat.say("More")
 
 
 def test_checks_can_be_left_out_for_histories_of_claude_itself():
