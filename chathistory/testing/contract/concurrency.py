@@ -23,6 +23,7 @@ from chathistory.testing.contract.checked_reads import (
     check_absent,
     check_bodies,
     check_head,
+    check_heads,
     check_read_result,
     list_heads,
     read_bodies,
@@ -181,7 +182,7 @@ class Concurrency(ContractTest, guarantee=10):
         for each in stores:
             assert read_everything(each) == {}, "an instance still finds a deleted conversation"
             check_absent(each, KEY)
-            assert list_heads(each, KEY.scope) == []
+            check_heads(each, list_heads(each, KEY.scope), [])
 
     def _check_all_see(self, stores: list[HistoryStore], head: Head) -> None:
         for each in stores:
@@ -271,7 +272,7 @@ def _write_own_conversation(store: HistoryStore, key: Key) -> None:
 
 def _delete_and_signal(store: HistoryStore, gone: Event) -> None:
     try:
-        assert store.delete(KEY) is True
+        assert store.delete(KEY) is True, "delete() must return True: the conversation existed"
     finally:
         gone.set()
 
@@ -363,7 +364,9 @@ class IncarnationWriter:
         name = f"incarnation {self._count}"
         head = self.store.append(self.key, [name] * 3, after=None, revision=make_revision(payload=name))
         head = self.store.append(self.key, [name] * 3, after=head, revision=make_revision(payload=name))
-        assert self.store.delete(self.key, version=head.revision.version) is True
+        assert self.store.delete(self.key, version=head.revision.version) is True, (
+            "delete() must return True: the conversation existed"
+        )
 
 
 def check_incarnation(store: HistoryStore, start: int) -> None:

@@ -22,6 +22,7 @@ from chathistory.testing.contract.checked_reads import (
     check_absent,
     check_bodies,
     check_head,
+    check_heads,
     list_heads,
     read_pages,
     read_records,
@@ -171,12 +172,14 @@ class DamagedRecords(ContractTest, guarantee=12):
         head = append_lines(store, create_conversation(store, count=3), 3)
         self.damage_record(store, KEY, place)
         with self._second_instance(store) as other:
-            assert list_heads(other, KEY.scope) == [head]
+            check_heads(other, list_heads(other, KEY.scope), [head])
             assert list(other.heads(KEY.scope).damaged) == [], (
                 "heads() reports a conversation as damaged, but its head is readable"
             )
             assert list(other.keys()) == list(other.scan_keys()) == [KEY]
-            assert other.delete(KEY, version=head.revision.version) is True
+            assert other.delete(KEY, version=head.revision.version) is True, (
+                "delete() must return True: the conversation existed"
+            )
             check_absent(other, KEY)
             check_bodies(other, create_conversation(other, count=2).key, make_lines(2))
 
@@ -289,9 +292,9 @@ class DamagedHeads(ContractTest, guarantee=12):
         heads, keys = self._create_and_damage(store, {3})
         [key] = keys
         with self._second_instance(store) as other:
-            assert other.delete(key) is True
+            assert other.delete(key) is True, "delete() must return True: the conversation existed"
             check_absent(other, key)
-            assert other.delete(key) is False
+            assert other.delete(key) is False, "delete() must return False: there is no such conversation"
             assert Counter(list_heads(other, KEY.scope)) == Counter(heads)
             assert list(other.heads(KEY.scope, limit=100).damaged) == []
             assert sorted(other.scan_keys(KEY.scope)) == sorted(head.key for head in heads)
@@ -308,8 +311,8 @@ class DamagedHeads(ContractTest, guarantee=12):
                 other.forget(head.key, before=1)
             assert len(list_heads(other, KEY.scope)) == len(heads)
             for head in heads:
-                assert other.delete(head.key) is True
-            assert list_heads(other, KEY.scope) == []
+                assert other.delete(head.key) is True, "delete() must return True: the conversation existed"
+            check_heads(other, list_heads(other, KEY.scope), [])
 
     def test_a_damaged_head_does_not_affect_another_scope(self, store: HistoryStore) -> None:
         self._create_and_damage(store, {0})

@@ -16,6 +16,7 @@ from chathistory.testing.contract.checked_reads import (
     check_bodies,
     check_everything,
     check_head,
+    check_heads,
     list_heads,
     read_bodies,
     read_everything,
@@ -56,7 +57,7 @@ class Forgetting(ContractTest, guarantee=9):
         after = store.forget(KEY, before=2)
         assert after is not None
         assert after.revision == given
-        assert list_heads(store, KEY.scope) == [after]
+        check_heads(store, list_heads(store, KEY.scope), [after])
 
     def test_append_continues_after_a_forget(self, store: HistoryStore) -> None:
         create_conversation(store, count=3)
@@ -84,7 +85,7 @@ class Forgetting(ContractTest, guarantee=9):
     def test_forget_of_an_unknown_conversation_returns_none(self, store: HistoryStore) -> None:
         create_conversation(store, Key(KEY.scope, "other"))
         before = read_everything(store)
-        assert store.forget(KEY, before=5) is None
+        assert store.forget(KEY, before=5) is None, "forget() must return None: there is no such conversation"
         assert read_everything(store) == before, "forget() of an unknown conversation created one"
 
     @pytest.mark.parametrize("wrong", [True, 1.0, 1.5, "1", b"1", [1], None], ids=repr)
@@ -117,25 +118,29 @@ class Deleting(ContractTest, guarantee=9):
 
     def test_every_method_finds_a_deleted_conversation_absent(self, store: HistoryStore) -> None:
         head = append_lines(store, create_conversation(store, count=3))
-        assert store.delete(KEY) is True
+        assert store.delete(KEY) is True, "delete() must return True: the conversation existed"
         check_absent(store, KEY)
-        assert list_heads(store, KEY.scope) == []
+        check_heads(store, list_heads(store, KEY.scope), [])
         assert list(store.keys()) == []
-        assert store.forget(KEY, before=head.end) is None
-        assert store.delete(KEY) is False
+        assert store.forget(KEY, before=head.end) is None, "forget() must return None: there is no such conversation"
+        assert store.delete(KEY) is False, "delete() must return False: there is no such conversation"
 
     def test_delete_of_an_unknown_conversation_returns_false(self, store: HistoryStore) -> None:
         create_conversation(store, Key(KEY.scope, "other"))
-        assert store.delete(KEY) is False
-        assert store.delete(KEY, version="any") is False
-        assert store.delete(Key("other", "other")) is False
+        assert store.delete(KEY) is False, "delete() must return False: there is no such conversation"
+        assert store.delete(KEY, version="any") is False, "delete() must return False: there is no such conversation"
+        assert store.delete(Key("other", "other")) is False, "delete() must return False: there is no such conversation"
         assert len(read_everything(store)) == 1
 
     def test_delete_with_the_current_version_removes_the_conversation(self, store: HistoryStore) -> None:
         head = append_lines(store, create_conversation(store))
-        assert store.delete(KEY, version=head.revision.version) is True
+        assert store.delete(KEY, version=head.revision.version) is True, (
+            "delete() must return True: the conversation existed"
+        )
         check_absent(store, KEY)
-        assert store.delete(KEY, version=head.revision.version) is False
+        assert store.delete(KEY, version=head.revision.version) is False, (
+            "delete() must return False: there is no such conversation"
+        )
 
     def test_delete_with_another_version_is_a_conflict(self, store: HistoryStore) -> None:
         old = create_conversation(store)
@@ -160,7 +165,9 @@ class Deleting(ContractTest, guarantee=9):
     def test_delete_removes_a_conversation_without_records(self, store: HistoryStore) -> None:
         head = create_conversation(store, count=2)
         store.forget(KEY, before=2)
-        assert store.delete(KEY, version=head.revision.version) is True
+        assert store.delete(KEY, version=head.revision.version) is True, (
+            "delete() must return True: the conversation existed"
+        )
         check_absent(store, KEY)
 
     @pytest.mark.parametrize("first", [0, 2, 5, 9])
@@ -180,6 +187,6 @@ class Deleting(ContractTest, guarantee=9):
         for count in (3, 1, 4):
             head = create_conversation(store, count=count)
             check_bodies(store, KEY, make_lines(count))
-            assert list_heads(store, KEY.scope) == [head]
-            assert store.delete(KEY) is True
+            check_heads(store, list_heads(store, KEY.scope), [head])
+            assert store.delete(KEY) is True, "delete() must return True: the conversation existed"
         check_everything(store, {})

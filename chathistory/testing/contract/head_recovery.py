@@ -197,7 +197,7 @@ class RecoveredHeads(ContractTest, guarantee=12):
         with self._open_recovery(store) as (other, recovery):
             self.damage_head(store, KEY)
             found = _find_records(recovery)
-            assert other.delete(KEY) is True
+            assert other.delete(KEY) is True, "delete() must return True: the conversation existed"
             with pytest.raises(Conflict):
                 recovery.restore_head(found, Head(KEY, 0, 2, make_revision()))
             check_absent(other, KEY)
@@ -220,7 +220,9 @@ class RecoveredHeads(ContractTest, guarantee=12):
         with self._open_recovery(store) as (other, recovery):
             self.damage_head(store, KEY)
             new = self._restore_and_check(recovery, head)
-            assert other.delete(KEY, version=new.revision.version) is True
+            assert other.delete(KEY, version=new.revision.version) is True, (
+                "delete() must return True: the conversation existed"
+            )
             check_absent(other, KEY)
             assert recovery.find_records(KEY) is None
             check_bodies(other, create_conversation(other, count=1).key, make_lines(1))

@@ -82,13 +82,15 @@ class NameIsolation(ContractTest, guarantee=8):
         create_conversation(store, other, 3)
         before = read_everything(store)
         check_absent(store, one)
-        assert store.forget(one, before=2) is None
-        assert store.delete(one) is False
+        assert store.forget(one, before=2) is None, "forget() must return None: there is no such conversation"
+        assert store.delete(one) is False, "delete() must return False: there is no such conversation"
         check_everything(store, before)
         head = append_lines(store, create_conversation(store, one, 3))
         store.forget(one, before=2)
         assert read_bodies(store, other) == make_lines(3), (
             "forget() removed records of a conversation with a similar name"
         )
-        assert store.delete(one, version=head.revision.version) is True
+        assert store.delete(one, version=head.revision.version) is True, (
+            "delete() must return True: the conversation existed"
+        )
         assert read_everything(store) == before, "delete() changed a conversation with a similar name"

@@ -74,7 +74,9 @@ class RemovedText(ContractTest, guarantee=9):
         word = _unique_word()
         head = self._store_batches(store, KEY, word, sizes, size)
         self._check_found(word)
-        assert store.delete(KEY, version=head.revision.version) is True
+        assert store.delete(KEY, version=head.revision.version) is True, (
+            "delete() must return True: the conversation existed"
+        )
         self._check_gone(word)
 
     @pytest.mark.parametrize("size", _SIZES.values(), ids=_SIZES)
@@ -131,7 +133,7 @@ class RemovedText(ContractTest, guarantee=9):
         self._check_found(word)
         with self._second_instance(store) as other:
             assert len(read_records(other, KEY)) == 3  # noqa: PLR2004
-            assert other.delete(KEY) is True
+            assert other.delete(KEY) is True, "delete() must return True: the conversation existed"
         self._check_gone(word)
 
     def test_no_text_remains_of_refused_appends_after_an_erasure(self, store: HistoryStore) -> None:
