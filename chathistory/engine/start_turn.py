@@ -314,7 +314,7 @@ class TurnStarter:
             messages = self._load_since_question(active)
             if active is None or not messages:
                 raise TurnError(
-                    f"conversation {self.log.key.id!r} has no question to answer again; send a message first"
+                    f"conversation {self.log.key.id!r} has no user message that could be answered again; send one first"
                 )
             if turn_id:
                 among, known = self._find_turn(active, turn_id)
@@ -426,8 +426,8 @@ class TurnStarter:
         turn = self._find_or_reopen(active, question, messages, turn_id=turn_id)
         if turn is None:
             raise TurnError(
-                f"conversation {self.log.key.id!r} continued without a reply to turn {turn_id!r}, and its message was "
-                "sent with later turns; send a new message with a new turn_id"
+                f"conversation {self.log.key.id!r} continued without a reply to turn {turn_id!r}: Claude read its "
+                "message with a later turn; send a new message with a new turn_id"
             )
         return turn
 

@@ -181,7 +181,9 @@ def _check_number(value: float) -> float:
         return value
     limit = sys.get_int_max_str_digits()
     if limit and value.bit_length() > limit * 3:  # 3 bits for each digit: a little less than it may have
-        raise _RefusedError(f"an int must have at most {limit * 9 // 10} digits, else it cannot be read back")
+        raise _RefusedError(
+            f"an int must have at most {limit * 9 // 10} digits, to be readable again; store it as text"
+        )
     return value
 
 

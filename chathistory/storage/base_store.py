@@ -274,7 +274,7 @@ class BaseStore(HistoryStore):
         check_type("key", key, Key, "a Key")
         batch = check_append(bodies, revision, self.traits, first=first)
         if (first if after is None else after.end) + len(batch) > LARGEST_NUMBER:
-            raise InvalidInput("positions must be below 2**53")
+            raise InvalidInput("the last position would be 2**53 or more, which is the limit; start a new conversation")
         return self._append_records(key, batch, after=after, revision=revision, first=first)
 
     @final

@@ -186,7 +186,7 @@ def parse_seconds(value: object) -> float:
     """
     number = parse_duration(value).total_seconds()
     if not number:
-        raise ConfigError("must be a duration above 0")
+        raise ConfigError("must be a duration of more than 0, such as 30s or 12h")
     return number
 
 
@@ -201,7 +201,7 @@ def parse_lifetime(value: object) -> float:
     """
     number = parse_seconds(value)
     if number >= _CENTURY:
-        raise ConfigError("must be a duration below 100 years")
+        raise ConfigError("must be a duration of less than 100 years, such as 30d")
     return number
 
 

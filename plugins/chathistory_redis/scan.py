@@ -197,7 +197,7 @@ def scan_names(client: Client, pattern: bytes, probe: bytes) -> set[bytes]:
             continue
         if outcome == "steady" or (outcome == "unknown" and number and len(found) == before):
             return found
-    raise redis.ConnectionError(f"servers changed during each of {_PASSES} walks over all keys")
+    raise redis.ConnectionError(f"servers changed during each of {_PASSES} scans of all keys; try again later")
 
 
 def _scan_once(

@@ -295,7 +295,7 @@ class Bucket:
     def _list_page(self, prefix: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         page = self.get_client().list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=_PAGE, **options)
         if "IsTruncated" not in page:
-            raise IncompleteAnswer("the response to a listing is empty, or not a listing")
+            raise IncompleteAnswer("the response is not a listing; a proxy may have changed it")
         return page
 
     def run_parallel(self, works: Sequence[Callable[[], T]]) -> list[T]:
@@ -383,7 +383,7 @@ def _read_body(response: Any, chunks: list[bytes]) -> None:
     try:
         headers = response["ResponseMetadata"].get("HTTPHeaders", {})
         if "ContentLength" not in response and "transfer-encoding" not in headers:
-            raise IncompleteAnswer("the response does not contain the length of its body")
+            raise IncompleteAnswer("the response does not state the length of its body; a proxy may have changed it")
         while chunk := body.read(_CHUNK):
             chunks.append(chunk)
     finally:
@@ -393,7 +393,7 @@ def _read_body(response: Any, chunks: list[bytes]) -> None:
 def _get_etag(response: Any) -> str:
     etag = response.get("ETag")
     if not isinstance(etag, str) or not etag:
-        raise IncompleteAnswer("the response has no ETag")
+        raise IncompleteAnswer("the response has no ETag; a proxy may have changed it")
     if etag.count('"') % 2:  # if the connection breaks within a header, its value is cut
-        raise IncompleteAnswer("the response has only a part of an ETag")
+        raise IncompleteAnswer("the ETag in the response is cut off; the connection may have failed")
     return etag

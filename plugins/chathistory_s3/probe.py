@@ -61,7 +61,8 @@ def probe_service(bucket: Bucket, names: ObjectNames) -> Service:
             raise
         return replace(bucket.service, conditional_delete=_probe_delete(bucket, name))
     raise StoreUnavailable(
-        f"the service gave no clear result in any of {_TRIES} probes of its conditional writes", outcome="not stored"
+        f"whether the service supports conditional writes could not be determined in {_TRIES} tries; try again later",
+        outcome="not stored",
     )
 
 

@@ -49,7 +49,7 @@ def _make_choice_option(*words: str) -> Option:
 
 def _parse_text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ConfigError("must be text, and not empty")
+        raise ConfigError("must be text that is not empty")
     return value
 
 

@@ -135,8 +135,7 @@ def locations() -> dict[tuple[str, str], Location]:
             by_value.append((value, found[module, name]))
             if is_class(value):
                 for member, _ in members(value):
-                    heading = member if is_alone else f"{name}.{member}"
-                    found[module, f"{name}.{member}"] = Location(page, make_slug(heading))
+                    found[module, f"{name}.{member}"] = Location(page, make_slug(f"{name}.{member}"))
                     if parent := documented_parent(value, member):
                         parents[module, f"{name}.{member}"] = parent
     return found | {name: found[resolve_name(parent)] for name, parent in parents.items()}
@@ -351,13 +350,13 @@ def class_page(name: str) -> str:
     summaries = {member: parse_member(cls, member).summary for member, _ in own}
     if own and not any(summary.startswith("See `") for summary in summaries.values()):
         rows = [
-            [f"[`{member}`](#{make_slug(member)})", add_links(first_sentence(summary), context)]
+            [f"[`{member}`](#{make_slug(f'{name}.{member}')})", add_links(first_sentence(summary), context)]
             for member, summary in summaries.items()
         ]
         parts.append(make_table(["Member", "Description"], rows))
     parts.append(_list_inherited(cls, context))
     for member, shape in own:
-        parts += [f"## {member}", *_member_parts(cls, member, shape, context)]
+        parts += [f"## {name}.{member}", *_member_parts(cls, member, shape, context)]
     return join_parts(*parts)
 
 

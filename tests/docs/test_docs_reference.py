@@ -60,14 +60,14 @@ def test_every_public_name_and_member_has_a_heading_on_its_page():
         headings = [make_slug(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
         assert not location.anchor or location.anchor in headings, f"{module}.{name}"
     assert locations()["chathistory", "History"].link_from("index.md") == "history.md"
-    assert locations()["chathistory", "History.delete"].link_from("index.md") == "history.md#delete"
-    assert locations()["chathistory", "BaseStore.append"].link_from("index.md") == "history-store.md#append"
+    assert locations()["chathistory", "History.delete"].link_from("index.md") == "history.md#historydelete"
+    assert locations()["chathistory", "BaseStore.append"].link_from("index.md") == "history-store.md#historystoreappend"
     assert locations()["chathistory.errors", "Conflict"].link_from("index.md") == "../errors.md#conflict"
 
 
 def test_a_signature_names_its_class_so_that_the_search_finds_the_method():
     text = (DOCS / "reference" / "history.md").read_text()
-    assert "\n## delete\n\n```py\nHistory.delete(\n    id: str,\n" in text
+    assert "\n## History.delete\n\n```py\nHistory.delete(\n    id: str,\n" in text
 
 
 def test_every_class_with_many_members_has_a_page():

@@ -99,10 +99,10 @@ POLICY = "http-equiv=\"Content-Security-Policy\" content=\"default-src 'self' fi
 def test_the_search_knows_what_deletes_a_conversation(site):
     """The theme's search looks for all words in the title, the path and the text of a section."""
     items = {item["location"]: item for item in json.loads((site / "search.json").read_text())["items"]}
-    assert items["recipes/delete.html"]["title"] == "Delete a conversation"
-    method = items["reference/history.html#delete"]
-    assert "delete" in method["title"].lower()
-    assert "History.delete" in method["text"]
+    assert items["recipes/delete.html"]["title"] == "Delete a conversation with <code>History.delete</code>"
+    method = items["reference/history.html#historydelete"]
+    assert method["title"] == "History.delete"
+    assert "Delete" in method["text"]
     assert "conversation" in method["text"]
 
 

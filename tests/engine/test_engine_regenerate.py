@@ -236,10 +236,10 @@ def test_an_open_turn_is_left_alone(start_conversation, open_again, chat_of):
 
 def test_a_conversation_without_a_question_cannot_be_regenerated(engine_on, chat_of):
     engine = engine_on(FakeMessagesAPI())
-    with pytest.raises(errors.TurnError, match="no question"):
+    with pytest.raises(errors.TurnError, match="no user message that could be answered again"):
         engine.regenerate("a")
     chat_of("a").append({"role": "assistant", "content": "Welcome!"})
-    with pytest.raises(errors.TurnError, match="no question"):
+    with pytest.raises(errors.TurnError, match="no user message that could be answered again"):
         engine.regenerate("a")
     assert list_kinds(chat_of("a")) == ["message"]
 
