@@ -24,7 +24,10 @@
         └── UnsupportedRecord       this version of chathistory cannot interpret the format of a record
 
 No error carries message text or a credential: conversations belong in stores, not in logs.
-The `__cause__` of an error is the client library's own error. Errors of the Anthropic SDK are raised unchanged.
+The `__cause__` of an error is the client library's own error.
+
+Errors of the Anthropic SDK are raised unchanged. If the API refused what was sent, an engine adds what it refused as
+`error.refusal` (a `Refusal`). Warnings are `SetupChangedWarning`, `CutFailedWarning` and `TextReplacedWarning`.
 """
 
 from __future__ import annotations
@@ -64,13 +67,19 @@ __all__ = [
 
 
 class ChatHistoryError(Exception):
-    """The base class of all errors of chathistory; catch it to handle any of them."""
+    """The base class of all errors of chathistory; catch it to handle any of them.
+
+    What is saved after an error of an engine's call is in its notes (`error.__notes__`), which a traceback shows.
+
+    Attributes:
+        reply: The model's reply (a `Reply`), if one was received and paid for before the error; else None. Errors of
+            the store and `OrphanedReply` can have one.
+        results: The results of tools that ran before the error and are not stored yet: pass them to `run_tools` or
+            `send`; else None.
+    """
 
     reply: Any = None
-    """The model's reply (a `Reply`), if one was received and paid for before the error; else None."""
-
     results: Any = None
-    """The results of tools that ran before the error and are not stored yet: pass them to `run_tools` or `send`."""
 
 
 class ConfigError(ChatHistoryError, ValueError):
@@ -119,11 +128,11 @@ class Conflict(ConversationChanged):
 class OrphanedReply(ConversationChanged):
     """A reply arrived after another writer had changed the conversation.
 
-    The reply was paid for, so it is stored as a `reply_orphaned` record at `head.end - 1`, and it is in `reply`. It is
+    The reply was paid for, so it is stored as a `reply_orphaned` entry at `head.end - 1`, and it is in `reply`. It is
     not part of the conversation: it is never sent to Claude. Send the message again if you still want an answer.
     """
 
-    _outcome = "the reply is stored in a reply_orphaned record, which is never sent; send the message again"
+    _outcome = "the reply is stored in a reply_orphaned entry, which is never sent; send the message again"
 
 
 class OutcomeUnknown(ConversationChanged):
@@ -251,7 +260,7 @@ class TurnTooLarge(TurnError):
 class IncompleteReply(ChatHistoryError):
     """The model's reply ended before it was complete.
 
-    In a turn, the part that arrived is stored as a `reply_interrupted` record, which is never sent to Claude; call
+    In a turn, the part that arrived is stored as a `reply_interrupted` entry, which is never sent to Claude; call
     `resume(id)` to send the message again.
     """
 
@@ -262,6 +271,10 @@ class StoreError(ChatHistoryError):
 
 class StoreUnavailable(StoreError):
     """The backend gave no usable answer in time. Check that it runs and can be reached, then repeat the call.
+
+    Args:
+        message: What failed, without message text.
+        outcome: See the attribute.
 
     Attributes:
         outcome: What happened to a write: "not stored" for certain, or "unknown" (it may still be stored later).
@@ -291,8 +304,8 @@ class StoreClosed(StoreError):
 class CorruptRecord(StoreError):
     """Stored data is damaged: a record, or the head of a conversation.
 
-    Only a call that names the conversation raises it; a walk over many conversations reports it and continues. If a
-    record is damaged, `Conversation.repair(dry_run=False)` leaves it out of what is sent. If the head is damaged,
+    Only a call that names the conversation raises it; a call that reads many conversations reports it and continues.
+    If a record is damaged, `Conversation.repair(dry_run=False)` leaves it out of what is sent. If the head is damaged,
     `Conversation.restore(dry_run=False)` makes a new one. `Conversation.salvage()` returns everything that can be read.
     `chathistory doctor` does the same on the command line.
 

@@ -1,1 +1,1 @@
-"""The log of a conversation: its entries and their fold, written and read for all stores by one set of rules."""
+"""The log of a conversation: its entries and the state they add up to, the same for every store."""

@@ -127,7 +127,13 @@ class MessageAdded:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """New title, tags or metadata of the conversation; `KEEP` leaves a field unchanged."""
+    """New title, tags or metadata of the conversation; `KEEP` leaves a field unchanged.
+
+    Attributes:
+        title: The new title; None removes it.
+        tags: All tags from now on.
+        metadata: All metadata from now on, a JSON object.
+    """
 
     kind: ClassVar[str] = "annotation"
     is_optional: ClassVar[bool] = True

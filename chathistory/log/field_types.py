@@ -72,7 +72,11 @@ KEEP: Final = Keep.KEEP
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The fields of an API response, as they arrived, without role and content."""
+    """The fields of an API response, as they arrived, without role and content.
+
+    Attributes:
+        values: The fields by the API's names; {} if the message is not a response.
+    """
 
     values: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -110,7 +114,11 @@ class Response:
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Return True if a JSON value can be the values of a response."""
+        """Return True if a JSON value can be the values of a response.
+
+        Args:
+            value: The JSON value.
+        """
         return (
             isinstance(value, dict)
             and is_object_or_none(value.get("usage"))
@@ -153,7 +161,11 @@ class ViewStart:
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Return True if `from_dict` can read a JSON value."""
+        """Return True if `from_dict` can read a JSON value.
+
+        Args:
+            value: The JSON value.
+        """
         is_whole = isinstance(value, dict) and value.keys() == stored_names(ViewStart)
         return is_whole and not isinstance(load_fields(ViewStart, value), WrongField)
 

@@ -80,7 +80,11 @@ class Omission:
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Return True if `from_list` can read a JSON value."""
+        """Return True if `from_list` can read a JSON value.
+
+        Args:
+            value: The JSON value.
+        """
         if not (isinstance(value, list) and len(value) == _PARTS):
             return False
         return is_location(value[0]) and is_text(value[1]) and is_text_or_none(value[2])
@@ -128,7 +132,11 @@ class Refusal:
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Return True if `from_dict` can read a JSON value."""
+        """Return True if `from_dict` can read a JSON value.
+
+        Args:
+            value: The JSON value.
+        """
         return (
             isinstance(value, dict)
             and is_text(value.get("kind"))

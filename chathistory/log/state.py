@@ -99,7 +99,11 @@ class OpenTurn:
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Return True if `from_dict` can read a JSON value."""
+        """Return True if `from_dict` can read a JSON value.
+
+        Args:
+            value: The JSON value.
+        """
         return value is None or (
             isinstance(value, dict)
             and is_text(value.get("id"))
@@ -143,7 +147,11 @@ class ClosedTurn:
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Return True if `from_dict` can read a JSON value."""
+        """Return True if `from_dict` can read a JSON value.
+
+        Args:
+            value: The JSON value.
+        """
         return value is None or (
             isinstance(value, dict)
             and is_text(value.get("id"))
@@ -181,7 +189,11 @@ class Origin:
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Return True if `from_dict` can read a JSON value."""
+        """Return True if `from_dict` can read a JSON value.
+
+        Args:
+            value: The JSON value.
+        """
         if value == {}:
             return True
         is_whole = isinstance(value, dict) and value.keys() == {"scope", "id", "position"}
@@ -273,7 +285,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """The title, tags and metadata that users set."""
+    """The title, tags and metadata that users set.
+
+    Attributes:
+        title: The title; None if there is none.
+        tags: The tags, in the order in which they were given.
+        metadata: Any JSON object of the user.
+    """
 
     title: TextOrNone = field(default=None, repr=False)
     tags: Annotated[tuple[str, ...], Form(is_list_of_text, tuple, list)] = field(default=(), repr=False)
