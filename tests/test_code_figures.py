@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from code_figures import Shape, Walk, count_code_lines, measure_shape, product_files, trace_walk
+from code_figures import Names, Shape, Walk, count_code_lines, measure_names, measure_shape, product_files, trace_walk
 
 from chathistory import ChatEngine, History, open_store
 from chathistory.testing import FakeMessagesAPI
@@ -19,6 +19,27 @@ HELLO = {"role": "user", "content": "Hello"}
 @pytest.fixture(scope="module")
 def shape() -> Shape:
     return measure_shape(PRODUCT)
+
+
+@pytest.fixture(scope="module")
+def names() -> Names:
+    return measure_names(PRODUCT)
+
+
+def test_private_functions_say_what_they_do_with_what(names, capsys):
+    with capsys.disabled():
+        print(f"\nprivate functions with a one-word name: {names.share_one_word:.1%} of {names.private}")
+    assert names.share_one_word <= 0.20
+
+
+def test_functions_are_not_named_by_a_participle(names, capsys):
+    with capsys.disabled():
+        print(f"\nnames that are one participle: {names.share_participles:.2%} of {names.functions}")
+    assert names.share_participles <= 0.01, names.participles
+
+
+def test_a_class_name_belongs_to_one_file(names):
+    assert len(names.shared_classes) <= 3, names.shared_classes
 
 
 def test_functions_are_short_enough_to_read(shape, capsys):
@@ -76,3 +97,17 @@ def test_the_figures_count_what_they_say(tmp_path):
     assert count_code_lines(source) == 13
     assert (shape.functions, shape.longest, shape.private_called_once) == (4, 6, 1)
     assert shape.wide_tuples == ("sample.py:17 _twice",)
+
+
+def test_the_figures_of_names_count_what_they_say(tmp_path):
+    first, second = tmp_path / "first.py", tmp_path / "second.py"
+    first.write_text(
+        "class Reader:\n    def __init__(self): ...\n    def read(self): ...\n    def _held(self): ...\n\n\n"
+        "def checked(): ...\n\n\ndef _check_all(): ...\n\n\ndef need(): ...\n"
+    )
+    second.write_text("class Reader: ...\n\n\nclass Writer: ...\n\n\ndef _told_by(): ...\n")
+    names = measure_names([first, second])
+    assert (names.functions, names.private) == (6, 3)
+    assert names.private_one_word == ("first.py:4 _held",)
+    assert names.participles == ("first.py:7 checked", "first.py:4 _held")
+    assert names.shared_classes == ("Reader",)

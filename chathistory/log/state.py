@@ -288,7 +288,7 @@ class Annotations:
     """The title, tags and metadata that users set.
 
     Attributes:
-        title: The title; None if there is none.
+        title: The title, or None.
         tags: The tags, in the order in which they were given.
         metadata: Any JSON object of the user.
     """

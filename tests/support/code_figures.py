@@ -1,9 +1,10 @@
-"""Figures of the code's shape: lines, lengths of functions, helpers called once, and what one call runs through."""
+"""Figures of the code: lines, lengths and names of functions, helpers called once, and what one call runs through."""
 
 from __future__ import annotations
 
 import ast
 import io
+import re
 import sys
 import tokenize
 from collections import Counter
@@ -33,6 +34,33 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Names:
+    """How functions and classes are named in some files.
+
+    Attributes:
+        functions: How many functions there are; special methods such as `__init__` are left out.
+        private: How many of them are private.
+        private_one_word: The private ones whose name is a single word.
+        participles: Those whose name is nothing but a past participle, such as `checked`.
+        shared_classes: Names of classes that more than one file defines.
+    """
+
+    functions: int
+    private: int
+    private_one_word: tuple[str, ...]
+    participles: tuple[str, ...]
+    shared_classes: tuple[str, ...]
+
+    @property
+    def share_one_word(self) -> float:
+        return len(self.private_one_word) / self.private
+
+    @property
+    def share_participles(self) -> float:
+        return len(self.participles) / self.functions
+
+
+@dataclass(frozen=True)
 class Walk:
     """What one call runs through, of the product's own functions."""
 
@@ -55,6 +83,45 @@ def measure_shape(paths: list[Path]) -> Shape:
         private_called_once=sum(_private_called_once(tree) for tree in trees.values()),
         wide_tuples=tuple(f"{path.name}:{node.lineno} {node.name}" for path, node in functions if _returns_wide(node)),
     )
+
+
+_IRREGULAR = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        begun bent born bought bound broken brought built caught chosen done drawn driven eaten fallen felt
+        flown forgotten fought found frozen given gone grown heard held hidden kept known laid led left lent
+        lost made meant met paid proven said seen sent shaken shown sold sought spent spoken spoilt stolen stood
+        stuck sworn taken taught thought thrown torn understood undone woken won worn written
+        """,
+    )
+)
+_VERBS = frozenset(re.findall(r"\w+", "bleed breed embed exceed feed heed need proceed seed shed speed succeed"))
+"""Verbs that only look like a participle."""
+
+
+def measure_names(paths: list[Path]) -> Names:
+    """Return the figures of the names that the files in `paths` define."""
+    functions = []
+    files_of: dict[str, set[Path]] = {}
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, Function) and not node.name.startswith("__"):
+                functions.append((node.name, f"{path.name}:{node.lineno} {node.name}"))
+            elif isinstance(node, ast.ClassDef):
+                files_of.setdefault(node.name, set()).add(path)
+    private = [(name, place) for name, place in functions if _is_private(name)]
+    return Names(
+        functions=len(functions),
+        private=len(private),
+        private_one_word=tuple(place for name, place in private if "_" not in name.strip("_")),
+        participles=tuple(place for name, place in functions if _is_participle(name.strip("_"))),
+        shared_classes=tuple(sorted(name for name, files in files_of.items() if len(files) > 1)),
+    )
+
+
+def _is_participle(name: str) -> bool:
+    return name in _IRREGULAR or (name not in _VERBS and re.fullmatch("[a-z]+ed", name) is not None)
 
 
 def count_code_lines(path: Path) -> int:
