@@ -27,7 +27,10 @@ GROUP_PREFIX = "chathistory.v"
 ENTRY_POINT_GROUP = GROUP_PREFIX + "1"
 COMMON_OPTIONS = {
     "ttl": Option(
-        parse_lifetime, None, "seconds after its last append until a conversation expires; unless given: never"
+        parse_lifetime,
+        None,
+        "time from the last message or turn until a conversation expires: seconds, or a duration such as 30d; "
+        "unless given: never",
     )
 }
 

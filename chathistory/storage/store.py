@@ -57,7 +57,10 @@ class HistoryStore(ABC):
     """The options of `from_url`, by name. `open_store` refuses a URL with any other option."""
 
     ttl: float | None = None
-    """Seconds after its last append until a conversation expires; None for never. `open_store` sets it for the core."""
+    """Seconds from the last message or turn until a conversation expires; None for never.
+
+    `open_store` sets it for the core.
+    """
 
     @classmethod
     @abstractmethod

@@ -43,7 +43,7 @@ class WrappedStore(HistoryStore):
 
     @property
     def ttl(self) -> float | None:
-        """Seconds after its last append until a conversation expires; None for never."""
+        """Seconds from the last message or turn until a conversation expires; None for never."""
         return self.inner.ttl
 
     @ttl.setter

@@ -35,7 +35,7 @@ def format_row(*cells: str) -> str:
 def settings_table() -> str:
     """Return the table of all settings."""
     known = list_flags()
-    lines = [format_row("key", "variable", "option of a command", "default", "meaning"), format_row(*["---"] * 5)]
+    lines = [format_row("key", "variable", "command-line option", "default", "meaning"), format_row(*["---"] * 5)]
     for name, words in [*((name, option.help) for name, option in SETTINGS.items()), *OTHERS.items()]:
         flag, variable = f"--{name.rpartition('.')[2].replace('_', '-')}", variable_of(name)
         default = SETTINGS[name].default if name in SETTINGS else None
