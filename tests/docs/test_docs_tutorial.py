@@ -105,7 +105,7 @@ def open_reader(folder: Path, api: FakeMessagesAPI) -> Iterator[Reader]:
 def test_the_commands_of_the_page_print_what_it_shows(tmp_path):
     assert set(FILES) == {"hello.py", "app.py", "page.html"}
     commands, api = commands_of(PAGE), FakeMessagesAPI()
-    assert len(commands) == 13
+    assert len(commands) == 14
     with open_reader(tmp_path, api) as reader:
         for command in commands:
             output = reader.type_line(command.line)
