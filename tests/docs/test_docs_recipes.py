@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
+import anthropic
 import pytest
 from docs_shell import CONSOLE, Shell
 from moto.server import ThreadedMotoServer
 
-from chathistory import ChatEngine
+from chathistory import ChatEngine, Key, errors
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure
 
@@ -50,6 +53,28 @@ def test_no_message_text_is_logged_at_info(lines):
 
 def test_the_sdk_logs_messages_at_debug_as_the_recipe_warns(lines):
     assert {record.name.partition(".")[0] for record in lines if SECRET in record.getMessage()} == {"anthropic"}
+
+
+@pytest.mark.parametrize("page", [RECIPES / "streaming.md", RECIPES.parent / "tutorial.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.TurnInProgress(Key("ada", "tea"), "t1", datetime(2026, 1, 1, tzinfo=UTC)), 409),
+        (errors.TurnMismatch(""), 409),
+        (errors.TurnError(""), 409),
+        (errors.Conflict(Key("ada", "tea"), None), 409),
+        (errors.TurnRefused(""), 400),
+        (errors.TurnTooLarge(2, 1), 400),
+        (errors.InvalidInput(""), 400),
+        (errors.StoreUnavailable(""), 503),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_the_status_of_each_error_is_the_one_that_the_page_gives(page, error, status):
+    [function] = re.findall(r"^def describe_failure\(error\):\n(?:    .*\n)+", page.read_text(), re.MULTILINE)
+    names = {"errors": errors, "anthropic": anthropic}
+    exec(function, names)
+    assert names["describe_failure"](error)[0] == status
 
 
 @pytest.mark.parametrize(("name", "row"), [("file", "file"), ("redis", "Redis"), ("mongodb", "MongoDB"), ("s3", "S3")])
