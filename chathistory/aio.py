@@ -104,8 +104,8 @@ class AsyncHistory(_Threaded[History]):
         """Create the history of a store.
 
         Args:
-            store: The URL of a store, such as "file:./history"; `close` closes the store that is opened for it. Or a
-                store, or a history with such a store, which the caller closes.
+            store: The URL of a store, such as "file:./history": the history opens the store, and `close` closes it. Or
+                a store, or another history with its store: the caller closes it.
             scope: The scope of calls that name no scope. If it is not given, it is the scope of the given history, or
                 "default".
             threads: How many threads the pool has, at most. So many calls run at the same time; others wait.

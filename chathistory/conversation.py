@@ -43,7 +43,8 @@ class Conversation:
     Writes never overwrite what their caller has not seen:
 
     - `append` raises `Conflict`, and stores nothing, if another process has written a message since this process read
-      the conversation last. Read it (`messages()`, or just `state()`) and append again. Threads of a process queue.
+      the conversation last. Read it (`messages()`, or just `state()`) and append again. Threads of one process wait
+      for each other.
     - `rewind`, `choose` and `forget`, which take messages away, compare the state with the one that *this object*
       returned last (`version`). A new object, which has returned nothing yet, uses the present state.
     - A version that was kept elsewhere, for example in a web page, can be given as `expected`. It replaces both rules.
@@ -100,8 +101,8 @@ class Conversation:
     ) -> ConversationInfo:
         """Store a message, or several as one atomic batch, and return the same as `info` without another round trip.
 
-        The messages are durable when the call returns. If they were stored before, `end` and `version` of the result
-        are the ones from after that append.
+        When the call returns, the messages are as durable as the store promises (`Traits.durable`). If they were stored
+        before, `end` and `version` of the result are the ones from after that append.
 
         Repeated appends are recognized and not stored twice: messages by their `key`, and replies by the id that the
         API gave them. This works among the newest 1,000 entries, also in another process and after a restart.
@@ -276,7 +277,7 @@ class Conversation:
     def state(self) -> ConversationState | None:
         """Return the present state, in one round trip; None if there is no conversation.
 
-        What other processes have written counts as seen then. `info` returns what an application shows of it.
+        After this call, what other processes have written counts as read. `info` returns a row for people instead.
 
         Raises:
             CorruptRecord: The head is damaged; see `restore`.
@@ -287,7 +288,7 @@ class Conversation:
     def info(self) -> ConversationInfo | None:
         """Return the same as the row of the listing, in one round trip; None if there is no conversation.
 
-        What other processes have written counts as seen then.
+        After this call, what other processes have written counts as read.
 
         Raises:
             CorruptRecord: The head is damaged; see `restore`.
@@ -407,14 +408,15 @@ class Conversation:
         return trim(self._log, policy, dry_run=dry_run)
 
     def set_drop_stale_thinking(self, *, drop: bool) -> None:
-        """Choose who drops thinking that is bound to messages that are no longer sent: the API, or this library.
+        """Choose who drops thinking that depends on messages that are no longer sent: the API, or this library.
 
-        The choice is stored. With `drop=True`, every engine asks the API from then on to drop such thinking (its beta
-        option `prefix_mismatch_behavior`), and cuts keep thinking in the view. After it is set back to False, thinking
-        from before is not sent.
+        The choice is stored with the conversation. False, as in a new conversation: the library leaves such thinking
+        out of the view. True: it is sent, and every engine asks the API to drop it (the beta option
+        `prefix_mismatch_behavior` of the Messages API). After a change back to False, thinking from before the change
+        is not sent.
 
         Args:
-            drop: True: the API drops it. False, as in a new conversation: the view leaves it out.
+            drop: True: the API drops it. False: the library leaves it out.
 
         Raises:
             InvalidInput: `drop` cannot be set to False while a tool call waits for its result.

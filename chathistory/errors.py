@@ -23,7 +23,8 @@
         ├── CorruptRecord           stored data is damaged; `.position` says where
         └── UnsupportedRecord       this version of chathistory cannot interpret the format of a record
 
-No error carries message text or a credential: conversations belong in stores, not in logs.
+The text and the `repr` of an error contain no message text and no credential: conversations belong in stores, not in
+logs. Its attributes `reply` and `results` do contain content.
 The `__cause__` of an error is the client library's own error.
 
 Errors of the Anthropic SDK are raised unchanged. If the API refused what was sent, an engine adds what it refused as
@@ -72,8 +73,7 @@ class ChatHistoryError(Exception):
     What is saved after an error of an engine's call is in its notes (`error.__notes__`), which a traceback shows.
 
     Attributes:
-        reply: The model's reply (a `Reply`), if one was received and paid for before the error; else None. Errors of
-            the store and `OrphanedReply` can have one.
+        reply: The model's reply (a `Reply`), if one was received and paid for before the error; else None.
         results: The results of tools that ran before the error and are not stored yet: pass them to `run_tools` or
             `send`; else None.
     """
@@ -94,7 +94,11 @@ class PluginError(ConfigError):
 
 
 class InvalidInput(ChatHistoryError, ValueError):
-    """An argument cannot be used or stored. Nothing was stored; the text names the field, never its content."""
+    """An argument cannot be used or stored; the text names the field, never its content.
+
+    Nothing was stored, with one exception: a reply of the API that cannot be a message is stored as JSON text in a
+    `reply_orphaned` entry, and is the error's `reply`.
+    """
 
 
 class ConversationChanged(ChatHistoryError):

@@ -97,7 +97,7 @@ def _parameters_table(command: click.Command) -> str:
 ARGUMENTS = {
     "id": "ID of the conversation.",
     "ids": "IDs of conversations.",
-    "new_id": "ID of the new conversation, or the new ID.",
+    "new_id": "The new ID; no conversation may have it yet.",
     "message": "The message to send; without it: standard input, or a prompt on a terminal.",
     "file": "The file to import; - is standard input.",
     "url": "URL of the store to test.",
@@ -109,13 +109,15 @@ def _parameter_row(each: click.Parameter, context: click.Context) -> list[str]:
         return [f"`{each.make_metavar(context)}`", "", "", ARGUMENTS[each.name or ""]]
     value = "" if each.is_flag or each.count else f" {each.make_metavar(context)}"
     default = "" if each.is_flag or not isinstance(each.default, str | int) else f"`{each.default}`"
+    if each.secondary_opts:  # such as --verify and --no-verify
+        default = f"`{each.opts[0] if each.default else each.secondary_opts[0]}`"
     words, _, bracket = (each.help or "").partition(
         " ["
     )  # such as [env var: CHATHISTORY_STORE; default: as configured]
     given = dict(part.split(": ", 1) for part in bracket.rstrip("].").split("; ") if part)
     variable = given.get("env var", each.envvar or "")
     return [
-        f"`{', '.join(each.opts)}{value}`",
+        f"`{', '.join([*each.opts, *each.secondary_opts])}{value}`",
         given.get("default", default),
         f"`{variable}`" if variable else "",
         words,
