@@ -90,7 +90,7 @@ class Conversation:
 
         It is "" if there was no conversation, and None if this object has returned nothing yet. Give it to a later call
         as `expected`, here or in another process: that call raises `Conflict` if another writer has changed the
-        conversation since. `info()`, the rows of `History.list` and the replies of an engine have a version, too.
+        conversation by then. `info()`, the rows of `History.list` and the replies of an engine have a version, too.
         """
         return self._log.version
 
@@ -118,7 +118,7 @@ class Conversation:
             InvalidInput: A value is not a message or cannot be stored exactly (such as NaN, or a key that is not text);
                 the error names the field. Or `key` was used for other messages, or a stored reply is appended again
                 together with other messages.
-            Conflict: Another process has changed the conversation since; nothing was stored.
+            Conflict: Another process has written messages that this process has not read; nothing was stored.
         """
         batch = list(messages) if isinstance(messages, list | tuple) else [messages]
         if not batch:
@@ -261,8 +261,7 @@ class Conversation:
     def salvage(self) -> Iterator[Entry | ViewRepair]:
         """Yield all entries that can be read, in order, and a `ViewRepair` for each position that cannot be read.
 
-        This also works if the head is damaged, on stores that can read records without it. Nothing is stored. It yields
-        nothing if there is no conversation.
+        This also works if the head is damaged. Nothing is stored. It yields nothing if there is no conversation.
 
         Raises:
             CorruptRecord: The head is damaged, and the store cannot read records without it.
@@ -314,7 +313,7 @@ class Conversation:
             tags: The new tags; [] removes all. As JSON, they may have at most 4 KiB.
 
         Raises:
-            InvalidInput: They are not a list of texts that are not empty, or too large.
+            InvalidInput: They are not a list of non-empty strings, or too large.
         """
         return self.annotate(tags=tags)
 
@@ -330,9 +329,10 @@ class Conversation:
         return self.annotate(metadata=metadata)
 
     def setup(self) -> dict[str, Any] | None:
-        """Return a dict with the `model`, `system` and `tools` that an engine used last, in one round trip.
+        """Return a dict with the `model`, `system` and `tools` that an engine used last; None if no engine was used.
 
-        `system` and `tools` are as they were sent, or None. The result is None if no engine used this conversation.
+        `system` and `tools` are as they were sent, or None. The result is the newest setup that this process knows of;
+        `state()` refreshes it. It takes at most two round trips.
 
         Raises:
             CorruptRecord: The head, or the record with the setup, is damaged.
@@ -370,9 +370,9 @@ class Conversation:
         It never conflicts with messages that others append meanwhile. It creates the conversation if necessary.
 
         Args:
-            title: The title, of at most 1,000 characters; None removes it. If it is not given, it stays.
-            tags: The new tags, of at most 4 KiB as JSON; None: they stay.
-            metadata: The new JSON values, of at most 32 KiB; None: they stay.
+            title: The title, of at most 1,000 characters; None removes it. Unchanged if omitted.
+            tags: The new tags, of at most 4 KiB as JSON. Unchanged if omitted.
+            metadata: The new JSON values, of at most 32 KiB. Unchanged if omitted.
 
         Raises:
             InvalidInput: No argument was given, or one has the wrong type or is too large.
@@ -443,7 +443,7 @@ class Conversation:
             expected: The version that the conversation must have; None: the one that this object returned last.
 
         Raises:
-            Conflict: Another writer has changed the conversation since.
+            Conflict: Another writer has changed the conversation since this object last returned its state.
             TurnInProgress: A turn is open; its reply would be paid for, and would no longer fit the conversation.
             ConversationNotFound: There is no such conversation.
             InvalidInput: `to` is not a position of the current conversation, or it is within a turn that waits for tool
@@ -486,7 +486,7 @@ class Conversation:
             expected: The version that the conversation must have; None: the one that this object returned last.
 
         Raises:
-            Conflict: Another writer has changed the conversation since.
+            Conflict: Another writer has changed the conversation since this object last returned its state.
             TurnInProgress: A turn is open.
             ConversationNotFound: There is no such conversation.
             InvalidInput: There is no reply at this position, or its thinking must be sent and no longer can.
@@ -510,15 +510,14 @@ class Conversation:
     ) -> ConversationInfo:
         """Stop sending something, such as content that the API refuses; return the same as `info`. The log keeps it.
 
-        Without arguments, it leaves out what the API refused when a turn was sent last (`error.refusal` of that error);
-        `resume` of an engine then sends that turn again. Thinking after what is left out is sent only where the API
-        allows it.
+        Without arguments, it leaves out what the API refused last (`error.refusal`); `resume` of an engine then sends
+        that turn again. Thinking after what is left out is sent only where the API allows it.
 
         Args:
             position: The position of the message of which a block, or all, is left out.
             block: The index of the content block; None: the whole message. If the block is a tool result, an error is
                 sent in its place.
-            thinking: Leave out all thinking so far, for example because it is from another account, or was changed.
+            thinking: Leave out all thinking so far, for example because it is from another account or was changed.
 
         Raises:
             ConversationNotFound: There is no such conversation.
@@ -544,7 +543,7 @@ class Conversation:
         Args:
             new_id: The id of the new conversation.
             at: Copy only records below this position; None: all.
-            scope: The scope of the new conversation; the scope of this one if it is not given.
+            scope: The scope of the new conversation; the scope of this one if omitted.
 
         Raises:
             ConversationExists: There is a conversation with the new id already; nothing was stored.
@@ -572,10 +571,10 @@ class Conversation:
             dry_run: Remove nothing; only check whether it can be done.
 
         Raises:
-            Conflict: Another writer has changed the conversation since.
+            Conflict: Another writer has changed the conversation since this object last returned its state.
             TurnInProgress: A turn is open.
-            InvalidInput: A tool call waits for its result, so that the API requires the thinking before it.
-            CorruptRecord: A record that the head names is damaged; see `repair`.
+            InvalidInput: A tool call waits for its result, or a reply is paused; the API requires thinking before it.
+            CorruptRecord: A record that the head refers to is damaged; see `repair`.
         """
         from chathistory.operations.rewind_forget import is_waiting_for_result, make_snapshot_entries
 
@@ -589,7 +588,7 @@ class Conversation:
                 check_no_open_turn(self._log.key, head.state)
                 if is_waiting_for_result(self._log, head):
                     raise InvalidInput(
-                        "before: cannot forget while a tool call waits for its result or a paused reply for its rest, "
+                        "before: cannot forget while a tool call is waiting for its result or a reply is paused, "
                         "because the API requires the thinking before it; forget when the reply is complete"
                     )
                 if not dry_run:

@@ -145,7 +145,7 @@ class History:
         Args:
             id: The id of the conversation.
             scope: Its scope; the scope of the history if it is not given.
-            expected: The version that the caller has seen; None: delete it even if it was changed since.
+            expected: The version that the caller has seen; None: delete it whatever its version is.
             dry_run: Delete nothing; only return what would be deleted.
 
         Returns:

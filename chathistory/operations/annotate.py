@@ -43,7 +43,7 @@ def make_annotation(changes: Mapping[str, Any]) -> Annotation:
         is_list = isinstance(tags, Iterable) and not isinstance(tags, (str, Mapping))
         each_tag: list[Any] = list(tags) if is_list else [None]
         if not all(isinstance(tag, str) and tag for tag in each_tag):
-            raise InvalidInput("tags: must be a list of texts that are not empty, such as ['work']")
+            raise InvalidInput("tags: must be a list of non-empty strings, such as ['work']")
         tags = tuple(dict.fromkeys(each_tag))
         _check_size("tags", list(tags), LARGEST_TAGS)
     if metadata is not KEEP:
