@@ -39,7 +39,7 @@ from chathistory.log.events import (
     TurnAbandoned,
 )
 from chathistory.log.local_state import get_local_state
-from chathistory.log.recent_entries import NEWEST, RecentEntries
+from chathistory.log.recent_entries import LOOKBACK_ENTRIES, RecentEntries
 from chathistory.log.state import AppendResult, ConversationHead, ConversationState, read_state
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import LARGEST_NUMBER, Head, Key, ReadResult, Record, Revision
@@ -147,7 +147,7 @@ class ConversationLog:
         """Return the present head if the conversation has not changed since an earlier state.
 
         Side entries that were written since do not count as a change. One round trip, and another one if anything was
-        written since.
+        written after that state.
 
         Args:
             version: The version of the earlier state; `ABSENT`: the conversation did not exist. None: the last state
@@ -157,7 +157,7 @@ class ConversationLog:
             The present head; None: the conversation does not exist.
 
         Raises:
-            Conflict: Another writer changed the conversation since.
+            Conflict: Another writer changed the conversation after that state.
             InvalidInput: The version is not a string.
         """
         if version is not None:
@@ -242,9 +242,11 @@ class ConversationLog:
         if found is None:
             return None
         head, entries = found[0], [decode(record, self.key) for record in found[1]]
-        if stop is None and len(entries) >= min(NEWEST, head.end - head.start):
+        if stop is None and len(entries) >= min(LOOKBACK_ENTRIES, head.end - head.start):
             self._local_state.recent = RecentEntries(ABSENT)
-            self._local_state.recent.extend(_version_of(head), entries[-NEWEST:], head.end - min(len(entries), NEWEST))
+            self._local_state.recent.extend(
+                _version_of(head), entries[-LOOKBACK_ENTRIES:], head.end - min(len(entries), LOOKBACK_ENTRIES)
+            )
         return self.with_state(head), entries
 
     def fetch_records(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Record]] | None:
@@ -363,7 +365,7 @@ class ConversationLog:
             try:
                 return self.append(entries, expected=expected)
             except Conflict as conflict:  # another process may have stored the same messages meanwhile
-                head, newest = self._read_recent(-NEWEST, None, makes_known=False)
+                head, newest = self._read_recent(-LOOKBACK_ENTRIES, None, makes_known=False)
                 found = self._find_stored(entries, key, newest, head)
                 if found is None:
                     raise conflict from conflict.__cause__
@@ -372,11 +374,11 @@ class ConversationLog:
     def _load_recent(self) -> RecentEntries:
         """Return the keys and response ids of the newest entries below the known head; one read if they are unknown."""
         if not self._local_state.is_known:
-            self._local_state.recent = self._read_recent(-NEWEST, None, makes_known=True)[1]
+            self._local_state.recent = self._read_recent(-LOOKBACK_ENTRIES, None, makes_known=True)[1]
         head, known = self.last_head, self._local_state.recent
         if head and (known is None or known.version != _version_of(head)):
-            _, known = self._read_recent(max(head.start, head.end - NEWEST), head.end, makes_known=False)
-            known.version = _version_of(head)  # if others wrote since, the store refuses the append
+            _, known = self._read_recent(max(head.start, head.end - LOOKBACK_ENTRIES), head.end, makes_known=False)
+            known.version = _version_of(head)  # if others wrote meanwhile, the store refuses the append
             self._local_state.recent = known
         return known if head and known else RecentEntries(ABSENT)
 

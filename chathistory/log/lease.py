@@ -85,10 +85,10 @@ def check_no_open_turn(key: Key, state: ConversationState | None, *, timeout: fl
 
 def _seen_since(turn: OpenTurn, time: int) -> int:
     """Return when this process first saw a lease with this end: now, or earlier."""
-    state = (turn.lease, turn.lease_until)
+    lease_key = (turn.lease, turn.lease_until)
     with _lock:
-        since = min(_first_seen.pop(state, time), time)  # our own clock may have been set back
-        _first_seen[state] = since
+        since = min(_first_seen.pop(lease_key, time), time)  # our own clock may have been set back
+        _first_seen[lease_key] = since
         if len(_first_seen) > _REMEMBERED:
             _first_seen.popitem(last=False)
     return since

@@ -1,4 +1,4 @@
-"""Content that is not sent: what the API refused, and what was left out since.
+"""Content that is not sent: what the API refused, and what was left out later.
 
 A `ContentLocation` points to stored content: to a message, to one of its content blocks, or to a block inside a tool
 result. Its indexes refer to the stored message. It is stored as `[position, block, inner]`; block and inner are

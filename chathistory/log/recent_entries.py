@@ -10,13 +10,13 @@ from chathistory.log.entry import Entry, is_message_entry
 from chathistory.log.events import MessageAdded
 from chathistory.log.field_types import NO_RESPONSE
 
-__all__ = ["NEWEST", "RecentEntries", "StoredBatch", "check_key"]
+__all__ = ["LOOKBACK_ENTRIES", "RecentEntries", "StoredBatch", "check_key"]
 
-NEWEST = 1000
-"""Among how many of the newest entries a key, or the id of a response, is found."""
+LOOKBACK_ENTRIES = 1000
+"""How many of the newest entries are searched for a key or a response id."""
 
 LONGEST_KEY = 255
-"""Characters of a key."""
+"""Maximum length of a key, in characters."""
 
 
 def check_key(key: object) -> None:
@@ -70,10 +70,10 @@ class RecentEntries:
             if isinstance(event, MessageAdded) and not (event.key is None and event.response is NO_RESPONSE):
                 self.add(entry, position)
         self.version = version
-        low = first + len(entries) - NEWEST
-        if len(self._keys) > 2 * NEWEST:
+        low = first + len(entries) - LOOKBACK_ENTRIES
+        if len(self._keys) > 2 * LOOKBACK_ENTRIES:
             self._keys = {key: batch for key, batch in self._keys.items() if batch.last >= low}
-        if len(self._responses) > 2 * NEWEST:
+        if len(self._responses) > 2 * LOOKBACK_ENTRIES:
             self._responses = {id: position for id, position in self._responses.items() if position >= low}
 
     def add(self, entry: Entry, position: int) -> None:
@@ -100,7 +100,7 @@ class RecentEntries:
             end: One above the last position of the log.
         """
         batch = self._keys.get(key)
-        return batch if batch and batch.last >= end - NEWEST else None
+        return batch if batch and batch.last >= end - LOOKBACK_ENTRIES else None
 
     def find_by_response(self, id: str, end: int) -> int | None:
         """Return the position of a reply; None: not among the newest entries.
@@ -110,4 +110,4 @@ class RecentEntries:
             end: One above the last position of the log.
         """
         position = self._responses.get(id)
-        return position if position is not None and position >= end - NEWEST else None
+        return position if position is not None and position >= end - LOOKBACK_ENTRIES else None

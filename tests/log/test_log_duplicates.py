@@ -15,7 +15,7 @@ from faulty_stores import FaultyStore, chat_on, kinds_of, landed_then, reply, sa
 
 from chathistory import AsyncHistory, open_store
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnavailable
-from chathistory.log.recent_entries import NEWEST
+from chathistory.log.recent_entries import LOOKBACK_ENTRIES
 
 NAME = "test-core-once"
 
@@ -79,7 +79,7 @@ def test_a_key_is_found_among_the_newest_thousand_entries(two):
     one, other = two
     chat = chat_on(one)
     chat.append(user("a"), key="k")
-    chat.log.append([make_entry("annotation", data={"title": str(number)}) for number in range(NEWEST - 1)])
+    chat.log.append([make_entry("annotation", data={"title": str(number)}) for number in range(LOOKBACK_ENTRIES - 1)])
     chat_on(other).append(user("a"), key="k")
     chat.append(user("a"), key="k")
     assert chat_on(one).state().totals.messages == 1
@@ -93,13 +93,13 @@ def test_a_key_is_found_among_the_newest_thousand_entries(two):
 
 def test_a_batch_that_begins_before_the_newest_thousand_is_found_too(two):
     one, other = two
-    batch = [user(str(number)) if number % 2 == 0 else said(str(number)) for number in range(NEWEST + 20)]
+    batch = [user(str(number)) if number % 2 == 0 else said(str(number)) for number in range(LOOKBACK_ENTRIES + 20)]
     chat_on(one).append(batch, key="k")
     chat_on(other).append(batch, key="k")
     for wrong in (batch[:-1], [*batch, user("more")], batch[1:3]):
         with pytest.raises(InvalidInput):
             chat_on(other).append(wrong, key="k")
-    assert chat_on(one).state().totals.messages == NEWEST + 20
+    assert chat_on(one).state().totals.messages == LOOKBACK_ENTRIES + 20
 
 
 def test_of_many_writers_of_the_same_messages_one_stores_them(two):

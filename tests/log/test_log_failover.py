@@ -1,4 +1,4 @@
-"""A store that goes back to an earlier state, as a server does after a failover: nobody's loss is silent."""
+"""A store that goes back to an earlier state, as a server does after a failover: no loss is silent."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from chathistory.errors import Conflict
 
 
 @pytest.fixture
-def chat():
-    """A conversation of three messages, as this process has seen it."""
-    chat = History(open_store("memory:")).conversation("c")
-    for words in ("one", "two", "three"):
-        chat.append({"role": "user", "content": words})
-    return chat
+def conversation():
+    """A conversation of three messages, as this process read it last."""
+    conversation = History(open_store("memory:")).conversation("c")
+    for text in ("one", "two", "three"):
+        conversation.append({"role": "user", "content": text})
+    return conversation
 
 
-def lose(chat: Conversation, count: int) -> HistoryStore:
-    """Take the newest records away from under it, with the revision that was there before them."""
-    store, key = chat.log.store, chat.log.key
-    head, entries = chat.log.load()
+def roll_back(conversation: Conversation, count: int) -> HistoryStore:
+    """Return the store without the newest `count` records, at the revision that it had before them."""
+    store, key = conversation.log.store, conversation.log.key
+    head, entries = conversation.log.load()
     kept = entries[: head.end - count]
     older = History(open_store("memory:")).conversation("c")
     for entry in kept:
@@ -31,27 +31,27 @@ def lose(chat: Conversation, count: int) -> HistoryStore:
     return store
 
 
-def texts(chat: Conversation) -> list[str]:
-    return [message["content"] for message in chat.messages()]
+def texts(conversation: Conversation) -> list[str]:
+    return [message["content"] for message in conversation.messages()]
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_writer_that_has_read_lost_entries_gets_a_conflict(chat, count):
-    lose(chat, count)
+def test_a_writer_that_has_read_lost_entries_gets_a_conflict(conversation, count):
+    roll_back(conversation, count)
     with pytest.raises(Conflict):
-        chat.append({"role": "user", "content": "four"})
-    chat.state()
-    chat.append({"role": "user", "content": "four"})
-    assert texts(chat) == [*["one", "two", "three"][: 3 - count], "four"]
+        conversation.append({"role": "user", "content": "four"})
+    conversation.state()
+    conversation.append({"role": "user", "content": "four"})
+    assert texts(conversation) == [*["one", "two", "three"][: 3 - count], "four"]
 
 
 @pytest.mark.parametrize("others", [1, 2, 3])
-def test_also_if_others_wrote_side_entries_in_their_place(chat, others):
-    store = lose(chat, 1)
+def test_conflict_even_if_others_refilled_the_lost_positions(conversation, others):
+    store = roll_back(conversation, 1)
     sharing = History(open_store("memory:")).conversation("c")
     sharing.log.store = store
     for number in range(others):
         sharing.set_title(f"title {number}")
     with pytest.raises(Conflict):
-        chat.append({"role": "user", "content": "four"})
+        conversation.append({"role": "user", "content": "four"})
     assert texts(sharing) == ["one", "two"]
