@@ -1,9 +1,9 @@
 """Cleaning single messages: the API accepts everything that it returned, except for a few things.
 
-Left out are empty text blocks and messages without content (Claude can return both; sent back, they are a 400), blocks
-that the API does not accept, and what the API version 2026-10-21 refuses in old messages. Fields that no request has,
-nulls, and cache markers (at most four per request, so they belong to a request and not to a message) are left out of
-blocks, at any depth. Lone surrogates, which no request can carry, become U+FFFD.
+Left out are empty text blocks and messages without content (Claude can return both; the API answers 400 when they are
+sent back), blocks that the API does not accept, and what the API version 2026-10-21 refuses in old messages. Fields
+that no request has, nulls, and cache markers (at most four per request, so they belong to a request and not to a
+message) are left out of blocks, at any depth. Lone surrogates, which no request can carry, become U+FFFD.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _clean_block(block: Block, item: Item, notes: Notes) -> Block | None:
     for misfit in fitted.misfits:
         path = f"{kind}{misfit.path}"
         if misfit.effect == "unfit":
-            notes.repair(position, f"left out: a block, for {path} {misfit.problem}")
+            notes.repair(position, f"left out: a block, because {path} {misfit.problem}")
             break
         _note_misfit(misfit, path, position, notes)
     return fitted.block
@@ -125,7 +125,7 @@ _EMPTY: Mapping[str, Callable[[Block], bool]] = {
     "redacted_thinking": lambda block: not block.get("data"),
     "compaction": lambda block: block.get("content") == "",
 }
-"""Whether a block is empty, by type. Replies and interrupted streams have such blocks; sent back, they are a 400."""
+"""Whether a block is empty, by type. Replies and interrupted streams have such blocks; the API answers 400 to them."""
 
 _EMPTY_NAMES = {
     "text": "an empty text block",

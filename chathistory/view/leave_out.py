@@ -168,9 +168,9 @@ def _keep_blocks(
             if left:
                 blocks.append(block | {"content": left})
                 continue
-            words = f"This result was not accepted: {here[0].problem or 'it was left out'}."
+            text = f"This result was not accepted: {here[0].problem or 'it was left out'}."
             named = {name: block[name] for name in ("type", "tool_use_id", "toolset_name") if name in block}
-            blocks.append(named | {"content": words, "is_error": True})
+            blocks.append(named | {"content": text, "is_error": True})
     return blocks
 
 

@@ -59,12 +59,12 @@ class _Pairing:
         """
         self._server_calls &= self._open  # a result belongs to the turn of its call, unless the call is still open
         if self.done or run[0].blocks[0]["type"] == "compaction":  # a compaction replaces all messages before it
-            self.done += _filter_blocks(run, self._can_be_added, self._notes)
+            self.done += _filter_blocks(run, self._register_block, self._notes)
         else:
             _note_all(run, self._notes, "left out: a conversation begins with a user message")
 
-    def _can_be_added(self, block: Block) -> bool:
-        """Whether the API accepts a block of a reply after everything that was added before."""
+    def _register_block(self, block: Block) -> bool:
+        """Record the call or result in a block; return False if the API would refuse the block here."""
         kind = block["type"]
         if kind == "tool_use":
             is_new = block["id"] not in self._calls
@@ -96,14 +96,14 @@ class _Pairing:
             self.done += run
             return
         users, systems = [item for item in run if item.role == "user"], [item for item in run if item.role != "user"]
-        firsts = users[0].blocks[: len(calls)] if users else []
-        firsts_answer = {
-            block["type"] == "tool_result" and block.get("tool_use_id") for block in firsts
+        first_blocks = users[0].blocks[: len(calls)] if users else []
+        starts_with_all_results = {
+            block["type"] == "tool_result" and block.get("tool_use_id") for block in first_blocks
         } == calls.keys()
-        if not firsts_answer or sum(map(_count_results, users)) != len(calls):
+        if not starts_with_all_results or sum(map(_count_results, users)) != len(calls):
             users = _put_results_first(calls, users, self._notes)
         if calls:
-            users = [_name_toolsets(calls, item, self._notes) for item in users]
+            users = [_set_toolset_names(calls, item, self._notes) for item in users]
         if users:
             are_users = [item.role == "user" for item in run]
             if systems and (not are_users[0] or (False, True) in itertools.pairwise(are_users)):
@@ -136,15 +136,15 @@ def _put_results_first(calls: dict[str, Block], users: Sequence[Item], notes: No
         if not isinstance(content, str):
             content = []
             for block in item.blocks:
-                name = block.get("tool_use_id")
+                call_id = block.get("tool_use_id")
                 if block["type"] != "tool_result":
                     content.append(block)
-                elif name in calls and name not in results:
-                    results[name] = block
+                elif call_id in calls and call_id not in results:
+                    results[call_id] = block
                 else:
                     notes.repair(item.position, "left out: a tool result without its call")
         rest.append(item.with_content(content))
-    missing = make_missing_results(block for name, block in calls.items() if name not in results)
+    missing = make_missing_results(block for call_id, block in calls.items() if call_id not in results)
     answers = [*results.values(), *missing]
     if not answers:
         return [item for item in rest if item.message["content"]]
@@ -154,8 +154,8 @@ def _put_results_first(calls: dict[str, Block], users: Sequence[Item], notes: No
     return [first.with_content([*answers, *other_blocks]), *(item for item in rest[1:] if item.message["content"])]
 
 
-def _name_toolsets(calls: dict[str, Block], item: Item, notes: Notes) -> Item:
-    """Return a message with the toolset of the call in each tool result, as the API requires it."""
+def _set_toolset_names(calls: dict[str, Block], item: Item, notes: Notes) -> Item:
+    """Return a message with the toolset name of the call in each tool result, as the API requires."""
     content = item.message["content"]
     if isinstance(content, str):
         return item

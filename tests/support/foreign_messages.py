@@ -1,8 +1,8 @@
 """Messages as other programs make them, from a seed: shapes of other APIs and libraries, and damage of all kinds.
 
     maker = ForeignMessages(random.Random(seed))
-    maker.exchange()    a few messages that belong together: text, calls and their results
-    maker.strange(m)    the same message, as another program, a serializer or a user could have changed it
+    maker.exchange()         a few messages that belong together: text, calls and their results
+    maker.make_foreign(m)    the same message, as another program, a serializer or a user could have changed it
 
 Each call has an input with a unique number, and its result repeats that number. So a test sees what belongs together,
 whatever ids the messages have.
@@ -170,7 +170,7 @@ class ForeignMessages:
 
     # Changes.
 
-    def strange(self, message: dict) -> dict:
+    def make_foreign(self, message: dict) -> dict:
         """Return a message with random changes."""
         message = copy.deepcopy(message)
         accidents = (

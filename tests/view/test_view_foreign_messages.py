@@ -30,7 +30,7 @@ pytestmark = pytest.mark.repeated
 
 TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("look", "count")]
 TOOLS.append({"type": "web_search_20250305", "name": "web_search"})
-THOUGHT = {"type": "thinking", "thinking": "", "signature": ""}
+EMPTY_THINKING = {"type": "thinking", "thinking": "", "signature": ""}
 VALUES = [
     *["done"] * 8,
     "done",
@@ -53,15 +53,15 @@ class Case:
         self.rng = random.Random(seed)
         self.maker = ForeignMessages(self.rng)
         self.seed, self.store, self.path = seed, store, path
-        self.wire = DirectClient()
-        self.engine = ChatEngine(self.wire, store, model=MODEL, tools=TOOLS)
+        self.client = DirectClient()
+        self.engine = ChatEngine(self.client, store, model=MODEL, tools=TOOLS)
         self.history = History(store)
         self.id = f"case/{seed}"
         self.chat = self.history.conversation(self.id)
         self.ids = {}
         self.reply = None
 
-    def play(self):
+    def run(self):
         steps = [
             self.append,
             self.append,
@@ -70,15 +70,15 @@ class Case:
             self.call_api,
             self.submit,
             self.submit,
-            self.change,
+            self.change_conversation,
             self.repair,
         ]
         if self.rng.random() < 0.2:
-            self.step(self.import_list)
+            self.run_step(self.import_list)
         for _ in range(self.rng.randint(2, 10)):
-            self.step(self.rng.choice(steps))
+            self.run_step(self.rng.choice(steps))
 
-    def step(self, step):
+    def run_step(self, step):
         try:
             done = step()
         except Refused as error:
@@ -94,7 +94,7 @@ class Case:
 
     def append(self):
         self.chat.state()
-        messages = [self.maker.strange(message) for message in self.maker.exchange()]
+        messages = [self.maker.make_foreign(message) for message in self.maker.exchange()]
         if self.rng.random() < 0.4:
             self.chat.append(messages)
             return
@@ -104,21 +104,21 @@ class Case:
 
     def import_list(self):
         messages = [message for _ in range(self.rng.randint(1, 3)) for message in self.maker.exchange()]
-        lines = [self.maker.strange(message) if self.rng.random() < 0.3 else message for message in messages]
+        lines = [self.maker.make_foreign(message) if self.rng.random() < 0.3 else message for message in messages]
         self.path.write_text(json.dumps(lines))
         report = self.history.import_from(self.path, id=self.id)
         return bool(report.copied)
 
     def send(self):
-        content = self.maker.strange({"role": "user", "content": self.maker.blocks()}).get("content")
-        self.wire.answers = [self.answer()]
+        content = self.maker.make_foreign({"role": "user", "content": self.maker.blocks()}).get("content")
+        self.client.answers = [self.answer()]
         self.reply = self.engine.send(self.id, content)
 
     def submit(self):
         if self.reply is None or not self.reply.tool_calls:
             return False
         results = {call["id"]: self.rng.choice(VALUES) for call in self.reply.tool_calls if self.rng.random() < 0.9}
-        self.wire.answers = [self.answer()]
+        self.client.answers = [self.answer()]
         self.reply = self.engine.submit(self.id, self.reply, results)
         return True
 
@@ -126,9 +126,9 @@ class Case:
         """A caller who calls the API, and saves the reply in a form of its own."""
         self.chat.state()
         self.chat.append(user(self.maker.words()))
-        self.wire.answers = [self.answer()]
+        self.client.answers = [self.answer()]
         messages = self.chat.messages(tools=TOOLS)
-        response = self.wire.create(messages=messages, max_tokens=9, model=MODEL, tools=TOOLS)
+        response = self.client.create(messages=messages, max_tokens=9, model=MODEL, tools=TOOLS)
         saved = self.maker.saved(response.to_dict())
         self.chat.append(saved if self.rng.random() < 0.7 else response)
         calls = [block for block in response.to_dict()["content"] if block["type"] == "tool_use"]
@@ -136,12 +136,12 @@ class Case:
             self.chat.append(user(self.maker.results(calls)))
 
     def answer(self):
-        blocks = [dict(THOUGHT)] if self.rng.random() < 0.4 else []
+        blocks = [dict(EMPTY_THINKING)] if self.rng.random() < 0.4 else []
         if self.rng.random() < 0.6:
             return Reply(content=[*blocks, self.maker.text(), *map(_with_object, self.maker.calls())])
         return Reply(content=[*blocks, self.maker.text()])
 
-    def change(self):
+    def change_conversation(self):
         chat = self.chat
         head = chat.state() and chat.log.known_head()
         if head is None:
@@ -174,17 +174,17 @@ class Case:
         chat = self.chat
         chat.state()
         lines = self.store.read(chat.log.key)
-        made = chat.view(tools=TOOLS)
-        assert chat.view(tools=TOOLS) == made
+        view = chat.view(tools=TOOLS)
+        assert chat.view(tools=TOOLS) == view
         assert self.store.read(chat.log.key) == lines
         messages = next_view(chat, tools=TOOLS)
         try:
-            self.wire.count(
+            self.client.count(
                 messages, model=MODEL, tools=TOOLS, betas=CompactionBlocks.from_messages(messages).select_betas([])
             )
         except Refused as error:
             pytest.fail(f"seed {self.seed}: after {name}: {error}")
-        self.check_ids(made.messages)
+        self.check_ids(view.messages)
 
     def check_ids(self, messages):
         """Check that each call is always sent under the same id, and has the result with its number."""
@@ -217,32 +217,32 @@ def _with_object(call):
 
 def _number_in(result):
     content = result.get("content")
-    words = content[0].get("text") if isinstance(content, list) and content else content
-    return int(words[1:]) if isinstance(words, str) and words[:1] == "r" and words[1:].isdigit() else None
+    text = content[0].get("text") if isinstance(content, list) and content else content
+    return int(text[1:]) if isinstance(text, str) and text[:1] == "r" and text[1:].isdigit() else None
 
 
-def play(seeds, path):
+def run_cases(seeds, path):
     outcomes.clear()
     for seed in seeds:
         with open_store("memory:") as store:
-            Case(seed, store, path / "list.json").play()
+            Case(seed, store, path / "list.json").run()
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_whatever_is_accepted_can_be_sent(part, tmp_path):
-    play(range(part * 50, (part + 1) * 50), tmp_path)
+    run_cases(range(part * 50, (part + 1) * 50), tmp_path)
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(900)
 def test_two_thousand_cases(tmp_path):
-    play(range(10_000, 12_000), tmp_path)
+    run_cases(range(10_000, 12_000), tmp_path)
 
 
-def test_the_cases_contain_everything_that_can_happen(tmp_path):
-    """Without this, a generator of which everything is refused, or nothing, would let every test pass."""
-    play(range(300, 400), tmp_path)
-    for step in ("append", "import_list", "send", "submit", "call_api", "change", "repair"):
+def test_random_cases_reach_every_step(tmp_path):
+    """Without this, a generator whose calls are all refused, or all accepted, would let every test pass."""
+    run_cases(range(300, 400), tmp_path)
+    for step in ("append", "import_list", "send", "submit", "call_api", "change_conversation", "repair"):
         assert outcomes[step] >= 8, outcomes
     assert outcomes["append: InvalidInput"] > 10
     assert outcomes["send: InvalidInput"] > 5
@@ -263,7 +263,7 @@ def test_whatever_an_earlier_version_stored_can_be_sent():
     stored = 0
     for _ in range(400):
         maker = ForeignMessages(rng)
-        messages = [maker.strange(message) for _ in range(3) for message in maker.exchange()]
+        messages = [maker.make_foreign(message) for _ in range(3) for message in maker.exchange()]
         messages = [
             {name: message[name] for name in ("role", "content")} if rng.random() < 0.9 else message
             for message in messages
