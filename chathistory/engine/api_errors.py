@@ -125,7 +125,7 @@ def describe_cause(error: BaseException) -> str:
         A noun phrase; "content that the API does not accept" if the text of the error matches no known cause.
     """
     text = _error_text(error).lower()
-    return next((words for pattern, words in _WHY if pattern.search(text)), "content that the API does not accept")
+    return next((cause for pattern, cause in _WHY if pattern.search(text)), "content that the API does not accept")
 
 
 def _find_in_messages(error: BaseException, message: str, paths: tuple[str, ...], status: int | None) -> Cause | None:
@@ -135,8 +135,8 @@ def _find_in_messages(error: BaseException, message: str, paths: tuple[str, ...]
     if paths:
         return Cause("messages", why, paths, files, status=status)
     if getattr(error, "error_code", None) == "file_expired" or _FILE.search(text):
-        words = "a file that the API no longer has"
-        return Cause("messages", words, (), files, frozenset({"file"}), status)
+        why = "a file that the API no longer has"
+        return Cause("messages", why, (), files, frozenset({"file"}), status)
     types = next((types for pattern, types in _OF_TYPE if pattern.search(text)), frozenset())
     return Cause("messages", why, (), (), types, status) if types and _UNREADABLE.search(text) else None
 

@@ -273,7 +273,7 @@ class AsyncReplyStream(StreamedTurn):
                 await _finish_despite_cancel(self._history.run(self._turn.abort, error or GeneratorExit(), partial))
 
     async def _receive_events(self) -> AsyncGenerator[ReplyEvent]:
-        for _ in range(flows.MAX_PAUSES):
+        for _ in range(flows.MAX_REQUESTS_PER_TURN):
             if not self._is_open:
                 return
             self._progress = StreamProgress()

@@ -59,8 +59,8 @@ def run_flow(flow: Flow[T]) -> T:
             if inspect.iscoroutine(answer):
                 answer.close()  # nothing was sent yet; prevents the warning "was never awaited"
             if inspect.isawaitable(answer):
-                words = "must be synchronous, but a call returned an awaitable; use AsyncChatEngine with this client"
-                call = flow.throw(InvalidInput(f"client: {words}"))
+                problem = "must be synchronous, but a call returned an awaitable; use AsyncChatEngine with this client"
+                call = flow.throw(InvalidInput(f"client: {problem}"))
             else:
                 call = flow.send(answer)
     except StopIteration as end:
@@ -549,7 +549,7 @@ class ReplyStream(StreamedTurn):
             self._turn.abort(error or GeneratorExit(), self._progress.partial_message())
 
     def _receive_events(self) -> Generator[ReplyEvent]:
-        for _ in range(flows.MAX_PAUSES):
+        for _ in range(flows.MAX_REQUESTS_PER_TURN):
             if not self._is_open:
                 return
             self._progress = StreamProgress()

@@ -29,19 +29,22 @@ from chathistory.trimming.plan_cut import TrimResult, check_summary, plan_cut_of
 from chathistory.trimming.policies import Summarize
 from chathistory.view import build_active_view, build_view
 
-__all__ = ["MAX_PAUSES", "Call", "CutFailedWarning", "Flow", "StreamedTurn"]
+__all__ = ["MAX_REQUESTS_PER_TURN", "Call", "CutFailedWarning", "Flow", "StreamedTurn"]
 
 R = TypeVar("R")
 T = TypeVar("T")
 Call: TypeAlias = "Callable[[], Any]"
 Flow: TypeAlias = "Generator[Call, Any, R]"
 
-MAX_PAUSES = 20
-"""Requests of one turn if its replies pause (stop reason "pause_turn"); after them, the turn is closed as it is."""
+MAX_REQUESTS_PER_TURN = 20
+"""Most requests that `send` and `stream` make in one turn, if its replies pause (stop reason "pause_turn").
+
+After them, the turn is closed as it is.
+"""
 
 
 class CutFailedWarning(UserWarning):
-    """A planned cut was not made, because its summary failed; the messages are sent once more.
+    """A planned cut was skipped because its summary failed; all messages were sent.
 
     The policy tries again with the next turn.
     """
@@ -70,7 +73,7 @@ def request_reply(settings: EngineSettings, start: Callable[[], Turn | T]) -> Fl
         The reply, or what `start` returned instead of a turn.
 
     Raises:
-        IncompleteReply: Each of `MAX_PAUSES` requests failed for its container, so there is no reply.
+        IncompleteReply: Each of `MAX_REQUESTS_PER_TURN` requests failed for its container, so there is no reply.
         Exception: Errors of the SDK and of the store.
     """
     turn = start()
@@ -81,7 +84,7 @@ def request_reply(settings: EngineSettings, start: Callable[[], Turn | T]) -> Fl
     reply = None
     with _abort_on_error(turn):
         yield from _carry_out_cut(settings, turn)
-        for _ in range(MAX_PAUSES):
+        for _ in range(MAX_REQUESTS_PER_TURN):
             try:
                 response = yield settings.prepare_call("create", settings.request.build_arguments(turn))
             except Exception as error:
@@ -91,7 +94,7 @@ def request_reply(settings: EngineSettings, start: Callable[[], Turn | T]) -> Fl
             reply = turn.finish(response)
             if reply.stop_reason != "pause_turn":
                 return reply
-            turn.continue_turn()
+            turn.refresh_for_next_request()
     return turn.close_after(reply)
 
 
@@ -156,11 +159,11 @@ def _carry_out_cut(settings: EngineSettings, turn: Turn) -> Flow[None]:
         raise
     except Exception as error:  # noqa: BLE001 - the caller's function can raise anything
         turn.plan = None  # the next turn plans it again
-        words = (
+        message = (
             f"conversation {turn.log.key.id!r} was not trimmed: making its summary raised {type(error).__name__}; "
             "all messages are sent, and the next turn tries again"
         )
-        warnings.warn(words, CutFailedWarning, stacklevel=2)
+        warnings.warn(message, CutFailedWarning, stacklevel=2)
 
 
 def compact(settings: EngineSettings, scope: str, id: str) -> Flow[TrimResult | None]:
@@ -288,7 +291,7 @@ class StreamedTurn:
             self._progress = StreamProgress()  # what was received so far is stored
             self._is_open = self._reply.stop_reason == "pause_turn"
             if self._is_open:
-                self._turn.continue_turn()
+                self._turn.refresh_for_next_request()
         except ConversationChanged:
             self._is_open = False  # another process has the turn now, and the reply is saved
             raise

@@ -1,4 +1,4 @@
-"""Renewal of the leases of open turns whose replies take long, with one waiting thread for the whole process.
+"""Renewal of the leases of open turns with slow replies, with one waiting thread for the whole process.
 
 A turn that ends within a third of its time-out costs one entry in a table: nothing is written for it. Turns are
 referenced weakly, so a turn that a program dropped without closing it is not kept open. The thread waits until the next
@@ -99,7 +99,7 @@ class LeaseKeeper:
         """
         turn.renew_at = TICKER.time() + turn.timeout / _PARTS
 
-    def release(self, turn: LeasedTurn) -> None:
+    def stop_renewing(self, turn: LeasedTurn) -> None:
         """Stop renewing the lease of a turn.
 
         Args:
@@ -147,7 +147,7 @@ class LeaseKeeper:
                 holds = True
                 turn.renew_at = now + turn.timeout / _RETRY_PARTS
             if not holds:
-                self.release(turn)
+                self.stop_renewing(turn)
             with self._changed:
                 self._renewing.discard(turn)
                 self._changed.notify_all()

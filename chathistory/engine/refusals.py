@@ -1,6 +1,6 @@
 """Classify what the API refused, and find where it is stored.
 
-Only errors whose cause is within the conversation change what is sent. There are four kinds:
+An error that is blamed on the conversation has one of four kinds. Only `turn` leaves content out of later requests:
 
     turn       a message of this turn, after the last reply: it is not sent again
     earlier    a message before this turn, which the API accepted once
@@ -32,12 +32,12 @@ from chathistory.messages.content import Message, blocks_of
 from chathistory.view import build_active_view
 from chathistory.view.item import ADDED
 
-__all__ = ["ContentLocation", "Refusal", "RefusalKind", "describe_refusal", "find_refusal", "refuse_turn"]
+__all__ = ["ContentLocation", "Refusal", "RefusalKind", "describe_refusal", "find_refusal", "make_turn_refused_event"]
 
 # What happens to the turn.
 
 
-def refuse_turn(refusal: Refusal, active: ActiveEntries, turn: str) -> TurnRefusedByAPI:
+def make_turn_refused_event(refusal: Refusal, active: ActiveEntries, turn: str) -> TurnRefusedByAPI:
     """Return the event that closes a refused turn.
 
     Args:
@@ -49,9 +49,8 @@ def refuse_turn(refusal: Refusal, active: ActiveEntries, turn: str) -> TurnRefus
         An event with the places that are not sent again, and their estimated size in tokens.
     """
     request = SentRequest.of(active, turn)
-    omitted: list[
-        ContentLocation
-    ] = []  # of a message with results only the refused blocks; else all messages of this turn
+    # Of a message with results, only the refused blocks are omitted; otherwise all messages of this turn.
+    omitted: list[ContentLocation] = []
     for place in refusal.locations:
         blocks = request.blocks(place.position)
         if not any(block["type"] == "tool_result" for block in blocks):
@@ -132,7 +131,9 @@ class SentRequest:
 
     @classmethod
     def of(cls, active: ActiveEntries, turn: str) -> SentRequest:
-        """Return the request of a turn, whose id its messages have, or which was reopened for a stored message.
+        """Reconstruct the request that a turn sent.
+
+        The turn has stored messages with its id, or was reopened for a message that is stored already.
 
         Args:
             active: The active entries that were sent.
@@ -238,7 +239,7 @@ class _BlockPath:
 
 
 def _parse_path(messages: Sequence[Message], path: str) -> _BlockPath | None:
-    """Return the place in the request that a path of the API names; None if there is no such message.
+    """Return the place in the request to which a path of the API refers; None if there is no such message.
 
     The API merges consecutive messages of the same role. A path that does not fit the messages as they were sent is
     read as a path in the merged ones.
@@ -296,7 +297,7 @@ def _index_of(wanted: Mapping[str, Any], entry: Entry[MessageAdded], hint: int) 
 
 
 def _refusal_by_block_type(request: SentRequest, cause: Cause) -> Refusal | None:
-    """Return the refusal for an error that names no place: the blocks of its types, if possible those of this turn."""
+    """Return the refusal for an error without a path: the blocks of its types, if possible only blocks of this turn."""
     places = list(_iter_matching_places(request, cause))
     reply = max((each.position for each in request.entries.values() if _role_of(each) == "assistant"), default=-1)
     new = [place for place in places if place.position > reply]

@@ -273,8 +273,8 @@ def text_blocks(content: Any) -> list[dict[str, str]]:
         Text blocks; [] if the content is not a list, or has none.
     """
     blocks = content if isinstance(content, list) else []
-    words = [block["text"] for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)]
-    return [{"type": "text", "text": text} for text in words]
+    texts = [block["text"] for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)]
+    return [{"type": "text", "text": text} for text in texts]
 
 
 def _values_of(response: Any) -> dict[str, Any]:

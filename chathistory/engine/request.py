@@ -164,10 +164,10 @@ class PromptSetup:
         changed = [part for part, mark in self.event.fingerprints.items() if before and before.get(part) != mark]
         if changed:
             parts = " and ".join("system prompt" if part == "system" else part for part in changed)
-            words = f"conversation {name!r} continues with a different {parts}"
+            message = f"conversation {name!r} continues with a different {parts}"
             if changed != ["model"] and not (state and state.view.drop_stale_thinking):
-                words += ": its earlier thinking is no longer sent, and the prompt cache is invalidated"
-            warnings.warn(words, SetupChangedWarning, stacklevel=2)
+                message += ": its earlier thinking is no longer sent, and the prompt cache is invalidated"
+            warnings.warn(message, SetupChangedWarning, stacklevel=2)
 
 
 def to_sendable(name: str, value: T) -> T:
@@ -183,8 +183,8 @@ def to_sendable(name: str, value: T) -> T:
     changed = replace_surrogates(value)
     if changed == value:
         return value
-    words = f"{name}: has a lone surrogate, which cannot be encoded as UTF-8; U+FFFD is sent in its place"
-    warnings.warn(words, TextReplacedWarning, stacklevel=2)
+    message = f"{name}: has a lone surrogate, which cannot be encoded as UTF-8; U+FFFD is sent in its place"
+    warnings.warn(message, TextReplacedWarning, stacklevel=2)
     return cast("T", changed)
 
 

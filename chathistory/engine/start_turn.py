@@ -205,7 +205,7 @@ class TurnStarter:
     def _find_called_reply(
         self, active: ActiveEntries | None, find: Callable[[StoredMessages], CalledReply | None]
     ) -> CalledReply | None:
-        """Return the reply that `find` finds among the messages that are sent, or else among all messages."""
+        """Return the reply that `find` finds among the messages that are sent, or otherwise among all messages."""
         called = find(StoredMessages.among(active.entries if active else ()))
         if called is None and active and active.state.view.view_start:
             called = find(StoredMessages.among(self._load_all_entries()))
@@ -318,7 +318,7 @@ class TurnStarter:
                 )
             if turn_id:
                 among, known = self._find_turn(active, turn_id)
-                turn = self._find_reply_before(active, known or messages[0], turn_id)
+                turn = self._find_stored_reply(active, known or messages[0], turn_id)
                 if turn is None and known:
                     turn = self._find_or_reopen_same(active, known, among, turn_id)
                 if turn:
@@ -359,7 +359,7 @@ class TurnStarter:
         head = self.log.append(batch, expected=self.expected)
         turn.start(head)
         try:
-            turn.continue_turn()
+            turn.refresh_for_next_request()
         except BaseException as error:
             turn.abort(error)
             raise
@@ -420,7 +420,7 @@ class TurnStarter:
         path = active.state.view.path_position
         is_rerouted = path is not None and path > question.position
         if is_rerouted and not any(is_final_reply(m) for m in messages if m.position > question.position):
-            turn = self._find_reply_before(active, question, turn_id)
+            turn = self._find_stored_reply(active, question, turn_id)
             if turn:
                 return turn
         turn = self._find_or_reopen(active, question, messages, turn_id=turn_id)
@@ -431,10 +431,10 @@ class TurnStarter:
             )
         return turn
 
-    def _find_reply_before(self, active: ActiveEntries, question: MessageEntry, turn_id: str) -> Turn | None:
-        """Return a turn with its stored reply, whether or not that is on the active path; None if there is no reply."""
+    def _find_stored_reply(self, active: ActiveEntries, question: MessageEntry, turn_id: str) -> Turn | None:
+        """Return the turn with its stored reply, even if the reply was taken back; None if there is no reply."""
         for part in self.log.read_in_parts(question.position, active.head.end):
-            for entry in self.log.decode_part(part):  # another reply may have been chosen or requested since
+            for entry in self.log.decode_part(part):  # another reply may have been chosen or requested later
                 if entry.turn == turn_id and is_message_entry(entry) and is_final_reply(entry):
                     return Turn(self.log, turn_id, self.timeout, stored_reply=Reply.of(entry))
         return None

@@ -127,7 +127,7 @@ def find_refused_turn(active: ActiveEntries) -> str | None:
         active: The active entries.
 
     Returns:
-        None if the last turn was not refused, or a message was added since.
+        None if the last turn was not refused, or a message was added after it.
     """
     for entry in reversed(active.entries):
         if isinstance(entry.event, TurnRefusedByAPI):
@@ -253,7 +253,7 @@ class CalledReply:
         return [id for id in call_ids if id not in stored]
 
     def find_stored_answer(self, entry: MessageEntry) -> MessageEntry:
-        """Return the stored message that is the same as this one, or else the last one with results.
+        """Return the stored message that is the same as this one, or otherwise the last one with results.
 
         Args:
             entry: A message with results that are all stored already.

@@ -2,7 +2,7 @@
 
 The user's message is durable first, so no message is ever lost. Its entry opens the turn with a lease, the time until
 which the turn counts as open. Until then, another engine raises `TurnInProgress` before it pays for tokens; later, the
-turn counts as abandoned. While a reply takes long, the lease is renewed (`engine.lease_renewal`). A reply is stored as
+turn counts as abandoned. While a reply is slow, the lease is renewed (`engine.lease_renewal`). A reply is stored as
 a message only if it is complete, and if nobody wrote in between. A partial reply is saved with the conversation as an
 `reply_interrupted` entry, and one that came too late as a `reply_orphaned` entry; both are for people to read, and are
 never sent to Claude.
@@ -19,7 +19,7 @@ from typing import Any
 
 from chathistory.engine.api_errors import find_cause
 from chathistory.engine.lease_renewal import KEEPER
-from chathistory.engine.refusals import describe_refusal, find_refusal, refuse_turn
+from chathistory.engine.refusals import describe_refusal, find_refusal, make_turn_refused_event
 from chathistory.engine.reply import (
     Reply,
     stop_reason_of,
@@ -78,7 +78,10 @@ def _store_with_retries(step: Callable[[], ConversationHead]) -> ConversationHea
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Turn:
-    """An open turn, for `timeout` seconds after each of its steps and renewals.
+    """A turn of a conversation, open or complete.
+
+    An open turn counts as open for `timeout` seconds after each of its steps and renewals. `compact`, `check` and
+    `count_tokens` use a turn that is never opened: it is not stored, and only makes requests.
 
     Attributes:
         log: The log of the conversation.
@@ -196,9 +199,9 @@ class Turn:
             self._append_side_entry(Entry(LeaseRenewed(self._lease_end(), self.lease), self.id))
             return self._is_open()
 
-    def release(self) -> None:
+    def stop_renewing(self) -> None:
         """Stop renewing the lease, because the turn is closed, or another process has it."""
-        KEEPER.release(self)
+        KEEPER.stop_renewing(self)
 
     def store_cut(self, summary: Any) -> None:
         """Store the planned cut. Does nothing if no cut is planned.
@@ -223,7 +226,7 @@ class Turn:
                 raise Conflict(self.log.key, head.stored if head else None)
             self._update_view(self.log.append([entry]))
         self.plan = None
-        self.continue_turn()
+        self.refresh_for_next_request()
 
     def finish(self, response: Any, *, request_id: str | None = None, stays_open: bool = False) -> Reply:
         """Store a complete response of the API and return it as the reply.
@@ -264,7 +267,7 @@ class Turn:
             error.reply = Reply.of(entry)
             raise
         if not (stays_open or stop_reason_of(response) == "pause_turn"):
-            self.release()
+            self.stop_renewing()
         return Reply.of(replace(entry, position=head.end - 1))
 
     def store_as_text(self, response: Any, error: Exception) -> InvalidInput:
@@ -280,14 +283,14 @@ class Turn:
         invalid = to_invalid_input(error)
         invalid.reply = unstored_reply(response, self.id)
         orphaned = unstorable_entry(response, self.id, error)
-        self.release()
+        self.stop_renewing()
         try:
             head = _store_with_retries(lambda: self._append_side_entry(orphaned))
         except ChatHistoryError as trouble:
             invalid.add_note(f"chathistory: only this error's `reply` has the reply; saving it failed: {trouble}")
         else:
-            words = f"this error's `reply` has the reply, and record {head.end - 1} has it as JSON text"
-            invalid.add_note(f"chathistory: {words} (conversation {self.log.key.id!r})")
+            place = f"this error's `reply` has the reply, and record {head.end - 1} has it as JSON text"
+            invalid.add_note(f"chathistory: {place} (conversation {self.log.key.id!r})")
         return invalid
 
     def add_results(self, message: Mapping[str, Any]) -> None:
@@ -323,7 +326,7 @@ class Turn:
         """Store a step after which this turn continues. Nothing is read, unless another writer was faster."""
         head = _store_with_retries(lambda: self._store_once(entry))
         if self.view is None:
-            self.continue_turn()
+            self.refresh_for_next_request()
         return head
 
     def _store_once(self, entry: Entry[MessageAdded]) -> ConversationHead:
@@ -347,7 +350,7 @@ class Turn:
                     self._message_count += 1
                     self.view = None
                     return head
-            self.release()
+            self.stop_renewing()
             event = entry.event
             orphaned = ReplyOrphaned(
                 event.message, event.response, event.request_id, forgotten_container=event.forgotten_container
@@ -392,18 +395,20 @@ class Turn:
             return False
         return count is None or head.state.totals.messages == count
 
-    def continue_turn(self) -> None:
-        """Update the view for the next request of this turn; a reply that paused is sent back as it is.
+    def refresh_for_next_request(self) -> None:
+        """Update the view for the next request of this turn, and check that this process still has the turn.
+
+        A reply that paused is sent back as it is.
 
         Raises:
-            Conflict: This process no longer has the turn, so another request would be paid for without any use.
+            Conflict: This process no longer has the turn, so another request would waste money.
         """
         head = self.log.refresh() if self.view else None
         if head is None or self.view is None or self.view.head.version != head.version:
             active = load_active(self.log)
             self.view, head = (SentView.of(active), active.head) if active else (None, None)
         if head is None or not self._is_open_at(head, self._message_count):
-            self.release()
+            self.stop_renewing()
             raise Conflict(self.log.key, head.stored if head else None)
         self.state = head.state
 
@@ -433,7 +438,7 @@ class Turn:
             error: Why the turn ends. It gets notes that say what was saved and how to continue.
             partial: What was received of the reply; None: nothing.
         """
-        self.release()
+        self.stop_renewing()
         if not self._is_open():
             return
         notes = [f"the message is saved in {self.log.key.id!r}", "`resume` sends it again"]
@@ -442,8 +447,8 @@ class Turn:
                 "the tools have run: pass `error.results` to `run_tools` or `send` to continue with their results"
             )
         elif partial is None and isinstance(error, IncompleteReply) and error.reply:
-            words = [block for block in text_blocks(error.reply.message["content"]) if block["text"].strip()]
-            partial = {"role": "assistant", "content": words} if words else None
+            blocks = [block for block in text_blocks(error.reply.message["content"]) if block["text"].strip()]
+            partial = {"role": "assistant", "content": blocks} if blocks else None
         reason = type(error).__name__
         try:
             refused = None if partial else self._close_refused(error)
@@ -481,7 +486,7 @@ class Turn:
                 return []
             reason, goes_on = type(error).__name__, False
             if refusal.kind == "turn":
-                event: TurnRefusedByAPI = refuse_turn(refusal, active, self.id)
+                event: TurnRefusedByAPI = make_turn_refused_event(refusal, active, self.id)
                 event = replace(event, reason=reason, forgotten_container=self.forgotten_container)
                 goes_on = any(place.block is not None for place in event.locations)
                 try:
@@ -502,7 +507,7 @@ class Turn:
             error: The error of a request.
 
         Returns:
-            True if that was the error, so the request can be made again; else False.
+            True if that was the error, so the request can be made again; otherwise False.
         """
         cause = find_cause(error)
         if cause is None or cause.about != "container" or self.container is None:

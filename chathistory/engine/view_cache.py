@@ -78,11 +78,11 @@ class SentView:
         return _mark_settled(cls(active, build_active_view(active).messages))
 
     def with_stored(self, head: ConversationHead, stored: Sequence[Entry]) -> SentView:
-        """Return the view with the entries that were stored since.
+        """Return the view with the entries that were stored after it.
 
         Args:
             head: The head of the conversation after them.
-            stored: The entries, all that were stored since.
+            stored: All entries that were stored after the view's head.
 
         Returns:
             A new view.

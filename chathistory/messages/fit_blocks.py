@@ -209,7 +209,7 @@ class _Fitter:
         return _LEFT_OUT
 
     def _fit_known(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
-        """Return the value of a field as it can be sent, by the rules for certain fields, else by the table."""
+        """Return the value of a field as it can be sent, by the rules for certain fields, otherwise by the table."""
         is_call = name in _CALLS_IN_TABLE
         if key == "cache_control":
             return self._leave_field_out(path, "belongs to one request only", "form")

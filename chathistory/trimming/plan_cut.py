@@ -317,7 +317,7 @@ class _CutAll:
 
 
 def plan_cut_of_all(sent: ActiveEntries) -> CutPlan | None:
-    """Return a cut that replaces the whole conversation by a compaction of the API; None if nothing can be compacted.
+    """Return a cut that replaces the whole conversation with a compaction of the API; None if nothing can be compacted.
 
     Args:
         sent: The entries that are sent at present.

@@ -39,7 +39,7 @@ class SentTurn:
     Attributes:
         position: The position of the message that opens it.
         at: The time at which that message was stored, in UTC.
-        tokens: The tokens of all its messages: reported by the API where a reply has its usage, else estimated.
+        tokens: The tokens of all its messages: reported by the API where a reply has its usage, otherwise estimated.
         first_message_tokens: The tokens of the message that opens it.
         rounds: The rounds at which a cut may fall within the turn; the first one begins with the first reply. After
             such a cut, the message that opens the turn is still sent.

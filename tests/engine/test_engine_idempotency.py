@@ -430,7 +430,7 @@ SEARCH_TOOL = {"type": "web_search_20250305", "name": "web_search"}
 
 @pytest.mark.parametrize("way", ["send", "stream", "async send", "async stream"])
 def test_a_turn_that_only_pauses_is_closed(open_again, chat_of, monkeypatch, way):
-    monkeypatch.setattr("chathistory.engine.flows.MAX_PAUSES", 3)
+    monkeypatch.setattr("chathistory.engine.flows.MAX_REQUESTS_PER_TURN", 3)
     paused = Reply(content=[{"type": "text", "text": "Let me look."}, SEARCH], stop_reason="pause_turn")
     api = FakeMessagesAPI([*[paused] * 3, "something else"])
 
