@@ -1,8 +1,8 @@
-"""The current head of a conversation, and a cache of the last heads that this process has seen.
+"""The current head of a conversation, and a cache of the heads that this process read or wrote last.
 
-A write is conditional on the ETag of the object that the writer has read or written. So the last seen heads of some
-conversations are cached: an append to one of them needs no read first. If the cached head is out of date, the service
-refuses the write.
+A write is conditional on the ETag of the object that the writer has read or written. The heads of a few conversations
+are cached, so an append to one of them needs no read first. If a cached head is out of date, the service refuses the
+write.
 
 A call for one conversation raises the error of a damaged head. A walk gets it as a value, and continues.
 """
@@ -26,12 +26,12 @@ from chathistory_s3.schema import HeadContent, Tombstone, decode_head, encode_he
 __all__ = ["OTHER_CONVERSATION", "Heads", "S3StoredHead"]
 
 OTHER_CONVERSATION = "the object holds another conversation"
-CACHED = 64
-"""Number of cached heads (up to about 150 kB each)."""
+MAX_CACHED_HEADS = 64
+"""The most heads in the cache (at most about 150 kB each)."""
 
 H = TypeVar("H", bound="S3StoredHead | None")
 
-_PEEK = 8192  # bytes that nearly always include the head
+_PEEK_SIZE = 8192  # bytes that nearly always include the head
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class S3StoredHead:
 
 
 class Heads:
-    """The objects of the conversations."""
+    """Reads, caches and conditionally writes the objects of the conversations."""
 
     def __init__(self, bucket: Bucket, names: ObjectNames) -> None:
         self.bucket = bucket
@@ -80,7 +80,7 @@ class Heads:
         return self._update_cache(key, S3StoredHead(self.decode(data, self.names.head(key), key), etag))
 
     def decode(self, data: bytes, name: str, key: Key | None, *, with_tail: bool = True) -> HeadContent | Tombstone:
-        """Decode the object with a name.
+        """Decode the object with a name; raise an error if its head is damaged. See also `decode_prefix`.
 
         Args:
             data: The bytes of the object.
@@ -105,8 +105,8 @@ class Heads:
             scope: As in `ObjectNames.key_of`.
         """
         try:
-            data, etag = self.bucket.get(name, size=_PEEK)
-            if len(data) == _PEEK and b"\n" not in data:
+            data, etag = self.bucket.get(name, size=_PEEK_SIZE)
+            if len(data) == _PEEK_SIZE and b"\n" not in data:
                 data, etag = self.bucket.get(name)
         except ObjectMissing:
             return None
@@ -114,7 +114,7 @@ class Heads:
             error = _unavailable_error(self.names.key_of(name, scope))
             error.__cause__ = unavailable.__cause__
             return Damaged(error.key, name, error)
-        return self.parse(name, data, etag, scope)
+        return self.decode_prefix(name, data, etag, scope)
 
     def peek_all(self, names: Iterable[str], scope: str | None = None) -> list[S3StoredHead | Damaged | None]:
         """Return the results of `peek` for several objects, read in parallel.
@@ -128,8 +128,8 @@ class Heads:
         """
         return self.bucket.run_parallel([partial(self.peek, name, scope) for name in names])
 
-    def parse(self, name: str, data: bytes, etag: str, scope: str | None = None) -> S3StoredHead | Damaged:
-        """Decode the beginning of the object with a name, without its records.
+    def decode_prefix(self, name: str, data: bytes, etag: str, scope: str | None = None) -> S3StoredHead | Damaged:
+        """Decode the beginning of the object with a name, without its records; return damage as a value.
 
         Args:
             name: The name of the object.
@@ -170,7 +170,7 @@ class Heads:
             self._cache.pop(key, None)
             if stored is not None:
                 self._cache[key] = stored
-                if len(self._cache) > CACHED:
+                if len(self._cache) > MAX_CACHED_HEADS:
                     self._cache.popitem(last=False)
         return stored
 

@@ -37,14 +37,14 @@ LF = b"\n"
 SHORTEST = 10
 """The fewest bytes of a line: checksum, blank and line end."""
 
-_SUM = 9  # bytes of the checksum and the blank
+_CHECKSUM_SIZE = 9  # bytes of the checksum and the blank
 _MARK = b"~damaged "  # the beginning of a line for a damaged record: never a checksum
 DAMAGED = _MARK + LF
 """The line for a lost record."""
 
 _CHECKED = re.compile(rb"[0-9a-f]{8} ")
-_TRIES = 64  # offsets within one line that are tried as a lost line end
-_BUDGET = 64 * 1024 * 1024  # the most bytes to checksum for that
+_MAX_OFFSETS = 64  # offsets within one line that are tried as a lost line end
+_MAX_CHECKSUM_BYTES = 64 * 1024 * 1024  # the most bytes to checksum for that
 
 
 def encode_lines(bodies: Iterable[str], first: int) -> list[bytes]:
@@ -87,10 +87,10 @@ def read_records(data: bytes, key: Key, first: int, end: int, *, low: int, high:
 
 def _decode_line(line: bytes, position: int) -> Record | None:
     """Return the record of a line at a position; None if it is damaged."""
-    if line[:_SUM] != b"%08x " % crc32(line[_SUM:], position & 0xFFFFFFFF):
+    if line[:_CHECKSUM_SIZE] != b"%08x " % crc32(line[_CHECKSUM_SIZE:], position & 0xFFFFFFFF):
         return None
     try:
-        return Record(position, line[_SUM:].decode())
+        return Record(position, line[_CHECKSUM_SIZE:].decode())
     except UnicodeDecodeError:
         return None
 
@@ -218,8 +218,8 @@ def _iter_pieces(data: bytes, first: int, end: int) -> Iterator[tuple[int, bytes
 def _possible_starts(line: bytes) -> Iterator[int]:
     """Yield the offsets at which a line may begin: 0, and after a lost line end; for a long line only some of them."""
     yield 0
-    budget = _BUDGET
-    for match in islice(_CHECKED.finditer(line, 1), _TRIES):
+    budget = _MAX_CHECKSUM_BYTES
+    for match in islice(_CHECKED.finditer(line, 1), _MAX_OFFSETS):
         budget -= len(line) - match.start()
         if budget < 0:
             return
@@ -230,12 +230,12 @@ def _solve_position(line: bytes, expected: int) -> int | None:
     """Return the position, at least `expected`, that matches the checksum of a line; None if it has no checksum."""
     if not _CHECKED.match(line):
         return None
-    body = line[_SUM:]
+    body = line[_CHECKSUM_SIZE:]
     try:
         body.decode()
     except UnicodeDecodeError:  # this library did not write it, whatever its checksum is
         return None
-    difference = int(line[: _SUM - 1], 16) ^ crc32(body, expected & 0xFFFFFFFF)
+    difference = int(line[: _CHECKSUM_SIZE - 1], 16) ^ crc32(body, expected & 0xFFFFFFFF)
     if not difference:
         return expected
     start = (expected & 0xFFFFFFFF) ^ _multiply_polynomials(_inverse_power(len(body)), difference)

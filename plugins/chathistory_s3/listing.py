@@ -36,7 +36,7 @@ __all__ = ["list_damaged_keys", "list_keys", "list_page", "scan_keys"]
 GROUP = 100
 """The most markers of one time to sort."""
 
-_MANY = 100  # more markers after a page than can be leftovers
+_MAX_LEFTOVERS = 100  # if more markers than this follow a page, there is a next page: they cannot all be leftovers
 _TIME, _SUFFIX = re.compile("[0-9]{19}"), re.compile("([a-z0-9_.=~-]{1,120}/[0-9a-f]{16})?")
 
 
@@ -106,7 +106,7 @@ def list_page(heads: Heads, scope: str, *, after: Cursor | None, limit: int, exa
                 elif row.found.key not in listed:
                     listed.add(row.found.key)
                     rows.append(row)
-        more = len(listed) == limit and walk.fill(_MANY + 1) > _MANY
+        more = len(listed) == limit and walk.fill(_MAX_LEFTOVERS + 1) > _MAX_LEFTOVERS
     ends = [at for at, row in enumerate(rows) if isinstance(row.found, Head)]
     more = more or len(ends) > limit
     shown = rows[: ends[limit - 1] + 1] if more else rows

@@ -1,8 +1,8 @@
 """The remains of a conversation with a damaged head, and a new head for it.
 
 The position of a line can be computed from its checksum, so all sound records are found: in the object of the head,
-whatever its first line has become, and in segments. The head named the segments with names that can still be found in
-its bytes. If they cannot, any segment of the conversation may have a record, the newest first.
+whatever its first line has become, and in segments. The head referred to the segments with names that can still be
+found in its bytes. If none can, any segment of the conversation may have a record, the newest first.
 
 For a new head, all records are stored again, in segments of another incarnation, and the old segments are removed after
 it. So a writer that has seen the old head can never interfere. A damaged record leaves a mark in its place.
@@ -38,7 +38,7 @@ _STARTS = (
 )
 _TAIL_STARTS = ((re.compile(rb'"tail":\[([0-9]{1,18}),'), 0), (re.compile(rb'"end":([0-9]{1,18})[,}]'), 1))
 _HEAD = re.compile(rb'[0-9a-f]{8} \{"v":[0-9]+,"scope":"[^\n]*?"incarnation":"[0-9a-f]{16}"[^\n]*?"segments":\[')
-_NEAR = 1024 * 1024
+_HEAD_SEARCH_SIZE = 1024 * 1024  # bytes at the beginning of a damaged head that are searched for positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _find_end(writer: S3Writer, segments: Sequence[_FoundSegment], start: int) -
     end, is_found = start, False
     for segment in sorted(segments, key=lambda each: each.first, reverse=True):
         if segment.limit <= end or (segment.is_named and is_found):
-            continue  # segments that the head names do not overlap
+            continue  # segments that the head refers to do not overlap
         sound = _load_sound(writer, segment)
         end = max([end, *(position + 1 for position in sound)])
         is_found = is_found or (segment.is_named and bool(sound))
@@ -171,7 +171,7 @@ def restore_head(writer: S3Writer, found: FoundRecords, head: Head) -> Head:
             remains = replace(remains, etag=writer.bucket.create(writer.names.head(key), encode_head(tombstone)))
         except PreconditionFailed:
             raise Conflict(key, _load_head(writer, key)) from None
-    # Store all records again, about a segment at a time, and then the head that names them.
+    # Store all records again, about a segment at a time, and then the head that refers to them.
     content = HeadContent(replace(head, end=head.start), new_token(), "", (), head.start, fenced=True)
     segments = SegmentStore(writer.heads, key, content.incarnation)
     firsts = {segment.first for segment in remains.segments} | {remains.tail_start}
@@ -187,7 +187,7 @@ def restore_head(writer: S3Writer, found: FoundRecords, head: Head) -> Head:
 
 
 def _put_head(writer: S3Writer, remains: _StoredRemains, content: HeadContent, obsolete: list[str]) -> Head:
-    """Replace the head that was found by a new one, and remove the objects that it no longer names."""
+    """Replace the head that was found with a new one, and remove the objects that it no longer refers to."""
     key, place = content.head.key, object_path(content.head.key)
     content = replace(content, marker=writer.next_marker(content.marker, content.head.revision), writer=new_token())
     marker = writer.names.marker(place, content.marker, content.incarnation)
@@ -272,7 +272,9 @@ def _find_tail(
     """Return the records in the object of a damaged head, unless it holds another conversation."""
     if isinstance(error, CorruptRecord) and error.reason == OTHER_CONVERSATION:
         return None
-    guesses = [int(match[1]) - back for pattern, back in _TAIL_STARTS for match in pattern.finditer(data[:_NEAR])]
+    guesses = [
+        int(match[1]) - back for pattern, back in _TAIL_STARTS for match in pattern.finditer(data[:_HEAD_SEARCH_SIZE])
+    ]
     line = data.partition(b"\n")[0]
     if line[:9] == b"%08x " % crc32(line[9:]):  # the head: its line looks like the line of a record at position 0
         data = data[len(line) :]
@@ -285,7 +287,7 @@ def _find_tail(
 
 def _find_starts(data: bytes) -> tuple[int, ...]:
     """Return the conversation's first position if a damaged head has it twice: as `start`, and of its first segment."""
-    start, *firsts = (pattern.search(data[:_NEAR]) for pattern in _STARTS)
+    start, *firsts = (pattern.search(data[:_HEAD_SEARCH_SIZE]) for pattern in _STARTS)
     found = {int(match[1]) for match in (start, *firsts) if match is not None}
     return tuple(found) if start is not None and any(firsts) and len(found) == 1 else ()
 

@@ -5,14 +5,28 @@ r"""The content of the object of a conversation.
     <checksum> {...record 70...}\n
     ...
 
-`v` is the number of this layout. `tail` is the position of the first record in this object, and the bytes of all
-records in it. A segment is the position after its last record, the token in its name, and its *blocks*: the first
-position and the bytes of each, so that a part of a large segment can be fetched. Segments and tail follow one another
-without a gap.
+The fields of the first line:
+
+    v            number of this layout
+    scope, id    the conversation
+    start, end   position of the first record, and position after the last one
+    version      version of the revision
+    updated      time of the revision, in microseconds since 1970 UTC
+    expires      time from which the conversation counts as absent, in microseconds since 1970 UTC; null: never
+    info         payload of the revision
+    incarnation  token that is created with the conversation; the names of its segments and markers contain it
+    writer       token of the last append, by which a writer recognizes its own write
+    marker       time in the name of the conversation's marker, by which it is listed
+    tail         position of the first record in this object, and bytes of all records in it
+    segments     [position after the last record, token in the name, blocks] of each segment
+    fenced       true if the tombstone must stay for a day, to refuse slow writers (see `write`); otherwise absent
+
+The *blocks* of a segment are the first position and the bytes of each, so that a part of a large segment can be
+fetched. Segments and tail follow one another without a gap.
 
 While a conversation is being deleted, its object is a `Tombstone`; where the service has no conditional DELETE, the
-tombstone stays. It is so small that a listing recognizes it by its size, and it names what is left to remove. A
-tombstone also stays for a day after the removal of segments that a slow writer may be about to name (see `write`).
+tombstone stays. It is so small that a listing recognizes it by its size, and it says what is left to remove. A
+tombstone also stays for a day after the removal of segments to which a slow writer may be about to refer (see `write`).
 
     deleted <incarnation> <time of the marker> <token of the delete>\n
 """
@@ -56,7 +70,8 @@ _TOMBSTONE = re.compile(rb"deleted ([0-9a-f]{16}) ([0-9]{19}) ([0-9a-f]{16})")
 _EARLIER_TOMBSTONE = re.compile(rb"[a-z]{5} [0-9a-f]{16} [0-9]{19} [0-9a-f]{16}")
 _TOKEN = re.compile("[0-9a-f]{16}")
 _TIME = re.compile("[0-9]{19}")
-_NEAR, _GUESSES = 16 * 1024, 4  # bytes of a damaged head that are searched for its key, and the most texts to try
+_KEY_SEARCH_SIZE = 16 * 1024  # bytes at the beginning of a damaged head that are searched for its key
+_MAX_KEY_GUESSES = 4  # the most texts to try as its scope, and as its id
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +263,7 @@ def find_key(data: bytes, is_own: Callable[[Key], bool]) -> Key | None:
     texts: dict[str, list[Any]] = {"scope": [], "id": []}
     for name, found in texts.items():
         pattern = rb'"%b":("(?:[^"\\\n]|\\.){1,4096}?")' % name.encode()
-        for match in islice(re.finditer(pattern, data[:_NEAR]), _GUESSES):
+        for match in islice(re.finditer(pattern, data[:_KEY_SEARCH_SIZE]), _MAX_KEY_GUESSES):
             with suppress(ValueError):
                 found.append(json.loads(match[1]))
     for scope, id_ in product(texts["scope"], texts["id"]):

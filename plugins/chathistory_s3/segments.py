@@ -4,8 +4,8 @@ A full tail becomes a segment. Segments are merged into the next one, so that th
 the newest messages are in one or two; and sixteen small ones, so that there is about one for each 4 MiB. Each record is
 moved about three times in its life.
 
-A damaged segment is never merged. Only a forget within it moves its lines: the sound lines as they are, and a mark in
-place of each other line.
+A segment with a wrong number of lines, or one that cannot be read, is not merged. Only a forget within such a segment
+moves its lines: the sound lines as they are, and a mark in place of each other line.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ from chathistory_s3.lines import LF, read_records, split_lines
 from chathistory_s3.names import new_token, object_path
 from chathistory_s3.schema import HeadContent, S3Segment
 
-__all__ = ["Part", "Placement", "SegmentMissing", "SegmentStore", "count_merged", "split_into_parts"]
+__all__ = ["Part", "Placement", "SegmentMissing", "SegmentStore", "count_segments_to_merge", "split_into_parts"]
 
 KIB, MIB = 1024, 1024 * 1024
-TAIL = 128 * KIB
-"""The most bytes of records in the head's object; a larger append is stored in segments at once."""
+MAX_TAIL_SIZE = 128 * KIB
+"""The most bytes of records in the head's object; a larger append is stored in segments immediately."""
 
-_FEW, _SHORT = 20, MIB  # a segment with fewer records and bytes is merged into the next one
-_MERGED, _SMALL = 16, 4 * MIB  # so many segments below this size are merged
-_LARGEST = 64 * MIB
-_BLOCK, _BLOCKS = 256 * KIB, 8  # the fewest bytes of a block, and the most blocks of a segment
-_REQUEST = 8 * MIB  # the most bytes to fetch in one request
+_MIN_RECORDS = 20  # a segment with fewer records is merged into the next one,
+_MAX_SHORT_SIZE = MIB  # if they have at most this many bytes together
+_MERGE_COUNT, _MERGE_BELOW = 16, 4 * MIB  # this many segments below this size are merged, the new one included
+_MAX_SEGMENT_SIZE = 64 * MIB  # the most bytes of a segment; one record may be larger
+_BLOCK_SIZE = 256 * KIB  # the most bytes of a block in a small segment; one record may be larger
+_BLOCK_COUNT = 8  # a larger segment has about this many blocks
+_MAX_REQUEST_SIZE = 8 * MIB  # the most bytes to fetch in one request; one block may be larger
 
 
 class SegmentMissing(Exception):  # not yet an error: the head may have changed
-    """A segment that the head names does not exist."""
+    """A segment that the head refers to does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Placement:
         tail_start: The position of the first record in the head's object.
         tail: The lines in the head's object.
         created: The segments that were stored for this.
-        obsolete: The segments that the new head no longer names.
+        obsolete: The segments that the new head no longer refers to.
     """
 
     segments: tuple[S3Segment, ...]
@@ -81,7 +83,7 @@ class Part:
     end: int
 
 
-def count_merged(segments: Sequence[S3Segment], *, size: int) -> int:
+def count_segments_to_merge(segments: Sequence[S3Segment], *, size: int) -> int:
     """Return how many of the last segments to merge into a new one.
 
     Args:
@@ -89,10 +91,10 @@ def count_merged(segments: Sequence[S3Segment], *, size: int) -> int:
         size: The bytes of the new segment.
     """
     rest = list(segments)
-    while rest and rest[-1].end - rest[-1].first < _FEW and rest[-1].size + size <= _SHORT:
+    while rest and rest[-1].end - rest[-1].first < _MIN_RECORDS and rest[-1].size + size <= _MAX_SHORT_SIZE:
         size += rest.pop().size
-    run = next((at for at, segment in enumerate(reversed(rest)) if segment.size >= _SMALL), len(rest))
-    if run >= _MERGED - 1 and sum(segment.size for segment in rest[-run:]) + size <= _LARGEST:
+    run = next((at for at, segment in enumerate(reversed(rest)) if segment.size >= _MERGE_BELOW), len(rest))
+    if run >= _MERGE_COUNT - 1 and sum(segment.size for segment in rest[-run:]) + size <= _MAX_SEGMENT_SIZE:
         del rest[-run:]
     return len(segments) - len(rest)
 
@@ -111,7 +113,7 @@ def split_into_parts(segments: Sequence[S3Segment], low: int, high: int) -> Iter
         ends = [first for first, _ in segment.blocks[1:]] + [segment.end]
         for (first, size), end in zip(segment.blocks, ends, strict=True):
             if first < high and end > low:
-                if part is not None and part.size + size <= _REQUEST:
+                if part is not None and part.size + size <= _MAX_REQUEST_SIZE:
                     part = replace(part, size=part.size + size, end=end)
                 else:
                     if part is not None:
@@ -123,7 +125,7 @@ def split_into_parts(segments: Sequence[S3Segment], low: int, high: int) -> Iter
 
 
 def _split_by_size(lines: Sequence[bytes], first: int, most: int) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yield groups of lines with up to `most` bytes, or with one line, each with the position of its first line."""
+    """Yield groups of lines, each with the position of its first line: at most `most` bytes, or one line."""
     begun = size = 0
     for at, line in enumerate(lines):
         if at > begun and size + len(line) > most:
@@ -162,11 +164,11 @@ class SegmentStore:
         size, end = sum(map(len, new)), content.head.end
         lines = split_lines(content.tail, content.tail_start, end)
         tail = b"".join(lines)
-        if len(tail) + size <= TAIL:
+        if len(tail) + size <= MAX_TAIL_SIZE:
             return Placement(content.segments, content.tail_start, tail + b"".join(new))
-        if size > TAIL:
+        if size > MAX_TAIL_SIZE:
             lines, new, end = [*lines, *new], [], end + len(new)
-        count = count_merged(content.segments, size=sum(map(len, lines)))
+        count = count_segments_to_merge(content.segments, size=sum(map(len, lines)))
         kept = content.segments[: len(content.segments) - count]
         merged = content.segments[len(kept) :]
         try:
@@ -177,7 +179,7 @@ class SegmentStore:
         return Placement((*kept, *created), end, b"".join(new), created, merged)
 
     def drop_below(self, content: HeadContent, start: int, *, missing_is_damage: bool) -> Placement:
-        """Drop the records below a position; stores the rest of the segment with that position as a new segment.
+        """Drop the records below a position, and store the rest of the segment with that position as a new segment.
 
         Args:
             content: The current head.
@@ -228,16 +230,16 @@ class SegmentStore:
             data, _ = self._bucket.get(name)
         except ObjectMissing:
             data = b""
-        except ObjectUnavailable as unavailable:  # to go on would lose its records
+        except ObjectUnavailable as unavailable:  # continuing would lose its records
             raise refuse_unavailable(name, unavailable) from unavailable.__cause__
         return split_lines(data, segment.first, segment.end)
 
     def _store_lines(self, lines: Sequence[bytes], first: int) -> tuple[S3Segment, ...]:
-        """Store lines as new segments, which the head does not name yet."""
+        """Store lines as new segments, which the head does not refer to yet."""
         created: list[S3Segment] = []
         puts: list[partial[str]] = []
-        for at, group in _split_by_size(lines, first, _LARGEST):
-            most = max(_BLOCK, sum(map(len, group)) // _BLOCKS)
+        for at, group in _split_by_size(lines, first, _MAX_SEGMENT_SIZE):
+            most = max(_BLOCK_SIZE, sum(map(len, group)) // _BLOCK_COUNT)
             blocks = tuple((begin, sum(map(len, block))) for begin, block in _split_by_size(group, at, most))
             created.append(S3Segment(at + len(group), new_token(), blocks))
             puts.append(partial(self._bucket.put, self.name_of(created[-1]), b"".join(group)))

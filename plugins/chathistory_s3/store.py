@@ -177,7 +177,7 @@ class S3Store(BaseStore):
         return read_found(self._writer, found, start=start, stop=stop)
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        """Replace a damaged head by a new one, as `HeadRecovery` describes; never a head of a later version.
+        """Replace a damaged head with a new one, as `HeadRecovery` describes; never a head of a later version.
 
         Args:
             found: The result of `find_records`.

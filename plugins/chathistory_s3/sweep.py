@@ -102,7 +102,7 @@ def _sweep_markers(writer: S3Writer, done: S3SweepReport, now: float, old: float
             content = found.living if found is not None else None
             if content is not None and content.marker == marker.time:
                 present.append(content)
-            # No head will name it again: the time of a marker only moves forward, and incarnations are not reused.
+            # No head will refer to it again: the time of a marker only moves forward, and incarnations are not reused.
             is_stale = found is None or found.content.incarnation != marker.incarnation
             if entry.modified < old and (is_stale or (content is not None and marker.time > content.marker)):
                 left.append(marker.name)
@@ -170,7 +170,7 @@ def remove_leftovers(writer: S3Writer, scope: str) -> Leftovers:
 
 
 def _remove_markers(writer: S3Writer, scope: str) -> int:
-    """Remove markers that no head names, and that no writer is about to name."""
+    """Remove markers that no head refers to, and to which no writer is about to refer."""
     removed = 0
     for batch in writer.bucket.list_batches(writer.names.markers(scope)):
         markers = [marker for entry in batch if (marker := writer.names.parse_marker(entry.name))]

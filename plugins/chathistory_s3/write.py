@@ -1,9 +1,9 @@
 """The commit of an append, a forget and a delete, and the removal of old objects after it.
 
-Each is one conditional PUT of the head's object. Objects that the new head names are stored before it, and objects that
-it no longer names are removed after it. A crash in between leaves a complete conversation, and at most objects that
-nobody names. Within one incarnation, segments that begin below the head's start, and markers of earlier times, are
-never named again.
+Each is one conditional PUT of the head's object. Objects that the new head refers to are stored before it, and objects
+that it no longer refers to are removed after it. A crash in between leaves a complete conversation, and at most objects
+that no head refers to. Within one incarnation, no head refers again to segments that begin below the head's start, or
+to markers of earlier times.
 
 Segments of other incarnations at the same place belong to interrupted first appends. Their writers may still be about
 to create the conversation, which succeeds only where no object exists. So such segments are removed while an object
@@ -251,7 +251,7 @@ class S3Writer:
             return False
         except ObjectUnavailable:
             data, etag = b"", next((entry.etag for entry in self.bucket.list_objects(name) if entry.name == name), "")
-        if not etag or not isinstance(self.heads.parse(name, data, etag), Damaged):
+        if not etag or not isinstance(self.heads.decode_prefix(name, data, etag), Damaged):
             return False
         incarnation, marker = find_tokens(data)
         tombstone = Tombstone(incarnation or new_token(), marker or UNKNOWN_TIME, new_token())
@@ -299,7 +299,7 @@ class S3Writer:
         return S3StoredHead(tombstone, etag)
 
     def remove_unnamed(self, names: Sequence[str]) -> None:
-        """Remove objects that no head names; if that fails, the sweep removes them later."""
+        """Remove objects that no head refers to; if that fails, the sweep removes them later."""
         with suppress(StoreError):
             self.bucket.delete_all(names)
 

@@ -3,7 +3,7 @@
 import pytest
 from chathistory_s3 import S3Store
 from chathistory_s3.schema import S3Segment
-from chathistory_s3.segments import count_merged
+from chathistory_s3.segments import count_segments_to_merge
 from s3_samples import HOUR, KEY, NOW, bodies, made, revision, text, texts
 
 from chathistory import Key
@@ -177,7 +177,7 @@ def test_segments_stay_few(size):
     """A conversation of 100,000 spills names few segments, in few bytes, and moves each record few times."""
     segments, moved, position = [], 0, 0
     for _ in range(100_000):
-        count = count_merged(segments, size=size)
+        count = count_segments_to_merge(segments, size=size)
         merged = segments[len(segments) - count :]
         del segments[len(segments) - count :]
         total = size + sum(segment.size for segment in merged)
