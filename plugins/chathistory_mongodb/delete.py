@@ -1,6 +1,6 @@
 """Forget, delete, and the sweep of expired conversations. Each is atomic, and removes its data for good.
 
-The head is changed first. From then on nobody sees the records that it no longer names, and the head shows that
+The head is changed first. From then on no reader sees the records that it no longer covers, and the head shows that
 something is left to remove (`cleared` below `start`, or `dead`). So after a crash, the next caller can finish the work.
 """
 

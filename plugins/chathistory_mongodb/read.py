@@ -1,6 +1,6 @@
 """Reading a range of records together with the head, consistently.
 
-A head and its tail are one document, and segments never change while a head names them: only a forget or a delete
+A head and its tail are one document, and segments never change while a head refers to them: only a forget or a delete
 removes them. So a reader that finds a segment missing reads the head again.
 """
 

@@ -1,4 +1,4 @@
-"""A new head for a conversation with a damaged or missing head document: finding the records, and naming them again.
+"""A new head for a conversation with a damaged or missing head document: find the records, and refer to them again.
 
 Segments contain their positions and the `born` of their head. The bodies of the tail do not contain their positions:
 they follow one another from the end of the segments, or according to `from` or `end` of the head.
@@ -233,7 +233,7 @@ def read_found(collections: Collections, found: FoundRecords, start: int, stop: 
 
 
 def restore_head(collections: Collections, found: FoundRecords, head: Head) -> Head:
-    """Store a new head that names the records that were found.
+    """Store a new head that refers to the records that were found.
 
     Args:
         collections: The collections.

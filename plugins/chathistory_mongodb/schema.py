@@ -4,14 +4,38 @@ A conversation is one *head document*: the head, the revision, and in `tail` the
 append and index are one update. `from` is the position of the tail's first body. Bodies that do not fit, or no longer
 fit, are in *segment documents*: several bodies, or one piece of a body that is too large for one document.
 
-    head     _id {s, i}, format, scope, id, start, end, version, updated, expires, info,
-             born, from, bytes, tail [text, ...], runs [{by, first}, ...], cleared
-    segment  _id, key {s, i}, of, by, first, end, part, parts, bodies [text, ...]
+Head documents:
 
-`born` is a new id for each conversation, and `of` repeats it: leftovers of a deleted conversation can never become part
-of the next one with the same name. `by` is the attempt at an append that wrote a segment. The head lists the successful
-attempts in `runs`; later their segments get `by: null` and the list is emptied. So a segment counts only if its head
-names it, and a writer that loses a race does no harm. `key` names the conversation of a segment when its head is lost.
+    _id         {s, i}: scope and id of the conversation
+    format      number of this layout
+    scope, id   the same as in `_id`
+    start, end  position of the first record, and position after the last one
+    version     version of the revision
+    updated     time of the revision, in microseconds since 1970 UTC
+    expires     time from which the conversation counts as absent, in microseconds since 1970 UTC; null: never
+    info        payload of the revision
+    born        id that is created with the conversation
+    from        position of the first body in `tail`
+    bytes       size of the bodies in `tail`, see `measure_bodies`
+    tail        [text, ...]: the newest bodies
+    runs        [{by, first}, ...]: the successful attempts to append with segments, and the first position of each
+    cleared     segments hold no body below this position
+    dead        only in a tombstone: CREATING or REMOVING
+
+Segment documents:
+
+    _id         id of the segment
+    key         {s, i}: the `_id` of its head, which identifies the conversation when the head is lost
+    of          the `born` of its head
+    by          id of the attempt that wrote it; null once it is marked as committed
+    first, end  position of the first body, and position after the last one
+    part        number of this piece of a body, from 0
+    parts       how many pieces that body has; 1 if the segment holds whole bodies
+    bodies      [text, ...]
+
+`of` repeats `born`, so that leftovers of a deleted conversation can never become part of the next one with the same
+name. The head lists the successful attempts in `runs`; later their segments get `by: null` and the list is emptied. So
+a segment counts only if its head refers to it, and a writer that loses a race does no harm.
 
 A head with `dead` and without `version` is a *tombstone* and not a conversation: its segments are being written
 (CREATING) or removed (REMOVING).

@@ -120,7 +120,7 @@ def _parse_option(name: str, value: object) -> str:
     if name == "prefix" and not is_prefix(text):
         raise ConfigError("must be up to 100 letters, digits, '_', '-' and '.'")
     if name == "w" and text == "0":
-        raise ConfigError("must be at least 1; with 0 nobody learns whether a write failed")
+        raise ConfigError("must be at least 1; with 0 the server does not report whether a write failed")
     if name != "prefix" and not _is_accepted(f"localhost/?{name}={quote_plus(text)}"):
         raise ConfigError("must be a value that pymongo accepts for this option")
     return text

@@ -2,7 +2,7 @@
 
 An append is one command: an update with the version that its writer has seen as the condition, or the insertion of the
 head. If the tail is full or the batch is large, segments are written first, and the same conditional update makes them
-count. Until then, nobody sees them.
+count. Until then, no reader sees them.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from chathistory_mongodb.server import Collections
 
 __all__ = ["append_records", "create_conversation", "insert_head"]
 
-TAIL = 64 * 1024  # a tail of so many bytes is full
-KEPT = 24 * 1024  # bytes of the newest bodies that stay in the tail
-SEGMENT = 256 * 1024  # bytes of bodies in one segment
-PIECE = 2 * 1024 * 1024  # characters of a piece of a body: at most 8 MB of the 16 MB of a document
-RUNS = 8  # attempts in a head before their segments are marked as committed
+FULL_TAIL_SIZE = 64 * 1024  # a tail with at least this many bytes is full
+KEPT_TAIL_SIZE = 24 * 1024  # at most this many bytes of the newest bodies stay in the tail
+SEGMENT_SIZE = 256 * 1024  # the most bytes of bodies in one segment; one body may be larger
+PIECE_LENGTH = 2 * 1024 * 1024  # the most characters of a piece of a body: at most 8 MB of the 16 MB of a document
+MAX_RUNS = 8  # the most attempts in a head; before the next one, their segments are marked as committed
 _ATTEMPTS = 100
 
 
@@ -66,7 +66,7 @@ def append_records(
     tail = {"tail": {"$cond": [{"$eq": ["$version", {"$literal": version}]}, "$tail", []]}}
     for _ in range(_ATTEMPTS):
         failure: OperationFailure | None = None
-        if size < TAIL:
+        if size < FULL_TAIL_SIZE:
             try:
                 if _push_bodies(collections, bodies, size, seen=seen, revision=revision):
                     return Head(key, seen.start, seen.end + len(bodies), revision)
@@ -78,7 +78,9 @@ def append_records(
         if stored is None or stored.head.revision.version != version:
             raise Conflict(key, stored.head if stored else None)
         seen = stored.head  # a forget may have moved its start, which is no conflict
-        if max(size, stored.tail_bytes) >= TAIL and _append_with_segments(collections, stored, bodies, revision):
+        if max(size, stored.tail_bytes) >= FULL_TAIL_SIZE and _append_with_segments(
+            collections, stored, bodies, revision
+        ):
             return Head(key, seen.start, seen.end + len(bodies), revision)
     raise _too_many_conflicts()
 
@@ -90,7 +92,7 @@ def _push_bodies(collections: Collections, bodies: Sequence[str], size: int, *, 
         "$inc": {"bytes": size},
         "$set": revision_fields(revision, seen.end + len(bodies)),
     }
-    only = {**match_head(seen), "bytes": {"$lt": TAIL}, "$expr": in_place}
+    only = {**match_head(seen), "bytes": {"$lt": FULL_TAIL_SIZE}, "$expr": in_place}
     return collections.heads.update_one(only, change).matched_count == 1
 
 
@@ -102,7 +104,7 @@ def _append_with_segments(
     bodies = [*map(to_storable, stored.tail), *bodies]
     moved = len(bodies) - _count_newest(bodies)
     runs = list(stored.runs)
-    if len(runs) >= RUNS:  # mark their segments as committed, so that the list stays short
+    if len(runs) >= MAX_RUNS:  # mark their segments as committed, so that the list stays short
         named = {"of": stored.born, "by": {"$in": [run["by"] for run in runs]}}
         lowest = min(run["first"] for run in runs)
         collections.segments.update_many({**named, "end": {"$gt": lowest}}, {"$set": {"by": None}})
@@ -125,7 +127,7 @@ def _count_newest(bodies: Sequence[Any]) -> int:
     size = 0
     for count, body in enumerate(reversed(bodies)):
         size += measure_bodies([body])
-        if size > KEPT:
+        if size > KEPT_TAIL_SIZE:
             return count
     return len(bodies)
 
@@ -141,13 +143,13 @@ def _make_segments(owner: Document, first: int, bodies: Sequence[Any]) -> Iterat
     size = 0
     for position, body in enumerate(bodies, first):
         length = measure_bodies([body])
-        if batch and size + length > SEGMENT:
+        if batch and size + length > SEGMENT_SIZE:
             yield make_segment(position - len(batch), batch)
             batch, size = [], 0
-        if isinstance(body, str) and len(body) > PIECE:
-            parts = -(-len(body) // PIECE)
+        if isinstance(body, str) and len(body) > PIECE_LENGTH:
+            parts = -(-len(body) // PIECE_LENGTH)
             for part in range(parts):
-                yield make_segment(position, [body[part * PIECE : (part + 1) * PIECE]], part, parts)
+                yield make_segment(position, [body[part * PIECE_LENGTH : (part + 1) * PIECE_LENGTH]], part, parts)
         else:
             batch.append(body)
             size += length
@@ -188,14 +190,14 @@ def create_conversation(
         StoreUnavailable: It was created and deleted again during each of many attempts.
     """
     head, name = Head(key, first, first + len(bodies), revision), head_id(key)
-    moved = len(bodies) - _count_newest(bodies) if measure_bodies(bodies) >= TAIL else 0
+    moved = len(bodies) - _count_newest(bodies) if measure_bodies(bodies) >= FULL_TAIL_SIZE else 0
     for _ in range(_ATTEMPTS):
         born = ObjectId()
         runs = [{"by": born, "first": Int64(first)}] if moved else []
         new = make_head_document(head, born, bodies[moved:], runs)
         if not moved and insert_head(collections, new):
             return head
-        # The segments are written before their head, so a tombstone names them in case of a crash.
+        # The segments are written before their head, so a tombstone refers to them in case of a crash.
         unfinished = {"_id": name, "born": born, "dead": CREATING}
         if moved and insert_head(collections, {**unfinished, "expires": Int64(0)}):
             owner = {"key": name, "of": born, "by": born}

@@ -37,7 +37,7 @@ STEP = 29  # one below the number of values, so that each field comes with anoth
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Have tails and segments that fill up soon, and bodies in pieces."""
-    for name, size in {"TAIL": 600, "KEPT": 250, "SEGMENT": 200, "PIECE": 150}.items():
+    for name, size in {"FULL_TAIL_SIZE": 600, "KEPT_TAIL_SIZE": 250, "SEGMENT_SIZE": 200, "PIECE_LENGTH": 150}.items():
         monkeypatch.setattr(f"chathistory_mongodb.write.{name}", size)
 
 
