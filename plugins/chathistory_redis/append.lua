@@ -3,7 +3,7 @@
 -- KEYS  conversation, index of its scope, scopes of its tag
 -- ARGV  milliseconds to live ('' for no limit), followed by '+' and the version seen, or by '=' for a new conversation;
 --       the head from the version on; the records, each with its position
--- Returns {'start stop'} if stored; else the current head, or nil without a conversation; or a report of damage.
+-- Returns {'start stop'} if stored; otherwise the current head, nil without a conversation, or a report of damage.
 local key, index, scopes = KEYS[1], KEYS[2], KEYS[3]
 local lifetime, guard = string.match(ARGV[1], '^(%d*)(.*)$')
 local position = string.match(string.sub(ARGV[3], -17), '(%d+)$')
@@ -27,7 +27,7 @@ local refused = add_to_index(index, scopes, string.match(ARGV[2], '^[^\n]+\n(%d+
 if refused then return refused end
 if lifetime == '' then
   if head then redis.call('PERSIST', key) end
-elseif head and expires ~= string.match(ARGV[2], '^[^\n]+\n%d+\n(%d+)\n') then -- else the key keeps its expiry
+elseif head and expires ~= string.match(ARGV[2], '^[^\n]+\n%d+\n(%d+)\n') then -- otherwise the key keeps its expiry
   redis.call('PEXPIRE', key, lifetime)
 end
 stop = string.format('%.0f', stop + #ARGV - 2)

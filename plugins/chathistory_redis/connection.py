@@ -1,6 +1,7 @@
 """Run scripts on the server that has their keys, and wait for replicas and disks.
 
-Each call is one round trip: a script and its WAIT go out together, and so do scripts for several nodes of a Cluster.
+A script and its WAIT are sent together, in one round trip, and so are scripts for several nodes of a Cluster. Without a
+Cluster, several scripts run one after another. A script that the server does not know is sent again with its source.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class ReplicaWait:
 
     Attributes:
         replicas: How many replicas must have the append.
-        fsync: It must be on the disks of these replicas, and on the disk of the master.
+        fsync: It must be on the disks of these replicas, and on the disk of the primary.
         timeout: Seconds to wait.
     """
 
@@ -78,7 +79,7 @@ class ReplicaWait:
             ) from reply
         on_disk, replicas = reply if self.fsync else (1, reply)
         if replicas < self.replicas or not on_disk:
-            disk = "" if on_disk else ", and not on the disk of the master"
+            disk = "" if on_disk else ", and not on the disk of the primary"
             raise StoreUnavailable(
                 f"stored, but not confirmed by enough replicas in time ({replicas} of {self.replicas}{disk})",
                 outcome="unknown",
@@ -137,7 +138,7 @@ class RedisConnection:
                 return use(client)
             except ResponseError as error:
                 if code_of(error) == "READONLY" and not _is_cluster(client):
-                    # a master that has become a replica: the next connections must go to the new master
+                    # a primary that has become a replica: the next connections must go to the new primary
                     cast("redis.Redis", client).connection_pool.disconnect(inuse_connections=False)
                 raise
 
@@ -173,7 +174,7 @@ class RedisConnection:
         return self.call(operation, send)
 
     def run_many(self, operation: str, script: Script, parts: Sequence[_KeysAndArgs]) -> list[Any]:
-        """Run a script once for each part, all at the same time.
+        """Run a script once per part: in parallel on a Cluster, otherwise one after another.
 
         Args:
             operation: The word for the call in errors.

@@ -33,7 +33,7 @@ _UNAVAILABLE = {
     "BUSY": "the server is busy with another script",
     "CLUSTERDOWN": "the cluster is down",
     "LOADING": "the server is loading its data",
-    "MASTERDOWN": "the server has lost its master",
+    "MASTERDOWN": "the server has lost its primary",
     "NOREPLICAS": "the server has too few replicas to take writes",
     "READONLY": "the server is a replica, which accepts no writes",
     "TRYAGAIN": "the slot is being moved to another server",

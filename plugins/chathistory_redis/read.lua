@@ -3,7 +3,7 @@
 -- KEYS  conversation
 -- ARGV  start (negative: from the end), stop ('': the end), bytes after which the result ends early
 -- Returns {head, position of the first record, {body, ...}, ...}, nil without a conversation, or a report of damage.
-local key, room = KEYS[1], tonumber(ARGV[3])
+local key, limit = KEYS[1], tonumber(ARGV[3])
 local head, start, stop = open_head(key)
 if not start then return head end
 local low = tonumber(ARGV[1])
@@ -16,7 +16,7 @@ while at <= last do
   local bodies = redis.call('LRANGE', key, at, math.min(at + chunk - 1, last))
   for nth, body in ipairs(bodies) do
     size = size + #body
-    if size > room and count + nth > 1 then -- the first record is always returned
+    if size > limit and count + nth > 1 then -- the first record is always returned
       bodies[nth] = nil -- ends this table when it becomes a reply
       last = -1
       break
@@ -25,6 +25,7 @@ while at <= last do
   found[#found + 1] = bodies
   count = count + #bodies
   at = at + chunk
-  chunk = math.max(1, math.min(chunk * 4, math.floor((room - size) / (size / math.max(count, 1) + 1)))) -- about as many as fit
+  local fitting = math.floor((limit - size) / (size / math.max(count, 1) + 1)) -- about how many records still fit
+  chunk = math.max(1, math.min(chunk * 4, fitting))
 end
 return found

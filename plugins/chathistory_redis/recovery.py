@@ -145,7 +145,7 @@ class RedisRecovery:
             raise Conflict(key, present)
 
     def _read_runs(self, name: bytes, token: bytes, size: int) -> list[_ElementRun] | None:
-        """Return which positions the elements say that they have; None: the list has changed meanwhile."""
+        """Return the positions that the elements contain, as runs; None if the list has changed meanwhile."""
         runs: list[_ElementRun] = []
         at = 0
         while at < size:

@@ -1,7 +1,7 @@
 -- Removes a key that belongs to no readable conversation, and its entry in the index.
 --
 -- KEYS  the key, its index, the scopes of its tag
--- ARGV  'conversation' if the key may be one: it then stays if it can be read; else 'other' or 'index';
+-- ARGV  'conversation' if the key may be one: it then stays if it can be read; otherwise 'other' or 'index';
 --       optionally a head that is known to be unreadable
 -- Returns 1 if the key was removed, 0 if it did not exist, or the head of a conversation that stays.
 local key, index, scopes = KEYS[1], KEYS[2], KEYS[3]

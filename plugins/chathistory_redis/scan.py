@@ -2,8 +2,8 @@
 
 A SCAN returns each key that exists from its beginning to its end. That holds for one server: after a failover, or when
 a key moves to a server that was scanned before, it may miss some. So a pass counts only if the same servers answered
-from its beginning to its end, over the same connections. If nobody knows whether a slot of a Cluster was being moved, a
-pass counts that has found nothing new: a key moves once, so the next pass finds what one pass missed.
+from its beginning to its end, over the same connections. If it is unknown whether a slot of a Cluster was being moved,
+a pass counts that has found nothing new: a key moves once, so the next pass finds what one pass missed.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from chathistory_redis.urls import Client
 __all__ = ["FullScan", "scan_names"]
 
 _STEP = 500  # conversations that one script examines
-_SCRIPTS = 32  # scripts that run at the same time, in a Cluster
+_MAX_PARALLEL_SCRIPTS = 32  # scripts that run at the same time, in a Cluster
 _TYPES = {"scopes": "set", "index": "zset"}
 _COUNT = 1000  # names that the server examines in one step
-_PASSES = 20  # passes before the scan gives up
-_BROKEN = 3  # passes with a broken connection before the scan gives up
+_MAX_PASSES = 20  # passes before the scan gives up
+_MAX_BROKEN_PASSES = 3  # passes with a broken connection before the scan gives up
 
 T = TypeVar("T")
 _SendCommand: TypeAlias = Callable[..., Any]
@@ -60,7 +60,7 @@ class FullScan:
     def list_keys(self, scope: str | None) -> Iterator[Key]:
         """Yield the key of every conversation of a scope (of all scopes if it is None), and add each to its index."""
         found = [each for each in self._scan_all_names() if each.key is not None and scope in (None, each.scope)]
-        for steps in _split_into_chunks(list(_split_by_tag(found)), _SCRIPTS):
+        for steps in _split_into_chunks(list(_split_by_tag(found)), _MAX_PARALLEL_SCRIPTS):
             parts = [
                 ([some[0].scopes], [arg for each in some for arg in (each.index, each.name[len(each.index) + 1 :])])
                 for some in steps
@@ -184,20 +184,20 @@ def scan_names(client: Client, pattern: bytes, probe: bytes) -> set[bytes]:
     """
     found: set[bytes] = set()
     broken = 0
-    for number in range(_PASSES):
+    for number in range(_MAX_PASSES):
         before = len(found)
         try:
             outcome = _scan_once(client, pattern, probe, found)
         except (redis.ConnectionError, ReadOnlyError):
             broken += 1
-            if broken == _BROKEN or len(found) == before:
+            if broken == _MAX_BROKEN_PASSES or len(found) == before:
                 raise
-            if isinstance(client, redis.Redis):  # a master that has become a replica: look for the new one
+            if isinstance(client, redis.Redis):  # a primary that has become a replica: look for the new one
                 client.connection_pool.disconnect(inuse_connections=False)
             continue
         if outcome == "steady" or (outcome == "unknown" and number and len(found) == before):
             return found
-    raise redis.ConnectionError(f"servers changed during each of {_PASSES} scans of all keys; try again later")
+    raise redis.ConnectionError(f"servers changed during each of {_MAX_PASSES} scans of all keys; try again later")
 
 
 def _scan_once(

@@ -1,4 +1,6 @@
-"""The store: reads, writes and checks. Nearly every call is one script; the head of its `.lua` file describes it."""
+"""The store: reads, writes and checks. Nearly every call is one script; the comment at the top of its `.lua` file
+describes it.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ from chathistory_redis.urls import OPTIONS, Client, ServerAddress, check_prefix
 __all__ = ["RedisStore"]
 
 _READ_LIMIT = b"8388608"  # bytes of bodies after which a read ends early
-_TAIL = 64  # up to so many records are read whatever their size is
-_LARGEST = 2**29 - 32  # the longest string of Redis, less the position
+_MAX_NEWEST = 64  # at most this many of the newest records are read in one reply, whatever their size is
+_MAX_RECORD_SIZE = 2**29 - 32  # bytes: the longest string of Redis minus the position
 
 
 class RedisStore(BaseStore):
@@ -42,8 +44,8 @@ class RedisStore(BaseStore):
     traits = Traits(
         durable=True,
         shared=True,
-        largest_record=_LARGEST,
-        largest_batch=_LARGEST,
+        largest_record=_MAX_RECORD_SIZE,
+        largest_batch=_MAX_RECORD_SIZE,
         not_reached=("append-only file", "snapshots", "replicas", "backups"),
     )
     options: ClassVar[Mapping[str, Option]] = OPTIONS
@@ -64,7 +66,7 @@ class RedisStore(BaseStore):
                 `decode_responses` does not matter.
             prefix: The beginning of all keys: 1 to 100 characters without blanks and braces.
             wait: The number of replicas that must have an append before it returns.
-            wait_fsync: The append must also be on the disks of these replicas and of the master.
+            wait_fsync: The append must also be on the disks of these replicas and of the primary.
             wait_timeout: Seconds to wait for that; then the append raises `StoreUnavailable`.
 
         Raises:
@@ -108,11 +110,11 @@ class RedisStore(BaseStore):
 
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
         name = self._layout.names(key).conversation
-        if -_TAIL <= start < 0 and stop is None:
+        if -_MAX_NEWEST <= start < 0 and stop is None:
             elements = self._connection.read_elements("read", name, start - 1, -1)  # faster than a script
             if elements == []:
                 return None
-            if elements is not None:  # else the key is not a list; the script below describes it
+            if elements is not None:  # otherwise the key is not a list; the script below describes it
                 with translate_errors("read"):
                     *bodies, line = elements
                     head = decode_head(key, line)
@@ -167,9 +169,9 @@ class RedisStore(BaseStore):
         return RedisRecovery(self._connection, self._layout, self._wait, self._check_open)
 
     def _check(self) -> None:
-        """Check in one round trip that the server can be reached, and that its user may do all that the store needs.
+        """Check with one script that the server can be reached, and that its user may do all that the store needs.
 
-        Tries, with a key that is removed afterwards, that the commands work as in Redis; else raises `StoreRejected`.
+        Checks with a temporary key that the commands work as in Redis; otherwise raises `StoreRejected`.
         Warns (`UserWarning`) if the server evicts, that is, removes conversations when its memory is full.
         """
         names = self._layout.names(Key("default", "-"))

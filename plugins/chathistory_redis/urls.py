@@ -91,7 +91,7 @@ class Location:
     Attributes:
         hosts: Names and ports; empty for a socket.
         path: The path of a socket.
-        service: The sentinels' name of the master.
+        service: The name of the primary in the configuration of the sentinels.
         db: The number of a database; None if the URL has none.
     """
 

@@ -44,7 +44,7 @@ SAID = {
     "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.": "busy",
     "-CLUSTERDOWN Hash slot not served": "cluster is down",
     "-CLUSTERDOWN The cluster is down": "cluster is down",
-    "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": "lost its master",
+    "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": "lost its primary",
     "-NOREPLICAS Not enough good replicas to write.": "too few replicas",
     "-READONLY You can't write against a read only replica.": "is a replica",
     "-TRYAGAIN Multiple keys request during rehashing of slot": "being moved",
