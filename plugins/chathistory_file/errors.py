@@ -74,14 +74,17 @@ class NewerLayout(Exception):
 
 
 class UndoFailed(Exception):
-    """A write failed and could not be undone, so its outcome is unknown. The cause is the first error."""
+    """A write failed and could not be undone, or a rename or removal could not be synced: its outcome is unknown.
+
+    The cause is the first error.
+    """
 
 
 @contextmanager
 def translate_errors(operation: str, key: Key, *, reads: str | None = None) -> Iterator[None]:
     """Translate the errors that the body raises.
 
-    A body that raises `OSError` must have left the store unchanged; else it raises `UndoFailed`.
+    A body that raises `OSError` must have left the store unchanged; otherwise it raises `UndoFailed`.
 
     Args:
         operation: The word for the call in messages, such as "append".

@@ -127,7 +127,7 @@ def folder_exists(folder: str) -> bool:
         return False
     if stat.S_ISLNK(mode):
         raise OSError(
-            errno.ELOOP, "the folder of a scope is a symbolic link; replace the link by the folder itself", folder
+            errno.ELOOP, "the folder of a scope is a symbolic link; replace the link with the folder itself", folder
         )
     return True
 

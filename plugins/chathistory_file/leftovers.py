@@ -159,7 +159,7 @@ def _is_sound_conversation(path: str) -> bool:
 
 
 def _may_contain(path: str, text: bytes) -> bool:
-    """Return True if a file contains a text, or cannot be read so that nobody knows."""
+    """Return True if a file contains a text, or cannot be read, so that it may contain it."""
     try:
         if regular_file_size(path) is None:
             return os.path.isdir(path) and not os.path.islink(path)  # noqa: PTH112, PTH114  # one that cannot be listed

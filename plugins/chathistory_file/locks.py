@@ -101,7 +101,7 @@ class Locks:
                     self._close_files([idle.pop()])
 
     def abandon(self) -> None:
-        """Close the lock files in a forked child, which else would keep a lock of its parent, even of a dead one."""
+        """Close the lock files in a forked child; otherwise it would keep a lock of its parent, even of a dead one."""
         self._idle.clear()
         _close_all(self._open_fds)
 

@@ -1,8 +1,9 @@
-"""The last commit of a file, and its records: everything that is sound, also next to damage.
+"""Find the last commit of a file, and read its records. Damaged lines do not prevent reading the sound ones.
 
-The state of a conversation is its last sound commit. After it, a crash leaves the beginning of an append, or an append
-with holes: sectors that never reached the disk and are zeros. Anything else that has a sound record, or the rest of a
-commit, was a completed append that is damaged now. That is an error, and nobody writes over it.
+The state of a conversation is its last sound commit. If a write crashed, the commit is followed by the beginning of an
+append, or by an append with holes: sectors that never reached the disk and are zeros. Anything else that has a sound
+record, or the rest of a commit, was a completed append that is damaged now. That is an error, and no append overwrites
+it.
 
 Nothing is cached: everything is read from the file each time, because other processes write to it as well.
 """
@@ -33,8 +34,8 @@ from chathistory_file.schema import (
 )
 
 __all__ = [
+    "MAX_UNSYNCED_SIZE",
     "NO_LINE",
-    "UNSYNCED",
     "FileState",
     "find_state",
     "is_utf16",
@@ -47,16 +48,17 @@ __all__ = [
 
 T = TypeVar("T")
 
-UNSYNCED = 64 * 1024
-"""Records of up to so many bytes are written together with their commit; larger ones are synced before it."""
+MAX_UNSYNCED_SIZE = 64 * 1024
+"""The records of an append are written together with their commit if they have at most this many bytes; otherwise they
+are synced before it."""
 
 NO_LINE = "its line is missing, or does not match its checksum"
 
-_STEP = 4096  # bytes that are read at first
+_FIRST_READ_SIZE = 4096  # bytes to read first
 _SECTOR = 512
-_PART = 1024 * 1024
+_CHUNK_SIZE = 1024 * 1024  # bytes to examine at a time
 _LONGEST_COMMIT = 16 * 1024 * 1024  # bytes at the end of a file that are searched for its last commit first
-_NEAR = 16 * 1024  # up to so many bytes are read through instead of searched
+_MAX_LINEAR_SEARCH = 16 * 1024  # a range of at most this many bytes is read line by line instead of bisected
 _EARLIER_LAYOUT = b'\t{"commit":'
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _NUMBER = re.compile(rb"\[([0-9]{1,19})(?![0-9])")
@@ -104,12 +106,12 @@ def find_state(paths: Paths, *, is_own: Callable[[Key], bool]) -> FileState | No
 
 
 def use_state(
-    paths: Paths, use: Callable[[FileState], T], *, is_own: Callable[[Key], bool], step: int = _STEP
+    paths: Paths, use: Callable[[FileState], T], *, is_own: Callable[[Key], bool], step: int = _FIRST_READ_SIZE
 ) -> T | None:
     """Call `use` with a consistent state of the conversation in a file, and return its result.
 
-    Takes no lock. An append that is being undone at the same time looks like damage, so a damaged file that has
-    changed meanwhile is read again.
+    The file is read without a lock. An append that is being undone at the same time looks like damage, so a file that
+    looks damaged and has changed during the read is read again.
 
     Args:
         paths: The paths of the conversation.
@@ -135,7 +137,9 @@ def use_state(
                     raise
 
 
-def load_state(file: OpenFile | None, *, is_own: Callable[[Key], bool], step: int = _STEP) -> FileState | None:
+def load_state(
+    file: OpenFile | None, *, is_own: Callable[[Key], bool], step: int = _FIRST_READ_SIZE
+) -> FileState | None:
     """Find the last commit of a file.
 
     Args:
@@ -179,7 +183,9 @@ def _find_commit_in_place(reader: ChunkReader, span: int, is_own: Callable[[Key]
         line = data[at:end] if end >= 0 else data[at:]
         commit = decode_commit(line, base + at)
         if commit and not commit.has_moved and is_own(commit.head.key):
-            is_whole = commit.size > UNSYNCED or not _has_zeroed_sector(reader, commit.start - commit.size, commit.stop)
+            is_whole = commit.size > MAX_UNSYNCED_SIZE or not _has_zeroed_sector(
+                reader, commit.start - commit.size, commit.stop
+            )
             if is_whole:  # the whole append has reached the disk
                 return FileState(reader, commit, commit.stop + (end >= 0), is_ended=end >= 0)
     return None
@@ -189,7 +195,7 @@ def _has_zeroed_sector(reader: ChunkReader, start: int, stop: int) -> bool:
     """Return True if there is a sector with only zeros in its part of [start, stop)."""
     start = max(start, 0)
     while start < stop:
-        end = stop if stop - start <= _PART else start - start % _PART + _PART
+        end = stop if stop - start <= _CHUNK_SIZE else start - start % _CHUNK_SIZE + _CHUNK_SIZE
         data = reader.read(start, end)
         if b"\0" in data:
             borders = [0, *range(-start % _SECTOR or _SECTOR, len(data), _SECTOR), len(data)]
@@ -248,7 +254,8 @@ def _search_commit(reader: ChunkReader, state: FileState | None, is_own: Callabl
             elif not is_own(line.head.key):
                 tail, has_others = _Tail.after_commit_of(state), True
             elif (state is None or line.head.end >= state.head.end) and (
-                line.size > UNSYNCED or not _has_zeroed_sector(reader.clone(_STEP), line.start - line.size, line.stop)
+                line.size > MAX_UNSYNCED_SIZE
+                or not _has_zeroed_sector(reader.clone(_FIRST_READ_SIZE), line.start - line.size, line.stop)
             ):
                 is_last = scanned.start + len(scanned.data) - line.stop <= 1
                 after = scanned.after if is_last else line.stop
@@ -376,14 +383,14 @@ def _iter_in_order(state: FileState, offset: int, position: int) -> Iterator[byt
 
 def _find_misplaced(state: FileState, position: int) -> int | None:
     """Return the offset of the sound line of a record that is not where it belongs; None if there is no such line."""
-    reader, beginning = state.reader.clone(_STEP), b'[%d,"' % position
+    reader, beginning = state.reader.clone(_FIRST_READ_SIZE), b'[%d,"' % position
     found = reader.find(beginning, 0, state.stop)
     while found >= 0:
-        before = max(found - _PART, 0)
+        before = max(found - _CHUNK_SIZE, 0)
         start = before + reader.read(before, found).rfind(LF) + 1
         end = reader.find(LF, found, state.stop)
         stop = end if end >= 0 else state.stop
-        for line in find_lines(reader.read(start, min(stop, start + _PART + LONGEST_LINE)), start):
+        for line in find_lines(reader.read(start, min(stop, start + _CHUNK_SIZE + LONGEST_LINE)), start):
             if isinstance(line, RecordLine) and line.position == position:
                 return line.start
         found = reader.find(beginning, stop, state.stop)
@@ -393,8 +400,8 @@ def _find_misplaced(state: FileState, position: int) -> int | None:
 def _find_offset_before(state: FileState, position: int) -> int:
     """Return the offset of a line at or shortly before the line of `position`.
 
-    Reads a few lines: for records near the end it steps back from the end, else it bisects. Skips lines that are not
-    sound.
+    Reads a few lines: for records near the end it steps back from the end, otherwise it bisects. Skips lines that are
+    not sound.
     """
     head, low, high = state.head, 0, state.stop
     back = (head.end - position) * high // (head.end - head.start) * 5 // 4 + 512  # if all records had about one size
@@ -404,7 +411,7 @@ def _find_offset_before(state: FileState, position: int) -> int:
             low = record.start
             break
         high, back = state.stop - back, 2 * back
-    while high - low > _NEAR:
+    while high - low > _MAX_LINEAR_SEARCH:
         middle = (low + high) // 2
         record = _find_record(state, middle, high)
         if record is not None and record.position <= position:
@@ -416,7 +423,7 @@ def _find_offset_before(state: FileState, position: int) -> int:
 
 def _find_record(state: FileState, start: int, stop: int) -> RecordLine | None:
     """Return the first sound line of a record that begins after a line feed in [start, stop); None without one."""
-    reader = state.reader.clone(_STEP)
+    reader = state.reader.clone(_FIRST_READ_SIZE)
     before = reader.find(LF, start, stop)
     if before < 0:
         return None
@@ -428,7 +435,7 @@ def iter_kept_lines(state: FileState, first: int) -> Iterator[bytes]:
     """Yield the lines of the records from `first` on, for a file without the earlier ones.
 
     A line that is not sound is kept as it is if it comes after one of these and does not begin like an earlier one. So
-    the dropped records are gone for good, and damaged records stay damaged.
+    the dropped records are gone permanently, and damaged records stay damaged.
 
     Args:
         state: The state of the conversation.

@@ -24,12 +24,12 @@ from chathistory_file.errors import Damage, NewerLayout, OtherConversation
 from chathistory_file.files import ChunkReader, OpenFile, Paths, open_existing
 from chathistory_file.read import NO_LINE, FileState, ScannedLine, find_state, is_utf16, load_state, scan_lines
 from chathistory_file.schema import LF, CommitLine, RecordLine, decode_body
-from chathistory_file.write import quarantine, replace_file
+from chathistory_file.write import replace_file, set_aside
 
 __all__ = ["FileRecovery", "restore_order"]
 
-_PART = 1024 * 1024
-_STEP = 64 * 1024
+_CHUNK_SIZE = 1024 * 1024  # bytes to hash or copy at a time
+_READ_SIZE = 64 * 1024  # bytes to read first
 _MEANINGLESS = b"\r\n\x00 \t\xef\xbb\xbf"  # line ends, blanks, holes, byte order marks
 _LARGEST_REENCODED = 256 * 1024 * 1024  # bytes of a file whose encoding by an editor is undone, in memory
 
@@ -177,7 +177,7 @@ class Inspection:
             NewerLayout: A later version wrote a commit.
         """
         problem = "no append to the file was completed"
-        reader = ChunkReader(file.fd, file.size, step=_STEP)
+        reader = ChunkReader(file.fd, file.size, step=_READ_SIZE)
         try:
             state = load_state(file, is_own=key.__eq__)
         except OtherConversation:
@@ -191,7 +191,7 @@ class Inspection:
 
 def index_state(state: FileState) -> LineIndex:
     """Return the sound lines of a conversation with a head; lines after the head's commit do not belong to it."""
-    reader = ChunkReader(state.reader.fd, state.reader.size, step=_STEP)
+    reader = ChunkReader(state.reader.fd, state.reader.size, step=_READ_SIZE)
     index = LineIndex.scan(reader, state.head.key, state.stop)
     if state.tail_size and not state.commit.has_moved:
         index.rest.append((state.after, reader.size))
@@ -254,7 +254,7 @@ class FileRecovery:
                 return records
             if self._last is None or self._last[0] != _file_identity(file.status, key):
                 self._last = (_file_identity(file.status, key), Inspection.of_file(file, key).index)
-            reader = _undo_reencoding(ChunkReader(file.fd, file.size, step=_STEP))
+            reader = _undo_reencoding(ChunkReader(file.fd, file.size, step=_READ_SIZE))
             for record in self._last[1].select(start, stop):
                 body = decode_body(reader.read(record.start, record.stop), record.position)
                 if body is not None:
@@ -285,7 +285,9 @@ class FileRecovery:
             yield body
 
     def restore(self, paths: Paths, key: Key, token: str, head: Head) -> Head:
-        """Replace a conversation's file by its sound lines and a new head, and set the rest aside. Runs under its lock.
+        """Replace a conversation's file with its sound lines and a new head, and set the rest aside.
+
+        Run this under the lock of the conversation.
 
         Args:
             paths: The paths of the conversation.
@@ -316,15 +318,15 @@ def _file_identity(status: os.stat_result, key: Key) -> object:
 
 def _hash_file(file: OpenFile) -> str:
     digest = hashlib.sha256()
-    for offset in range(0, file.size, _PART):
-        digest.update(os.pread(file.fd, min(_PART, file.size - offset), offset))
+    for offset in range(0, file.size, _CHUNK_SIZE):
+        digest.update(os.pread(file.fd, min(_CHUNK_SIZE, file.size - offset), offset))
     return digest.hexdigest()
 
 
 def restore_order(paths: Paths, state: FileState) -> None:
-    """Rewrite a file with moved lines so that each position has one line; the head stays. Runs under its lock.
+    """Rewrite a file with moved lines so that each position has one line; the head stays. Run this under its lock.
 
-    Everything that is in no sound line of the conversation is set aside.
+    Everything outside the sound lines of the conversation is set aside.
 
     Args:
         paths: The paths of the conversation.
@@ -339,8 +341,10 @@ def _rewrite_in_order(paths: Paths, reader: ChunkReader, index: LineIndex, head:
     rest = sorted(index.rest + [record[1:] for record in index.records if not head.start <= record.position < head.end])
     if rest:
         parts = (
-            (offset, min(offset + _PART, stop), stop) for start, stop in rest for offset in range(start, stop, _PART)
+            (offset, min(offset + _CHUNK_SIZE, stop), stop)
+            for start, stop in rest
+            for offset in range(start, stop, _CHUNK_SIZE)
         )
-        quarantine(paths, (reader.read(low, high) + (LF if high == stop else b"") for low, high, stop in parts))
+        set_aside(paths, (reader.read(low, high) + (LF if high == stop else b"") for low, high, stop in parts))
     lines = (reader.read(record.start, record.stop) + LF for record in kept)
     replace_file(paths, lines, head, keep_aside=True)

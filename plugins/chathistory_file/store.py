@@ -38,10 +38,10 @@ from chathistory_file.schema import LARGEST_RECORD, LF, Batch, encode_batch
 from chathistory_file.write import (
     append_batch,
     begin_file,
-    quarantine_tail,
     remove_all,
     remove_side_files,
     replace_file,
+    set_tail_aside,
 )
 
 __all__ = ["FileStore"]
@@ -50,7 +50,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LARGEST_READ = 8 * 1024 * 1024  # bytes of bodies after which a read ends early
-_TAIL = 32 * 1024  # bytes to read first: usually the last messages come with the head
+_FIRST_READ_SIZE = 32 * 1024  # bytes to read first: they usually include the last messages
 _LOCK_TIMEOUT = 10.0
 
 
@@ -118,7 +118,7 @@ class FileStore(BaseStore):
             if not folder_exists(paths.folder):
                 return None
             read = partial(_read_run, start=start, stop=stop, recovery=self._recovery)
-            return use_state(paths, read, is_own=key.__eq__, step=_TAIL)
+            return use_state(paths, read, is_own=key.__eq__, step=_FIRST_READ_SIZE)
 
     def _forget_records(self, key: Key, before: int) -> Head | None:
         return self._run_under_lock("forget", key, _forget_under_lock, before)
@@ -196,7 +196,7 @@ class FileStore(BaseStore):
         return self._read_files(found.key, self._recovery.read, start, stop) or []
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        """Replace the damaged head by a new one; see `chathistory.storage.abilities`.
+        """Replace the damaged head with a new one; see `chathistory.storage.abilities`.
 
         Rewrites the file with the sound lines of the records, ordered by position. The rest is set aside, in the file
         that `list_notes` names.
@@ -267,7 +267,7 @@ def _append_under_lock(
             return _append_under_lock(paths, key, bodies, after=after, revision=revision, first=first)
         committed = state.after if state else 0
         if file is not None and file.size > committed:
-            quarantine_tail(paths, file.fd, after=committed, size=file.size)
+            set_tail_aside(paths, file.fd, after=committed, size=file.size)
         if state is None:
             head = Head(key, first, first + len(bodies), revision)
             begin_file(paths, encode_batch(bodies, head, first=first, at=0), updated=revision.updated)

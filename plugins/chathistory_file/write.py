@@ -13,21 +13,21 @@ from contextlib import suppress
 from chathistory.storage.values import Head
 from chathistory_file.errors import UndoFailed
 from chathistory_file.files import SAFE_FLAGS, Paths, create_folder, open_file, sync_folder
-from chathistory_file.read import UNSYNCED, FileState
+from chathistory_file.read import MAX_UNSYNCED_SIZE, FileState
 from chathistory_file.schema import Batch, encode_commit
 
 __all__ = [
     "append_batch",
     "begin_file",
-    "quarantine",
-    "quarantine_tail",
     "remove_all",
     "remove_side_files",
     "replace_file",
+    "set_aside",
+    "set_tail_aside",
 ]
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | SAFE_FLAGS
-_PART = 1024 * 1024
+_CHUNK_SIZE = 1024 * 1024  # bytes to write at a time
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
@@ -43,13 +43,13 @@ def append_batch(state: FileState, batch: Batch, *, updated: int) -> None:
         OSError: The append failed, and the file is as it was before.
         UndoFailed: The append failed, and so did restoring the file.
     """
-    fd, date = state.reader.fd, state.head.revision.updated * 1000
+    fd, mtime_ns = state.reader.fd, state.head.revision.updated * 1000
     try:
         _write_batch(fd, batch, updated)
     except OSError as error:
         try:
             os.ftruncate(fd, state.after)
-            os.utime(fd, ns=(date, date))
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
             _sync(fd)
         except OSError:
             raise UndoFailed from error
@@ -82,7 +82,7 @@ def begin_file(paths: Paths, batch: Batch, *, updated: int) -> None:
 
 
 def _write_batch(fd: int, batch: Batch, updated: int) -> None:
-    if len(batch.records) > UNSYNCED:  # too large for every reader of the commit to search for holes
+    if len(batch.records) > MAX_UNSYNCED_SIZE:  # too large for every reader of the commit to search for holes
         _write_all(fd, batch.records)
         _sync(fd)
         _write_all(fd, batch.commit)
@@ -98,8 +98,8 @@ def _write_all(fd: int, data: bytes | bytearray) -> None:
         written += os.write(fd, memoryview(data)[written:])
 
 
-def quarantine(paths: Paths, chunks: Iterable[bytes]) -> None:
-    """Append bytes that belong to no record to the conversation's `.aside` file, durably.
+def set_aside(paths: Paths, chunks: Iterable[bytes]) -> None:
+    """Append bytes that are dropped from the conversation's file to its `.aside` file, durably.
 
     Args:
         paths: The paths of the conversation.
@@ -112,10 +112,10 @@ def quarantine(paths: Paths, chunks: Iterable[bytes]) -> None:
     sync_folder(paths.folder)
 
 
-def quarantine_tail(paths: Paths, fd: int, *, after: int, size: int) -> None:
+def set_tail_aside(paths: Paths, fd: int, *, after: int, size: int) -> None:
     """Move the bytes of [after, size), which belong to no append, from the conversation to its `.aside` file, durably.
 
-    The file is cut and synced before anything is written there: else a loss of power could mix old and new bytes.
+    Truncates and syncs the file before the next append; otherwise a power loss could mix old and new bytes.
 
     Args:
         paths: The paths of the conversation.
@@ -123,13 +123,13 @@ def quarantine_tail(paths: Paths, fd: int, *, after: int, size: int) -> None:
         after: The offset of the end of the last commit.
         size: The size of the file.
     """
-    quarantine(paths, (os.pread(fd, _PART, offset) for offset in range(after, size, _PART)))
+    set_aside(paths, (os.pread(fd, _CHUNK_SIZE, offset) for offset in range(after, size, _CHUNK_SIZE)))
     os.ftruncate(fd, after)
     _sync(fd)
 
 
 def replace_file(paths: Paths, lines: Iterable[bytes], head: Head, *, keep_aside: bool = False) -> None:
-    """Replace the conversation's file by one with these lines and a commit, durably, and remove its `.aside` file.
+    """Replace the conversation's file with one of these lines and a commit, durably, and remove its `.aside` file.
 
     Readers see the old file or the new one.
 
@@ -143,18 +143,18 @@ def replace_file(paths: Paths, lines: Iterable[bytes], head: Head, *, keep_aside
         OSError: The old file is still in place.
         UndoFailed: The new file is in place, but after a crash of the machine the old one may be back.
     """
-    date = head.revision.updated * 1000
+    mtime_ns = head.revision.updated * 1000
     try:
         with open_file(paths.temporary, _APPEND | os.O_TRUNC) as fd:
             size, part = 0, bytearray()
             for line in lines:
                 part += line
                 size += len(line)
-                if len(part) >= _PART:
+                if len(part) >= _CHUNK_SIZE:
                     _write_all(fd, part)
                     part.clear()
             _write_all(fd, part + encode_commit(head, at=0, size=size))
-            os.utime(fd, ns=(date, date))
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
             os.fsync(fd)
         if not keep_aside:
             _unlink_if_exists(paths.aside)
@@ -182,7 +182,10 @@ def remove_side_files(paths: Paths) -> int:
 
 
 def _sync_change(folder: str) -> None:
-    """Sync a folder after a change that cannot be undone."""
+    """Sync a folder after a rename or removal of files.
+
+    Raises `UndoFailed` if that fails: the change is in place, but after a crash of the machine it may be undone.
+    """
     try:
         sync_folder(folder)
     except OSError as error:
