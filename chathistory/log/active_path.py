@@ -33,9 +33,9 @@ __all__ = [
     "ranges_from_entry",
 ]
 
-_TAIL = 256  # records that are read first while the start of the view is unknown
-_NOT_KEPT = "the head names it as {}, but it was forgotten"
-_OTHER_KIND = "the head names it as {}, but it is another kind of entry"
+_FIRST_READ = 256  # records that are read first while the start of the view is unknown
+_NOT_KEPT = "the head refers to it as {}, but it was forgotten"
+_OTHER_KIND = "the head refers to it as {}, but it is another kind of entry"
 
 
 def load_ranges(log: ConversationLog, head: ConversationHead, entries: Sequence[Entry]) -> list[PositionRange]:
@@ -52,7 +52,7 @@ def load_ranges(log: ConversationLog, head: ConversationHead, entries: Sequence[
         The ranges, oldest first.
 
     Raises:
-        CorruptRecord: The head names an entry that was forgotten, or one that stores no ranges.
+        CorruptRecord: The head refers to an entry that was forgotten, or one that stores no ranges.
         UnsupportedRecord: That entry has a format or kind that this version does not know.
     """
     path = head.state.view.path_position
@@ -94,7 +94,7 @@ def load_cut(
         The cut; None if no cut is in force.
 
     Raises:
-        CorruptRecord: The head names an entry that was forgotten, or another kind of entry.
+        CorruptRecord: The head refers to an entry that was forgotten, or another kind of entry.
         UnsupportedRecord: That entry has a format or kind that this version does not know.
     """
     position = head.state.view.cut_position
@@ -118,7 +118,7 @@ def load_setup(log: ConversationLog, head: ConversationHead, entries: Iterable[E
         The setup; None if no engine has stored one.
 
     Raises:
-        CorruptRecord: The head names an entry that was forgotten, or another kind of entry.
+        CorruptRecord: The head refers to an entry that was forgotten, or another kind of entry.
         UnsupportedRecord: That entry has a format or kind that this version does not know.
     """
     position = head.state.engine.setup_position
@@ -133,7 +133,7 @@ def load_setup(log: ConversationLog, head: ConversationHead, entries: Iterable[E
 def _load_named_entry(
     log: ConversationLog, head: ConversationHead, position: int, name: str, entries: Iterable[Entry]
 ) -> Entry:
-    """Return the entry at a position that the head names; one round trip if it is not in `entries`."""
+    """Return the entry at a position to which the head refers; one round trip if it is not in `entries`."""
     if position < head.start:
         raise CorruptRecord(log.key, position, _NOT_KEPT.format(name))
     found = next((entry for entry in entries if entry.position == position), None)
@@ -240,7 +240,7 @@ def load_active(log: ConversationLog) -> ActiveEntries | None:
 
 def _load_at_once(log: ConversationLog) -> ActiveEntries | None:
     last = log.last_head
-    loaded = log.load(log.with_state(last).state.view.view_start if last else -_TAIL)
+    loaded = log.load(log.with_state(last).state.view.view_start if last else -_FIRST_READ)
     if loaded is None:
         return None
     head, entries = loaded

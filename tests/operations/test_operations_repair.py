@@ -183,7 +183,7 @@ def test_a_head_that_names_another_record_is_an_error_until_it_is_repaired(store
     chat = store_mismatch(**fields)
     lines = bodies(chat.log.store, chat)
     for name in calls:
-        with pytest.raises(CorruptRecord, match=r"the head names it as|it does not hold the active path"):
+        with pytest.raises(CorruptRecord, match=r"the head refers to it as|it does not hold the active path"):
             given[name](chat)
     assert bodies(chat.log.store, chat) == lines
     history = History(chat.log.store)
