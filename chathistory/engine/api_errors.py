@@ -35,10 +35,10 @@ class Cause:
     status: int | None = None
 
 
-_STATUSES = frozenset({400, 404, 413, 422})
-_IN_STREAM = 200  # the status of an error event within a stream; its type has the cause
-_TYPES = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
-_TOO_LARGE = 413
+_REFUSAL_STATUSES = frozenset({400, 404, 413, 422})
+_STREAM_STATUS = 200  # the status of an error event within a stream; its type has the cause
+_REFUSAL_TYPES = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
+_TOO_LARGE_STATUS = 413
 _SIZE_CODES = frozenset({"request_body_too_large_after_decoding"})
 
 _PATH = re.compile(r"(?<![\w.])messages(?:\.\d+|\[\d+\])(?:[.\w]*\.content(?:\.\d+|\[\d+\]))*")
@@ -56,12 +56,12 @@ _SIZE = re.compile(
     r"|maximum of \d+ (?:pdf )?(?:pages|images|documents)|request exceeds the maximum|request entity too large"
     r"|request (?:body )?(?:is )?too large"
 )
-_SIZE_WHY = (
+_SIZE_CAUSES = (
     (re.compile(r"media|images?\b"), "too many images or pages"),
     (re.compile(r"\bpages\b"), "too many pages"),
     (re.compile(r"at most"), "too many messages"),
 )
-_WHY = (
+_CONTENT_CAUSES = (
     (re.compile(r"cannot be modified|expected `?thinking"), "thinking of the open turn that is not as the API gave it"),
     (
         re.compile(r"invalid `?signature|bound to a different conversation|`thinking`"),
@@ -80,7 +80,7 @@ _WHY = (
 _UNREADABLE = re.compile(
     r"could not process|unable to (?:download|process|read|fetch)|not valid|invalid|password|robots\.txt"
 )
-_OF_TYPE = (
+_BLOCK_TYPES = (
     (re.compile(r"\bpdf\b|\bdocument\b"), frozenset({"document"})),
     (re.compile(r"\bimages?\b"), frozenset({"image"})),
     (re.compile(r"download the file|robots\.txt|\burl\b"), frozenset({"image", "document"})),
@@ -98,7 +98,7 @@ def find_cause(error: BaseException) -> Cause | None:
     """
     status = getattr(error, "status_code", None)
     kind = getattr(error, "type", None)
-    if status not in _STATUSES and not (status == _IN_STREAM and kind in _TYPES):
+    if status not in _REFUSAL_STATUSES and not (status == _STREAM_STATUS and kind in _REFUSAL_TYPES):
         return None
     message = _error_text(error)
     text = message.lower()
@@ -108,10 +108,12 @@ def find_cause(error: BaseException) -> Cause | None:
         paths = (found[0],)
     if not paths and _CONTAINER.search(text):
         return Cause("container", "a container that the API no longer has", status=status)
-    too_large = status == _TOO_LARGE or kind == "request_too_large" or getattr(error, "error_code", None) in _SIZE_CODES
+    too_large = (
+        status == _TOO_LARGE_STATUS or kind == "request_too_large" or getattr(error, "error_code", None) in _SIZE_CODES
+    )
     if too_large or (not paths and _SIZE.search(text)):
         limit = "the request has too many bytes" if too_large or "request" in text else "the prompt has too many tokens"
-        return Cause("size", next((why for word, why in _SIZE_WHY if word.search(text)), limit), status=status)
+        return Cause("size", next((why for word, why in _SIZE_CAUSES if word.search(text)), limit), status=status)
     return _find_in_messages(error, message, paths, status)
 
 
@@ -125,7 +127,9 @@ def describe_cause(error: BaseException) -> str:
         A noun phrase; "content that the API does not accept" if the text of the error matches no known cause.
     """
     text = _error_text(error).lower()
-    return next((cause for pattern, cause in _WHY if pattern.search(text)), "content that the API does not accept")
+    return next(
+        (cause for pattern, cause in _CONTENT_CAUSES if pattern.search(text)), "content that the API does not accept"
+    )
 
 
 def _find_in_messages(error: BaseException, message: str, paths: tuple[str, ...], status: int | None) -> Cause | None:
@@ -137,7 +141,7 @@ def _find_in_messages(error: BaseException, message: str, paths: tuple[str, ...]
     if getattr(error, "error_code", None) == "file_expired" or _FILE.search(text):
         why = "a file that the API no longer has"
         return Cause("messages", why, (), files, frozenset({"file"}), status)
-    types = next((types for pattern, types in _OF_TYPE if pattern.search(text)), frozenset())
+    types = next((types for pattern, types in _BLOCK_TYPES if pattern.search(text)), frozenset())
     return Cause("messages", why, (), (), types, status) if types and _UNREADABLE.search(text) else None
 
 

@@ -174,7 +174,7 @@ class ChatEngine(FromConfig):
             TurnRefused: The turn of this `turn_id` was refused by the API, and would be refused again.
             TurnTooLarge: One turn alone exceeds the token budget of `trimming`; nothing was stored or sent.
             TurnError: Tool results came too late, or the conversation continued without a reply to this `turn_id`.
-            InvalidInput: The content is blank or malformed, or a result names no tool call.
+            InvalidInput: The content is blank or malformed, or a result refers to no tool call.
             Conflict: The conversation changed since `expected`.
             OrphanedReply: Another writer changed the conversation while Claude answered. The reply is saved as an
                 `reply_orphaned` entry, and is the error's `reply`.

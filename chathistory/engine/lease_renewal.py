@@ -58,8 +58,8 @@ class Ticker:
 
 TICKER = Ticker()
 
-_PARTS = 3  # a lease is renewed after a third of its length, so two attempts may fail
-_RETRY_PARTS = 30  # if the store could not be reached: again after a thirtieth
+_RENEWALS_PER_LEASE = 3  # a lease is renewed after a third of its length, so two attempts may fail
+_RETRIES_PER_LEASE = 30  # if the store could not be reached: again after a thirtieth
 
 
 class LeaseKeeper:
@@ -97,7 +97,7 @@ class LeaseKeeper:
         Args:
             turn: The turn of the lease.
         """
-        turn.renew_at = TICKER.time() + turn.timeout / _PARTS
+        turn.renew_at = TICKER.time() + turn.timeout / _RENEWALS_PER_LEASE
 
     def stop_renewing(self, turn: LeasedTurn) -> None:
         """Stop renewing the lease of a turn.
@@ -140,12 +140,12 @@ class LeaseKeeper:
             now = TICKER.time()  # taken before the write: the lease counts from this moment
             try:
                 holds = turn.renew()
-                turn.renew_at = now + turn.timeout / _PARTS
+                turn.renew_at = now + turn.timeout / _RENEWALS_PER_LEASE
             except (ConversationChanged, StoreClosed):
                 holds = False
             except Exception:  # noqa: BLE001 - whatever the store raises, the next attempt may succeed
                 holds = True
-                turn.renew_at = now + turn.timeout / _RETRY_PARTS
+                turn.renew_at = now + turn.timeout / _RETRIES_PER_LEASE
             if not holds:
                 self.stop_renewing(turn)
             with self._changed:

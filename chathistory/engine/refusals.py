@@ -174,7 +174,7 @@ def _role_of(entry: Entry[MessageAdded]) -> str:
     return str(entry.event.message["role"])
 
 
-_LARGEST_NAMED = 3  # how many of the largest blocks are named if a request is too large
+_MAX_NAMED_BLOCKS = 3  # how many of the largest blocks are named if a request is too large
 
 
 def find_refusal(error: BaseException, active: ActiveEntries | None, turn: str) -> Refusal | None:
@@ -200,7 +200,7 @@ def find_refusal(error: BaseException, active: ActiveEntries | None, turn: str) 
             for position in dict.fromkeys(request.positions)
             for index, block in enumerate(request.blocks(position))
         ]
-        largest = [place for _, place in sorted(sizes, key=lambda each: -each[0])[:_LARGEST_NAMED]]
+        largest = [place for _, place in sorted(sizes, key=lambda each: -each[0])[:_MAX_NAMED_BLOCKS]]
         return Refusal("size", cause.why, locations=tuple(largest), certain=False, status=cause.status)
     if cause.paths:
         return _refusal_at_paths(request, cause)

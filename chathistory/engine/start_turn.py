@@ -50,8 +50,8 @@ __all__ = ["TurnStarter", "abandon"]
 
 T = TypeVar("T")
 
-_ATTEMPTS = 20
-_BATCH_SIZE = 256
+_MAX_ATTEMPTS = 20
+_BATCH_SIZE = 256  # entries that are read at once
 
 
 def abandon(log: ConversationLog) -> bool:
@@ -109,7 +109,7 @@ class TurnStarter:
             The turn; its `stored_reply` is set if nothing has to be sent.
 
         Raises:
-            InvalidInput: Nothing of the content can be sent, or a result names no call of the reply that it answers.
+            InvalidInput: Nothing of the content can be sent, or a result refers to no call of the reply it answers.
             TurnMismatch: The `turn_id`, or a tool call, already has other content.
             TurnRefused: The API refused the turn of this `turn_id`.
             TurnInProgress: Another turn is open.
@@ -150,7 +150,7 @@ class TurnStarter:
         return self._send_results(active, called, entry)
 
     def _retry_on_conflict(self, step: Callable[[], T]) -> T:
-        for _ in range(_ATTEMPTS):
+        for _ in range(_MAX_ATTEMPTS):
             with contextlib.suppress(ConversationChanged):  # another writer was faster: load again
                 return step()
             if self.expected is not None:
@@ -171,7 +171,7 @@ class TurnStarter:
             The turn; or with `partial` the ids of the calls that still await a result, and then nothing is sent.
 
         Raises:
-            InvalidInput: There are no results, or one names no call of the reply.
+            InvalidInput: There are no results, or one refers to no call of the reply.
             TurnMismatch: A call already has another result.
             TurnInProgress: Another turn is open.
             TurnError: The reply is not part of the conversation, or the conversation continued without the results.

@@ -274,7 +274,7 @@ class CalledReply:
             The message; None if all of it is stored.
 
         Raises:
-            InvalidInput: A result names no tool call of the reply, or two results name the same call.
+            InvalidInput: A result refers to no tool call of the reply, or two results refer to the same call.
             TurnMismatch: A call already has another result.
             TurnError: A result came too late: the conversation continued without it.
         """

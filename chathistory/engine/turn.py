@@ -61,8 +61,8 @@ from chathistory.view import build_active_view
 
 __all__ = ["Turn"]
 
-_ATTEMPTS = 20
-_RECENT_ENTRIES = 8  # how many of the newest entries are searched for one that may have been stored just now
+_MAX_ATTEMPTS = 20  # appends of a reply or results while other processes keep writing
+_LOOKBACK_ENTRIES = 8  # how many of the newest entries are searched for one that may have been stored just now
 RETRY_DELAYS = (0.05, 0.2, 0.8)
 """The delay before each further attempt to store a reply or results, in seconds, if the store cannot be reached."""
 
@@ -332,7 +332,7 @@ class Turn:
     def _store_once(self, entry: Entry[MessageAdded]) -> ConversationHead:
         with self.log.lock:
             head = self.log.known_head()
-            for _ in range(_ATTEMPTS):
+            for _ in range(_MAX_ATTEMPTS):
                 if head is None or not self._is_open_at(head, self._message_count):
                     break  # the conversation changed, so the entry does not belong to it any longer
                 self.log.remember(head.stored)
@@ -343,7 +343,7 @@ class Turn:
                     self._message_count += 1
                     self._update_view(head)
                     return head
-                newest = itertools.islice(iter_newest_first(self.log, _RECENT_ENTRIES), _RECENT_ENTRIES)
+                newest = itertools.islice(iter_newest_first(self.log, _LOOKBACK_ENTRIES), _LOOKBACK_ENTRIES)
                 is_stored = any(each.id == entry.id for each in newest)
                 head = self.log.known_head()  # as the iteration loaded it
                 if is_stored and head:  # an earlier attempt got no answer but was stored, and a renewal followed

@@ -54,7 +54,7 @@ from chathistory.storage.values import LARGEST_NUMBER
 
 __all__ = ["apply", "apply_all", "begin_state"]
 
-_PREVIEW = 80  # characters
+_PREVIEW_LENGTH = 80  # characters
 
 
 def begin_state(entry: Entry) -> ConversationState:
@@ -181,7 +181,7 @@ def _add_message(state: ConversationState, entry: Entry, event: MessageAdded, po
         usage, model = _add_usage(usage, response.usage), response.model or model
         engine = _use_container(engine, response, entry.time_us)
     if preview is None and message["role"] == "user":
-        preview = " ".join(text_of(message)[: 4 * _PREVIEW].split())[:_PREVIEW] or None
+        preview = " ".join(text_of(message)[: 4 * _PREVIEW_LENGTH].split())[:_PREVIEW_LENGTH] or None
     totals = Totals(totals.messages + 1, totals.turns + opens_turn(message), usage, model, preview)
     if is_reply and begins_view(event):
         view = replace(view, view_start=position, cut_position=None, hidden_turns=totals.turns)

@@ -28,7 +28,7 @@ __all__ = [
 
 MICROSECONDS = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+_MAX_MICROSECONDS = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 
 
 def to_datetime(microseconds: int) -> datetime:
@@ -37,7 +37,7 @@ def to_datetime(microseconds: int) -> datetime:
     Args:
         microseconds: Since 1970 UTC.
     """
-    return EPOCH + timedelta(microseconds=min(microseconds, _LAST))
+    return EPOCH + timedelta(microseconds=min(microseconds, _MAX_MICROSECONDS))
 
 
 def to_microseconds(time: datetime) -> int:

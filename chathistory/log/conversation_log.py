@@ -50,7 +50,7 @@ ABSENT = ""
 """The version of a conversation that does not exist."""
 
 MAX_REBASES = 20
-_LOOK_BACK = 16  # records that are read at once to check whether only side entries were written
+_SIDE_ENTRY_BATCH = 16  # records that are read at once to check whether only side entries were written
 
 
 def unless_expired(head: Head | None) -> Head | None:
@@ -183,7 +183,7 @@ class ConversationLog:
         """Whether only side entries follow the append that made a version, which is the id of its last entry."""
         stop = head.end if head else 0
         while head and stop > head.start:
-            start = max(head.start, stop - _LOOK_BACK)
+            start = max(head.start, stop - _SIDE_ENTRY_BATCH)
             found = self.fetch_records(start, stop)
             for record in reversed(found[1] if found else []):
                 entry = decode(record, self.key)

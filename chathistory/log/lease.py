@@ -21,7 +21,7 @@ __all__ = ["TURN_TIMEOUT", "check_no_open_turn", "lease_end", "mark_given_up"]
 TURN_TIMEOUT = 600.0
 """Seconds for which a turn without a reply counts as open after each of its steps, unless an engine says otherwise."""
 
-_REMEMBERED = 4096  # leases; a lease is needed only while its turn is open
+_MAX_REMEMBERED = 4096  # leases; a lease is needed only while its turn is open
 
 _lock = threading.Lock()
 _first_seen: OrderedDict[tuple[str, int], int] = OrderedDict()
@@ -56,7 +56,7 @@ def mark_given_up(lease: str) -> None:
     """
     with _lock:
         _given_up[lease] = None
-        if len(_given_up) > _REMEMBERED:
+        if len(_given_up) > _MAX_REMEMBERED:
             _given_up.popitem(last=False)
 
 
@@ -89,6 +89,6 @@ def _seen_since(turn: OpenTurn, time: int) -> int:
     with _lock:
         since = min(_first_seen.pop(lease_key, time), time)  # our own clock may have been set back
         _first_seen[lease_key] = since
-        if len(_first_seen) > _REMEMBERED:
+        if len(_first_seen) > _MAX_REMEMBERED:
             _first_seen.popitem(last=False)
     return since

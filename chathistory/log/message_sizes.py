@@ -11,10 +11,10 @@ from typing import Any
 
 __all__ = ["count_context_tokens", "estimate_tokens"]
 
-_BYTES = 3.5  # of UTF-8 for each token; English text has about four with the tokenizer of current models
-_FRAME = 4  # tokens of a message in addition to its content
-_IMAGE = 1600  # tokens of an image that is just not scaled down (source: the page on vision)
-_PDF = 40  # bytes of base64 for each token, for text and image of each page (source: the same page)
+_BYTES_PER_TOKEN = 3.5  # of UTF-8 for each token; English text has about four with the tokenizer of current models
+_TOKENS_PER_MESSAGE = 4  # tokens of a message in addition to its content
+_TOKENS_PER_IMAGE = 1600  # tokens of an image that is just not scaled down (source: the page on vision)
+_PDF_BYTES_PER_TOKEN = 40  # bytes of base64 for each token, for text and image of each page (source: the same page)
 _OPAQUE = frozenset({"signature", "cache_control"})
 
 
@@ -44,12 +44,12 @@ def estimate_tokens(message: Mapping[str, Any]) -> int:
     Args:
         message: The message.
     """
-    return _FRAME + _estimate_value(message.get("content"))
+    return _TOKENS_PER_MESSAGE + _estimate_value(message.get("content"))
 
 
 def _estimate_value(value: Any) -> int:
     if isinstance(value, str):
-        return int(len(value.encode("utf-8", "surrogatepass")) / _BYTES) + 1
+        return int(len(value.encode("utf-8", "surrogatepass")) / _BYTES_PER_TOKEN) + 1
     if isinstance(value, list):
         return sum(map(_estimate_value, value))
     if not isinstance(value, dict):
@@ -57,11 +57,11 @@ def _estimate_value(value: Any) -> int:
     if value.get("type") == "base64":
         return _estimate_document(value)
     if value.get("type") == "image":
-        return _IMAGE
+        return _TOKENS_PER_IMAGE
     return sum(_estimate_value(part) for name, part in value.items() if name not in _OPAQUE)
 
 
 def _estimate_document(source: Mapping[str, Any]) -> int:
     """Return an estimate of the tokens of a document that is given as base64."""
     data = source.get("data")
-    return max(_IMAGE, len(data) // _PDF) if isinstance(data, str) else _IMAGE
+    return max(_TOKENS_PER_IMAGE, len(data) // _PDF_BYTES_PER_TOKEN) if isinstance(data, str) else _TOKENS_PER_IMAGE

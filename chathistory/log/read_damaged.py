@@ -21,9 +21,9 @@ from chathistory.storage.values import Head, Key, Record
 
 __all__ = ["LostRecord", "ReadableRecord", "iter_around_damage", "iter_found_around_damage", "read_repaired"]
 
-_FIRST = 8
-_MOST = 256
-_BYTES = 1024 * 1024
+_FIRST_COUNT = 8  # records of the first read; later reads grow
+_MAX_COUNT = 256  # records that are read at once
+_TARGET_BYTES = 1024 * 1024
 """About how many bytes of lines are read at once; more if single lines are longer."""
 
 
@@ -81,7 +81,7 @@ def iter_around_damage(store: HistoryStore, head: Head, start: int, stop: int) -
         stop: One above the last position, not above `head.end`.
 
     Raises:
-        CorruptRecord: The head itself is damaged (`position` is None). A head that names more than `LONGEST_GAP`
+        CorruptRecord: The head itself is damaged (`position` is None). A head that refers to more than `LONGEST_GAP`
             missing records in a row counts as damaged: wrong positions in it could name millions.
         Conflict: The range was forgotten, or the conversation deleted, while it was read.
     """
@@ -135,7 +135,7 @@ def iter_found_around_damage(
 
 
 def _iter_checked(key: Key, start: int, stop: int, read: Read) -> Iterator[ReadableRecord | LostRecord]:
-    position, count, missing = start, _FIRST, 0
+    position, count, missing = start, _FIRST_COUNT, 0
     while position < stop:
         size, begin = 0, position
         for each in read(position, min(position + count, stop)):
@@ -151,7 +151,7 @@ def _iter_checked(key: Key, start: int, stop: int, read: Read) -> Iterator[Reada
                 raise CorruptRecord(key, None, reason)
             position = end
             yield from (LostRecord(at, each.reason) for at in range(each.start, end))
-        count = max(1, min(4 * count, _MOST, _BYTES * (position - begin) // max(size, 1)))
+        count = max(1, min(4 * count, _MAX_COUNT, _TARGET_BYTES * (position - begin) // max(size, 1)))
 
 
 def _decode_record(record: Record, key: Key) -> ReadableRecord | LostRecord:

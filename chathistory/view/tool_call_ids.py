@@ -32,10 +32,10 @@ __all__ = [
 
 _PREFIX = {"tool_use": "toolu", "server_tool_use": "srvtoolu", "mcp_tool_use": "mcptoolu"}
 _OWN_ID = re.compile("(?:toolu|srvtoolu|mcptoolu)_p[0-9]+_[0-9]+")
-_LONGEST = 64
+_LONGEST_ID = 64
 """Characters of an id. The API documents no limit; this is the limit of Bedrock."""
-_VALID_ID = re.compile(f"[a-zA-Z0-9_-]{{1,{_LONGEST}}}")
-_VALID_SERVER_ID = re.compile(f"srvtoolu_[a-zA-Z0-9_]{{1,{_LONGEST}}}")
+_VALID_ID = re.compile(f"[a-zA-Z0-9_-]{{1,{_LONGEST_ID}}}")
+_VALID_SERVER_ID = re.compile(f"srvtoolu_[a-zA-Z0-9_]{{1,{_LONGEST_ID}}}")
 
 
 def replace_ids(items: Sequence[Item], renamed: Iterable[str], notes: Notes) -> list[Item]:
