@@ -108,7 +108,7 @@ class AsyncHistory(_Threaded[History]):
                 a store, or another history with its store: the caller closes it.
             scope: The scope of calls that name no scope. If it is not given, it is the scope of the given history, or
                 "default".
-            threads: How many threads the pool has, at most. So many calls run at the same time; others wait.
+            threads: How many threads the pool has, at most. At most this many calls run at the same time; others wait.
 
         Raises:
             InvalidInput: `store` has another type, or `threads` is not an integer above 0.

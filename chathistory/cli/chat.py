@@ -14,7 +14,7 @@ from chathistory.cli.errors import is_known_error, print_error
 from chathistory.cli.options import CommandTarget, RunState, shared_options
 from chathistory.cli.output import escape_controls, make_console
 from chathistory.cli.responder import FAKE_MODEL, STOP_REASONS, Responder, make_responder, make_writer, play_turn
-from chathistory.cli.show import load_spoken
+from chathistory.cli.show import load_displayed
 from chathistory.config.settings import MODEL
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine, ReplyStream
@@ -33,7 +33,7 @@ _NEXT_STEPS = {
 """What to do after an error, by `Refusal.kind`; None: the API refused nothing."""
 
 _SHOWN_AT_START = 6
-_NEWEST = 4  # the last message is among so many of the newest entries: an interrupted reply may follow it
+_NEWEST = 4  # the last message is among this many newest entries: an interrupted reply may follow it
 _COMMAND = re.compile(r"/[a-z]+")
 _HELP = """\
 /retry     send the last message again, if it has no reply
@@ -257,12 +257,12 @@ class Prompt:
                 self._print_note(STOP_REASONS[reply.stop_reason])
 
     def _print_last_entries(self) -> None:
-        entries = load_spoken(self._conversation, _SHOWN_AT_START)
+        entries = load_displayed(self._conversation, _SHOWN_AT_START)
         for entry in entries:
-            self._print_name(entry.speaker)
+            self._print_name(entry.author)
             self._console.out(entry.text, highlight=False)
-            if entry.mark:
-                self._print_note(f"[{entry.mark}]")
+            if entry.reason_not_sent:
+                self._print_note(f"[{entry.reason_not_sent}]")
         state = self._conversation.state()
         if state and state.engine.open_turn and lease_end(state.engine.open_turn):
             since = next((entry.time for entry in reversed(entries) if entry.kind == "message"), "before")
@@ -275,9 +275,9 @@ class Prompt:
         last = self._conversation.last_messages(1)
         if not last or last[-1]["role"] != "user":
             return False
-        kinds = [entry.kind for entry in load_spoken(self._conversation, _NEWEST)]
-        said = [kind for kind in kinds if kind in ("message", "turn_refused")]
-        return not said or said[-1] == "message"
+        kinds = [entry.kind for entry in load_displayed(self._conversation, _NEWEST)]
+        message_kinds = [kind for kind in kinds if kind in ("message", "turn_refused")]
+        return not message_kinds or message_kinds[-1] == "message"
 
     def _print_name(self, name: str) -> None:
         style = {"you": "bold", FAKE_MODEL: "bold yellow"}.get(name, "bold cyan")

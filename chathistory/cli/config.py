@@ -18,7 +18,7 @@ from chathistory.storage.url import suggest_name
 __all__ = ["config"]
 
 _HIDDEN = "***"
-_LONGEST = 60
+_MAX_VALUE_LENGTH = 60  # characters
 _TESTS = "CHATHISTORY_TEST_"
 
 
@@ -53,7 +53,7 @@ def config(*, target: CommandTarget, as_json: bool) -> None:
             for row in shown:
                 value = "" if row["value"] is None else str(row["value"])
                 value = value.lower() if isinstance(row["value"], bool) else value
-                value = to_one_line(value, _LONGEST) if row["name"] == "system" else value
+                value = to_one_line(value, _MAX_VALUE_LENGTH) if row["name"] == "system" else value
                 rows.append((row["name"], value, row["source"]))
             print_rows(("SETTING", "VALUE", "FROM"), rows, fold=True)
         files = ", ".join(map(str, settings.files))

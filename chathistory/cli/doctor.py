@@ -25,7 +25,7 @@ from chathistory.view.item import ADDED
 
 __all__ = ["doctor"]
 
-_MOST = 50  # refused places that are left out of one conversation, at most
+_MAX_CHECKS = 50  # API checks per conversation
 _COUNTS = {
     "sound": "sound",
     "repaired": "repaired",
@@ -52,7 +52,7 @@ class _Case:
         diagnosis: What `check` found.
         state: The state after the repair, if there was one: a key of `_COUNTS`.
         findings: What is wrong, or was repaired.
-        error: Why it cannot be read or was not repaired; None: there is no such reason.
+        error: Why it cannot be read or was not repaired; None if there is no such reason.
     """
 
     diagnosis: Diagnosis
@@ -100,7 +100,7 @@ class _Case:
 @click.option(
     "--online",
     is_flag=True,
-    help="Also ask the API whether it accepts each conversation; counts tokens, free, needs a key.",
+    help="Also ask the API whether it accepts each conversation. Uses the free token-counting call; needs an API key.",
 )
 @shared_options("json", "all_scopes")
 def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: CommandTarget, as_json: bool) -> int:
@@ -108,16 +108,16 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: C
 
     It examines one conversation, or all of the scope; it reads the storage itself, not an index. It changes nothing
     without --repair. A repair removes no record that can be read: what cannot be read or sent is left out from then on,
-    and a damaged head is restored from the records. Standard error names what a repair leaves out before it is done. A
-    conversation that waits for tool results is changed only if you give its ID.
+    and a damaged head is restored from the records. Before a repair, it prints to standard error what will be left out.
+    A conversation that waits for tool results is changed only if you give its ID.
 
     With --online it asks the API whether it accepts each conversation. What the API refuses (an image, an expired file,
     thinking of another account) is left out as well.
 
     Conversations with nothing to report are only counted, on standard error; --json prints nothing for them. If
     standard output is not a terminal, it prints one line per finding with fields separated by tabs: id, scope,
-    position, state, finding, next step. The exit code is 0 if all conversations are sound or repaired, 1 if one is not,
-    and 3 if some may have been missed.
+    position, state, finding, next step. The exit code is 0 if nothing needs repair (conversations that wait for tool
+    results count as fine), 1 if something needs repair or was not repaired, and 3 if some may have been missed.
 
     \b
     Examples:
@@ -193,15 +193,17 @@ def _ask_api(history: History, key: Key, case: _Case, responder: Responder, *, r
     """Return the case with what the API refuses; with `repair`, leave that out from now on."""
     conversation = history.conversation(key.id, scope=key.scope)
     refused: list[ViewRepair] = []
-    is_too_large = False
+    needs_user_choice = False
     try:
         engine = responder.make_engine(history, conversation, only_check=True)
-        for _ in range(_MOST):
+        for _ in range(_MAX_CHECKS):
             refusal = engine.check(key.id, scope=key.scope)
             if refusal is None:
                 break
-            is_too_large = refusal.kind == "size" or not refusal.locations  # the user must choose what to leave out
-            if is_too_large:
+            needs_user_choice = (
+                refusal.kind == "size" or not refusal.locations
+            )  # the user must choose what to leave out
+            if needs_user_choice:
                 words = f"the API refuses it: {refusal.problem}; `chathistory trim` makes it shorter"
                 refused.append(ViewRepair(ADDED, words))
                 break
@@ -218,7 +220,7 @@ def _ask_api(history: History, key: Key, case: _Case, responder: Responder, *, r
         return replace(case, state="not repaired", error=str(error))
     if not refused:
         return case
-    state = "not repaired" if is_too_large else "repaired" if repair else "repairable"
+    state = "not repaired" if needs_user_choice else "repaired" if repair else "repairable"
     return _Case(case.diagnosis, state, (*(case.findings if case.state == "repaired" else ()), *refused))
 
 

@@ -34,7 +34,7 @@ class ExitCode(enum.IntEnum):
 
 
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-_LONGEST = 600
+_MAX_LINE_LENGTH = 600  # characters
 _SDK_MODULES = frozenset({"anthropic", "httpx2", "httpx", "httpcore"})  # by name: importing the SDK takes 0.8 s
 
 
@@ -75,7 +75,7 @@ def explain_error(error: BaseException) -> list[str]:
         case _ if not is_known_error(error):
             words = f"{type(error).__name__}: {error} (unexpected; --debug shows the traceback)"
     notes = [note.removeprefix("chathistory: ") for note in getattr(error, "__notes__", ()) if "`" not in note]
-    return [to_one_line(_mask_keys(line), _LONGEST) for line in (f"Error: {words}", *notes)]
+    return [to_one_line(_mask_keys(line), _MAX_LINE_LENGTH) for line in (f"Error: {words}", *notes)]
 
 
 def _explain_api_error(error: Any) -> str:

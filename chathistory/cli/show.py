@@ -20,17 +20,17 @@ from chathistory.log.events import MessageAdded, ReplyInterrupted, ReplyOrphaned
 from chathistory.view import ViewRepair
 from chathistory.view.leave_out import list_omissions, omits_whole_message
 
-__all__ = ["SpokenEntry", "load_spoken", "show"]
+__all__ = ["DisplayedEntry", "load_displayed", "show"]
 
-_MARKS = {
+_REASONS_NOT_SENT = {
     "message": "",
     "reply_interrupted": "interrupted, not sent",
     "reply_orphaned": "arrived too late, not sent",
     "turn_refused": "refused by the API, not sent",
     "content_omitted": "left out, not sent",
 }
-_PORTION = 16
-_LONGEST = 200
+_FIRST_READ = 16  # records in the first round trip, in addition to the messages that are wanted
+_MAX_VALUE_LENGTH = 200  # characters of a tool's input or result
 
 
 @click.command()
@@ -78,7 +78,7 @@ def show(id: str, last: int | None, *, target: CommandTarget, as_json: bool, as_
             for message in conversation.messages()[-(last or 0) :]:
                 print_json(message)
         else:
-            _print_entries(load_spoken(conversation, last))
+            _print_entries(load_displayed(conversation, last))
 
 
 def _show_damaged(target: CommandTarget, id: str, *, as_json: bool) -> None:
@@ -94,19 +94,20 @@ def _show_damaged(target: CommandTarget, id: str, *, as_json: bool) -> None:
                     click.echo(f"#{each.position}  {to_one_line(each.description)}\n")
             elif as_json:
                 print_json(each.to_dict())
-            elif spoken := SpokenEntry.from_entry(each):
-                _print_entries([spoken])
+            elif displayed := DisplayedEntry.from_entry(each):
+                _print_entries([displayed])
     if is_empty:
         raise target.make_not_found_error(id)
 
 
 @dataclass(frozen=True, slots=True)
-class SpokenEntry:
+class DisplayedEntry:
     """A message in the form in which it is shown.
 
     Attributes:
         event: The event with the message.
-        kind: The kind of the entry; for a message that is not sent again, "refused" or "omitted".
+        kind: The kind of the entry; for a message that is not sent again, "turn_refused"
+            or "content_omitted".
         at: When it was stored, in microseconds since 1970 UTC.
         position: Its position in the log.
     """
@@ -117,16 +118,16 @@ class SpokenEntry:
     position: int
 
     @classmethod
-    def from_entry(cls, entry: Entry) -> SpokenEntry | None:
-        """Return an entry in the form in which it is shown; None: it has no message."""
+    def from_entry(cls, entry: Entry) -> DisplayedEntry | None:
+        """Return an entry in the form in which it is shown; None if it has no message."""
         event = entry.event
         if not isinstance(event, MessageAdded | ReplyInterrupted | ReplyOrphaned):
             return None
         return cls(event, entry.kind, entry.time_us, entry.position)
 
     @property
-    def speaker(self) -> str:
-        """The name of the speaker: "you", "claude", "fake" or "system"."""
+    def author(self) -> str:
+        """The name of the author: "you", "claude", "fake" or "system"."""
         role = self.event.message["role"]
         if role != "assistant":
             return "you" if role == "user" else str(role)
@@ -138,9 +139,9 @@ class SpokenEntry:
         return f"{to_datetime(self.at).astimezone():%Y-%m-%d %H:%M}"
 
     @property
-    def mark(self) -> str:
-        """Why it is not sent to Claude; "": it is sent."""
-        return _MARKS[self.kind]
+    def reason_not_sent(self) -> str:
+        """Why it is not sent to Claude; "" if it is sent."""
+        return _REASONS_NOT_SENT[self.kind]
 
     @property
     def text(self) -> str:
@@ -168,10 +169,10 @@ def _shorten_value(value: Any) -> str:
     if isinstance(value, list):
         value = " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in value if isinstance(part, dict))
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return to_one_line(text, _LONGEST)
+    return to_one_line(text, _MAX_VALUE_LENGTH)
 
 
-def load_spoken(conversation: Conversation, last: int | None = None) -> list[SpokenEntry]:
+def load_displayed(conversation: Conversation, last: int | None = None) -> list[DisplayedEntry]:
     """Return the messages, oldest first, with replies that were interrupted or arrived too late.
 
     Messages that were taken back with `rewind` are left out. The cost depends on `last`, not on the length of the
@@ -179,24 +180,24 @@ def load_spoken(conversation: Conversation, last: int | None = None) -> list[Spo
 
     Args:
         conversation: The conversation.
-        last: Return only so many of the newest; None: all.
+        last: Return at most this many of the newest; None: all.
     """
-    spoken: list[SpokenEntry] = []
+    displayed: list[DisplayedEntry] = []
     omitted: dict[int, str] = {}
-    for entry in iter_newest_first(conversation.log, _PORTION if last is None else last + _PORTION):
-        if found := SpokenEntry.from_entry(entry):
-            spoken.append(replace(found, kind=omitted.get(entry.position, entry.kind)))
-            if len(spoken) == last:
+    for entry in iter_newest_first(conversation.log, _FIRST_READ if last is None else last + _FIRST_READ):
+        if found := DisplayedEntry.from_entry(entry):
+            displayed.append(replace(found, kind=omitted.get(entry.position, entry.kind)))
+            if len(displayed) == last:
                 break
         for each in list_omissions(entry):
             if omits_whole_message([each]):
                 omitted[each.location.position] = "turn_refused" if each.turn else "content_omitted"
-    return spoken[::-1]
+    return displayed[::-1]
 
 
-def _print_entries(entries: Sequence[SpokenEntry]) -> None:
+def _print_entries(entries: Sequence[DisplayedEntry]) -> None:
     screen = make_console()
     for entry in entries:
-        mark = f" ({entry.mark})" if entry.mark else ""
-        screen.out(f"{entry.speaker}  {entry.time}  #{entry.position}{mark}", style="bold", highlight=False)
+        note = f" ({entry.reason_not_sent})" if entry.reason_not_sent else ""
+        screen.out(f"{entry.author}  {entry.time}  #{entry.position}{note}", style="bold", highlight=False)
         screen.out(f"{entry.text.rstrip()}\n", highlight=False)

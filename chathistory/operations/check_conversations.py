@@ -16,7 +16,7 @@ from chathistory.errors import (
     UnsupportedRecord,
 )
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.operations.repair import find_left_out, repair
+from chathistory.operations.repair import find_damage_off_path, repair
 from chathistory.operations.restore_head import restore_head
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Key
@@ -197,7 +197,7 @@ def _diagnose_once(log: ConversationLog) -> Diagnosis | None:
     key = log.key
     try:
         findings = repair(log)
-        left_out = () if findings or log.last_head is None else find_left_out(log)
+        left_out = () if findings or log.last_head is None else find_damage_off_path(log)
     except CorruptRecord as error:
         restoration = restore_head(log)
         return None if restoration is None else Diagnosis(key, key.id, "restorable", restoration.lost, error)

@@ -20,7 +20,7 @@ from chathistory.view import ViewRepair
 from chathistory.view.clean_message import count_thinking_blocks
 from chathistory.view.leave_out import find_omissions, omits_whole_message
 
-__all__ = ["leave_out", "list_refused", "make_omission_entries", "make_refusal_entries", "update_last_refusal"]
+__all__ = ["leave_out", "list_refused", "make_entries_omitting_refused", "make_omission_entries", "update_last_refusal"]
 
 _THINKING = "thinking that the API does not accept"
 _OPEN_THINKING = "thinking of the open turn that is not as the API gave it"  # both as in `engine/api_errors.py`
@@ -48,7 +48,7 @@ def leave_out(log: ConversationLog, position: int | None, *, block: int | None, 
             raise ConversationNotFound(log.key)
         check_no_open_turn(log.key, active.state)
         if position is None and not thinking:
-            return log.append(make_refusal_entries(active))
+            return log.append(make_entries_omitting_refused(active))
         locations = []
         if position is not None:
             message = _get_sent_messages(active).get(position)
@@ -85,9 +85,9 @@ def _check_open_thinking(active: ActiveEntries, locations: Sequence[ContentLocat
 
 
 def _get_sent_messages(active: ActiveEntries) -> dict[int, Message]:
-    """Return the messages of the view as they are stored, by position, with the message that a cut put before them."""
-    preamble = {active.cut.position: active.cut.event.message} if active.cut and active.cut.event.message else {}
-    return preamble | {entry.position: entry.event.message for entry in select_messages(active.entries)}
+    """Return the messages of the view as they are stored, by position, with the message of the newest cut."""
+    cut_message = {active.cut.position: active.cut.event.message} if active.cut and active.cut.event.message else {}
+    return cut_message | {entry.position: entry.event.message for entry in select_messages(active.entries)}
 
 
 def _list_blocks(active: ActiveEntries, location: ContentLocation) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ def list_refused(entries: Iterable[Entry]) -> tuple[ViewRepair, ...]:
     )
 
 
-def make_refusal_entries(active: ActiveEntries) -> list[Entry]:
+def make_entries_omitting_refused(active: ActiveEntries) -> list[Entry]:
     """Return the entries that leave out what the API refused last.
 
     Args:
@@ -176,7 +176,7 @@ def make_refusal_entries(active: ActiveEntries) -> list[Entry]:
             "`engine.check(id)` finds out which"
         )
     if refusal.problem == _OPEN_THINKING:
-        return make_omission_entries(active, _list_open_round(active), thinking=False, why=refusal.problem)
+        return make_omission_entries(active, _list_open_turn_locations(active), thinking=False, why=refusal.problem)
     is_thinking = refusal.problem == _THINKING and all(
         # for a location without a block, the API named only the message
         location.block is None or all(block["type"] in _THINKING_TYPES for block in _list_blocks(active, location))
@@ -187,7 +187,7 @@ def make_refusal_entries(active: ActiveEntries) -> list[Entry]:
     )
 
 
-def _list_open_round(active: ActiveEntries) -> list[ContentLocation]:
+def _list_open_turn_locations(active: ActiveEntries) -> list[ContentLocation]:
     """Return the replies after the last question, and the messages that hold nothing but tool results for them.
 
     The API requires the thinking of a reply together with the results of its tool calls. If that thinking cannot be
@@ -229,8 +229,8 @@ def make_omission_entries(
     """
     replies = [position for position, message in _get_sent_messages(active).items() if message["role"] == "assistant"]
     first = min((location.position for location in locations), default=active.head.end)
-    is_preamble = active.cut is not None and first == active.cut.position
-    invalidates = is_preamble or any(position > first for position in replies)
+    is_cut_message = active.cut is not None and first == active.cut.position
+    invalidates = is_cut_message or any(position > first for position in replies)
     event = ContentOmitted(
         locations=tuple(locations),
         tokens=sum(estimate_tokens({"content": _list_blocks(active, location)}) for location in locations),

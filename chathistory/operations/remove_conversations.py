@@ -128,8 +128,8 @@ class EraseReport:
         left: What is still there: ids of conversations that others created meanwhile or that could not be removed, and
             places in the storage of data that belongs to no conversation.
         leftovers: How many pieces of data were removed that belonged to no readable conversation.
-        complete: True only if a scan of the whole storage, made after everything was removed, found nothing of the
-            scope.
+        complete: True if the whole storage was scanned after everything was removed, and nothing of the scope is left.
+            In a dry run: True if the whole storage was scanned.
         not_reached: Where the server itself may keep copies of removed text, such as "backups".
     """
 
@@ -179,7 +179,7 @@ def erase_scope(
         except StoreRejected:
             if not is_scanned:
                 raise
-            is_scanned = False  # the account may not scan the storage: erase at least what the index names
+            is_scanned = False  # the account may not scan the storage: erase at least what the index lists
             continue
         if not new:
             break
@@ -266,11 +266,12 @@ class PruneReport:
     Attributes:
         scope: The scope that was pruned.
         dry_run: True if nothing was removed, so that `removed` is what would be.
-        kept: How many conversations are kept, not counting damaged ones.
+        kept: How many conversations are kept, `spared` included. Those that were found damaged before the first removal
+            are not counted.
         removed: Those that were removed, or would be, the newest activity first.
-        spared: Ids of those that were changed meanwhile, and are therefore kept.
-        damaged: Conversations that cannot be read. They are kept: `repair` or `restore` may help, and `delete` removes
-            them.
+        spared: Ids of those that were changed, or found damaged, between the listing and their removal. They are kept.
+        damaged: Conversations that cannot be read, at first or when they were to be removed. They are kept: `repair` or
+            `restore` may help, and `delete` removes them.
         complete: True if all conversations of the scope were certainly found. False if they came from an index that
             can lose entries on this server, or that may itself be damaged; `full_scan=True` finds all.
     """

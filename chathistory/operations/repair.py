@@ -23,13 +23,13 @@ from chathistory.log.read_damaged import LostRecord, ReadableRecord, iter_around
 from chathistory.log.state import ConversationHead, ConversationState
 from chathistory.log.turn_boundaries import opens_turn
 from chathistory.messages.content import blocks_of
-from chathistory.operations.leave_out import list_refused, make_refusal_entries, update_last_refusal
+from chathistory.operations.leave_out import list_refused, make_entries_omitting_refused, update_last_refusal
 from chathistory.view import MessageView, ViewRepair, build_active_view
 from chathistory.view.item import ADDED
 from chathistory.view.leave_out import find_omissions, has_omissions
 from chathistory.view.tool_call_ids import map_sent_to_given_ids, restore_given_ids
 
-__all__ = ["find_left_out", "repair"]
+__all__ = ["find_damage_off_path", "repair"]
 
 _CHUNK_SIZE = 512 * 1024
 """About how many characters of messages make a chunk; a single turn may be larger."""
@@ -61,7 +61,7 @@ def repair(log: ConversationLog, *, dry_run: bool = True, force: bool = False) -
             if not force:
                 check_no_open_turn(log.key, path.state)
             active = _load_sent_entries(log, path, findings, path.state.view.view_start)
-            path, findings = _examine_conversation(log, log.append(make_refusal_entries(active)))
+            path, findings = _examine_conversation(log, log.append(make_entries_omitting_refused(active)))
         repairs = (*findings.losses, *refused, *findings.repairs)
         if not dry_run and (findings.losses or findings.repairs):
             if not force:
@@ -81,8 +81,8 @@ def _examine_conversation(log: ConversationLog, head: ConversationHead) -> tuple
     return path, findings
 
 
-def find_left_out(log: ConversationLog) -> tuple[ViewRepair, ...]:
-    """Return the positions that cannot be read and are not on the active path: exports and copies still read them.
+def find_damage_off_path(log: ConversationLog) -> tuple[ViewRepair, ...]:
+    """Return the damaged positions that are not on the active path; exports and copies still read them.
 
     Args:
         log: The log of the conversation.
@@ -106,11 +106,11 @@ class _ActivePath:
     """The active path of a conversation, as far as it can be read.
 
     Attributes:
-        head: The head as it was read. Its state does not name entries that turned out to be of another kind.
+        head: The head as it was read. Its state does not refer to entries that turned out to be of another kind.
         ranges: The ranges of positions on the path, in order; the whole log if the entry that stores them is lost.
         cut: The newest cut; None if it does not exist or cannot be read.
-        lost: Entries that the head names and that cannot be read: the reason, by position.
-        mismatches: Entries that are not of the kind that the head says, by that kind.
+        lost: Entries that the head refers to and that cannot be read: the reason, by position.
+        mismatches: Entries of another kind than the head says, by the kind that it says.
     """
 
     head: ConversationHead
@@ -131,26 +131,28 @@ class _ActivePath:
 
 def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePath:
     view, engine = head.state.view, head.state.engine
-    named = {_CUT: view.cut_position, _SETUP: engine.setup_position, _PATH: view.path_position}
+    positions = {_CUT: view.cut_position, _SETUP: engine.setup_position, _PATH: view.path_position}
     lost: dict[int, str] = {}
     entries: dict[str, Entry] = {}
     mismatches: dict[str, ViewRepair] = {}
-    for name, position in named.items():
+    for name, position in positions.items():
         if position is None:
             continue
         if position < head.start:
-            mismatches[name] = ViewRepair(position, f"the head names it as {name}, but it is another kind of entry")
-        for each in iter_around_damage(log.store, head.stored, max(position, head.start), position + 1):
-            if (reason := _find_loss_reason(each)) is not None:
+            mismatches[name] = ViewRepair(position, f"the head refers to it as {name}, but it is another kind of entry")
+        for record in iter_around_damage(log.store, head.stored, max(position, head.start), position + 1):
+            if (reason := _find_loss_reason(record)) is not None:
                 lost[position] = reason
-            elif isinstance(each, ReadableRecord) and (
-                ranges_from_entry(each.entry, head) is not None
+            elif isinstance(record, ReadableRecord) and (
+                ranges_from_entry(record.entry, head) is not None
                 if name == _PATH
-                else isinstance(each.entry.event, Setup if name == _SETUP else Cut | CompactionByAPI)
+                else isinstance(record.entry.event, Setup if name == _SETUP else Cut | CompactionByAPI)
             ):
-                entries[name] = each.entry
+                entries[name] = record.entry
             else:
-                mismatches[name] = ViewRepair(position, f"the head names it as {name}, but it is another kind of entry")
+                mismatches[name] = ViewRepair(
+                    position, f"the head refers to it as {name}, but it is another kind of entry"
+                )
     cut_position = None if _CUT in mismatches else view.cut_position
     view = replace(view, cut_position=cut_position, path_position=None if _PATH in mismatches else view.path_position)
     engine = replace(engine, setup_position=None if _SETUP in mismatches else engine.setup_position)
@@ -163,11 +165,11 @@ def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePa
 _CUT, _SETUP, _PATH = "the newest cut", "the newest setup", "the entry with the active path"
 
 
-def _find_loss_reason(each: ReadableRecord | LostRecord) -> str | None:
+def _find_loss_reason(record: ReadableRecord | LostRecord) -> str | None:
     """Return why a position is left out; None if its record can be read or is optional."""
-    if isinstance(each, LostRecord):
-        return f"left out: the record is damaged, {each.reason}"
-    event = each.entry.event
+    if isinstance(record, LostRecord):
+        return f"left out: the record is damaged, {record.reason}"
+    event = record.entry.event
     is_unsupported = isinstance(event, UnknownEvent) and not event.is_optional
     return "left out: a later version of chathistory wrote it" if is_unsupported else None
 
@@ -195,12 +197,11 @@ class _Findings:
 
     Attributes:
         view_start: The position from which on messages are sent.
-        head_positions: The positions that the head names: of the newest cut, path and setup.
+        head_positions: The positions that the head refers to: of the newest cut, path and setup.
         lost: Positions that cannot be read, with the reason.
         mismatches: See `_ActivePath`.
         refusal: The entry with the newest unsettled refusal of something earlier than its turn, or None.
         omission_entries: The entries that say that content is not sent.
-        is_one_chunk: Whether everything that is sent was examined as one chunk.
         changes: What the view changes in the messages that can be read.
         counts: Of the messages below `first_changed`.
         first_changed: The position of the first message that the view changes or leaves out, or None.
@@ -214,7 +215,6 @@ class _Findings:
     mismatches: Mapping[str, ViewRepair]
     refusal: Entry | None = None
     omission_entries: list[Entry] = field(default_factory=list)
-    is_one_chunk: bool = False
     changes: list[ViewRepair] = field(default_factory=list)
     counts: _Counts = field(default_factory=_Counts)
     first_changed: int | None = None
@@ -232,10 +232,10 @@ class _Findings:
 
     def is_sent(self, position: int) -> bool:
         """Return True if the entry at a position was sent to Claude, or decides what is sent."""
-        is_named = position in self.head_positions or any(
+        is_in_head = position in self.head_positions or any(
             each.position == position for each in self.mismatches.values()
         )
-        return position >= self.view_start or is_named
+        return position >= self.view_start or is_in_head
 
 
 def _examine_path(log: ConversationLog, path: _ActivePath) -> _Findings:
@@ -258,10 +258,8 @@ def _examine_path(log: ConversationLog, path: _ActivePath) -> _Findings:
 
 
 def _examine_in_one_chunk(log: ConversationLog, path: _ActivePath) -> _Findings:
-    """Do the same in one chunk. Only as much of each text is in memory as the view looks at."""
-    findings = _Findings(
-        path.state.view.view_start, path.head_positions, dict(path.lost), path.mismatches, is_one_chunk=True
-    )
+    """Examine the active path as a single chunk, keeping only the beginning of each text in memory."""
+    findings = _Findings(path.state.view.view_start, path.head_positions, dict(path.lost), path.mismatches)
     chunk: list[Entry[MessageAdded]] = []
     for entry in _iter_messages(log, path, findings):
         if entry.position < findings.view_start:
@@ -280,13 +278,13 @@ def _iter_messages(log: ConversationLog, path: _ActivePath, findings: _Findings)
     """
     findings.omission_entries.clear()
     for start, stop in path.ranges:
-        for each in iter_around_damage(log.store, path.head.stored, start, stop):
-            reason = _find_loss_reason(each)
+        for record in iter_around_damage(log.store, path.head.stored, start, stop):
+            reason = _find_loss_reason(record)
             if reason is not None:
-                findings.lost[each.position] = reason
-            if reason is not None or not isinstance(each, ReadableRecord):
+                findings.lost[record.position] = reason
+            if reason is not None or not isinstance(record, ReadableRecord):
                 continue
-            entry = each.entry
+            entry = record.entry
             findings.refusal = update_last_refusal(findings.refusal, entry)
             if entry.position >= findings.view_start and has_omissions(entry):
                 findings.omission_entries.append(entry)

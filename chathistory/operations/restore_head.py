@@ -79,8 +79,8 @@ def restore_head(log: ConversationLog, *, dry_run: bool = True, force: bool = Fa
         head = _find_head(log)
         if head is None:
             return None
-        damage: _UnreadableHead | _UnreadableState
-        if isinstance(head, _UnreadableHead):
+        damage: _HeadToRebuild | _UnreadableState
+        if isinstance(head, _HeadToRebuild):
             damage = head
         else:
             try:
@@ -152,7 +152,7 @@ def find_stored_log(log: ConversationLog) -> StoredLog | None:
         CorruptRecord: The head is damaged, and the store cannot read records without it.
     """
     head = _find_head(log)
-    if isinstance(head, _UnreadableHead):
+    if isinstance(head, _HeadToRebuild):
         return StoredLog(head.start, head.end, None, partial(head.read, log))
     if head is None:
         return None
@@ -165,8 +165,8 @@ def _to_view_repair(lost: LostRecord) -> ViewRepair:
 
 
 @dataclass(frozen=True, slots=True)
-class _UnreadableHead:
-    """A head that the store cannot read, or that has wrong positions, with the records that were found without it."""
+class _HeadToRebuild:
+    """A head that the store cannot read, or that has wrong positions; the records were found without it."""
 
     recovery: HeadRecovery
     records: FoundRecords
@@ -214,7 +214,7 @@ class _UnreadableState:
         return commit(log.store, log.key, [encode(entry)], after=self.head, revision=revision)
 
 
-def _find_head(log: ConversationLog) -> Head | _UnreadableHead | None:
+def _find_head(log: ConversationLog) -> Head | _HeadToRebuild | None:
     """Return the head, or what is wrong with it; None if there is no conversation, or if it was restored meanwhile."""
     recovery = log.store.get_recovery()
     try:
@@ -225,15 +225,15 @@ def _find_head(log: ConversationLog) -> Head | _UnreadableHead | None:
             raise
         if records.problem is None:  # another process has restored it meanwhile
             return None
-        return _UnreadableHead(recovery, records, error.reason)
+        return _HeadToRebuild(recovery, records, error.reason)
     head = unless_expired(part.head if part else None)
     if head is None:
         return None
     if recovery is not None:
         records = recovery.find_records(log.key)
         if records is not None and records.problem is not None:
-            # the head can be read, but the records are not at the positions that it names
-            return _UnreadableHead(recovery, records, records.problem)
+            # the head can be read, but the records are not at the positions that it gives
+            return _HeadToRebuild(recovery, records, records.problem)
     return head
 
 

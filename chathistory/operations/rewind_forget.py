@@ -93,7 +93,7 @@ def make_rewind(log: ConversationLog, head: ConversationHead | None, to: int) ->
 def make_rewind_along(log: ConversationLog, head: ConversationHead, path: NewPath) -> Rewind:
     """Return the event that makes a path the active one.
 
-    What is read for it does not count as seen, so the append that follows is still guarded by `head`.
+    The records that it reads do not count as read by this process, so `head` still guards the append that follows.
 
     Args:
         log: The log of the conversation.
@@ -140,7 +140,7 @@ def count_turns(messages: Iterable[Entry[MessageAdded]]) -> int:
 def is_waiting_for_result(log: ConversationLog, head: ConversationHead) -> bool:
     """Return True if the last turn lacks a tool result or the rest of a reply, so that the API requires its thinking.
 
-    What is read for it does not count as seen, so the append that follows is still guarded by `head`.
+    The records that it reads do not count as read by this process, so `head` still guards the append that follows.
 
     Args:
         log: The log of the conversation.
@@ -200,13 +200,13 @@ def make_snapshot_entries(log: ConversationLog, head: ConversationHead, before: 
         before: The position below which records will be removed.
 
     Raises:
-        CorruptRecord: A record that the head names is damaged or of another kind.
+        CorruptRecord: A record that the head refers to is damaged or of another kind.
     """
     try:
         entries = [entry for part in log.read_in_parts(head.start, before) for entry in log.decode_part(part)]
     except CorruptRecord:
         entries = [each.entry for each in read_repaired(log, head.stored, before) if isinstance(each, ReadableRecord)]
-    load_cut(log, head, entries)  # raises if the head names an entry of another kind as its cut
+    load_cut(log, head, entries)  # raises if the head refers to an entry of another kind as its cut
     setup = load_setup(log, head, entries)
     state, ranges = head.state, load_ranges(log, head, [])
     view, totals = state.view, state.totals
@@ -214,9 +214,9 @@ def make_snapshot_entries(log: ConversationLog, head: ConversationHead, before: 
     sent = [entry for entry in messages if entry.position >= view.view_start]
     hidden = [entry for entry in messages if entry.position < view.view_start]
     cut = next((entry for entry in entries if entry.position == view.cut_position), None)
-    preamble = cut.message if cut else None
+    cut_message = cut.message if cut else None
     tokens = sum(estimate_tokens(entry.event.message) for entry in sent) + (
-        estimate_tokens(preamble) if preamble else 0
+        estimate_tokens(cut_message) if cut_message else 0
     )
     without_preview = replace(state, totals=replace(totals, preview=None))  # it quotes a message that is forgotten
     snapshot = Snapshot(
@@ -225,7 +225,7 @@ def make_snapshot_entries(log: ConversationLog, head: ConversationHead, before: 
         turns=totals.turns - count_turns(messages),
         tokens=max(0, view.tokens - tokens),
         hidden_turns=max(0, view.hidden_turns - count_turns(hidden)),
-        was_sent=bool(sent or preamble),
+        was_sent=bool(sent or cut_message),
         cut_position=None if cut else view.cut_position,
         state=without_preview.to_dict(),
         renamed_calls=_find_renamed(log, head, before, sent),

@@ -43,7 +43,7 @@ from chathistory.log.lease import check_no_open_turn
 from chathistory.log.state import read_state
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Head, Key, Record
-from chathistory.transfer.copy_sources import CopySource, LineChecker, Selection, find_source, have_same_birth
+from chathistory.transfer.copy_sources import CopySource, LineChecker, Selection, find_source, is_same_creation
 
 __all__ = [
     "CopyReport",
@@ -248,7 +248,7 @@ def _forget_same_records(source: CopySource, target: ConversationLog, present: H
 def _continue_copy(source: CopySource, target: ConversationLog, present: Head, checker: LineChecker) -> int | None:
     """Add the records that an earlier state lacks, and return how many; None if `present` is not an earlier state."""
     head = source.head
-    if not (max(head.start, present.start) < present.end < head.end) or not have_same_birth(present, head):
+    if not (max(head.start, present.start) < present.end < head.end) or not is_same_creation(present, head):
         return None
     if present.revision.updated > head.revision.updated:  # the time of a conversation never goes back
         return None
@@ -345,7 +345,7 @@ def rename_conversation(store: HistoryStore, old: Key, new: Key) -> None:
 
     The copy has the same version, and is visible only when it is complete. Only then the old conversation is deleted,
     if it still has the version that was copied. So if the process ends between two steps, either the old conversation
-    is left, or the same conversation under both keys, which the next call recognizes by its birth id and its lines.
+    is left, or the same conversation under both keys, which the next call recognizes by its creation id and its lines.
 
     Args:
         store: The store.
@@ -386,10 +386,10 @@ def rename_conversation(store: HistoryStore, old: Key, new: Key) -> None:
 
 
 def _is_later_state(store: HistoryStore, new: Key, head: Head) -> bool:
-    """Return True if the conversation under `new` is a renamed copy of another one that was continued since."""
+    """Return True if the conversation under `new` is a copy of the one with `head` and was continued afterwards."""
     last = {"start": head.end - 1, "stop": head.end}
     part, expected = store.read(new, **last), store.read(head.key, **last)
-    if part is None or expected is None or not have_same_birth(part.head, head):
+    if part is None or expected is None or not is_same_creation(part.head, head):
         return False
     return [record.body for record in part.records] == [record.body for record in expected.records] != []
 

@@ -28,7 +28,7 @@ __all__ = [
     "SalvagedSource",
     "Selection",
     "find_source",
-    "have_same_birth",
+    "is_same_creation",
     "make_lost_record",
     "salvage_source",
 ]
@@ -105,7 +105,7 @@ class _StoreSource:
         position = start
         for part in read_in_parts(self.store, self.head.key, start, self.head.end):
             changed = part.head.revision.version != self.head.revision.version
-            if changed and _get_birth_id(part.head) != _get_birth_id(self.head):
+            if changed and _get_creation_id(part.head) != _get_creation_id(self.head):
                 break  # it was deleted and created again
             yield from (record.body for record in part.records)
             position += len(part.records)
@@ -162,19 +162,19 @@ class LineChecker:
             yield line
 
 
-def _get_birth_id(head: Head) -> str:
+def _get_creation_id(head: Head) -> str:
     return read_state(head).identity.creation_id
 
 
-def have_same_birth(one: Head, other: Head) -> bool:
-    """Return True if two heads belong to the same conversation; False if one of them cannot be read.
+def is_same_creation(one: Head, other: Head) -> bool:
+    """Return True if two heads have the same creation id, thus the same conversation; False if one cannot be read.
 
     Args:
         one: A head.
         other: Another head.
     """
     try:
-        return _get_birth_id(one) == _get_birth_id(other)
+        return _get_creation_id(one) == _get_creation_id(other)
     except (CorruptRecord, UnsupportedRecord):
         return False
 

@@ -35,7 +35,7 @@ def list_ids(history):
 
 
 @pytest.mark.parametrize(
-    ("limits", "removed_ids"),
+    ("limits", "removed_numbers"),
     [
         ({}, []),
         ({"ttl": 5 * DAY - DAY / 4}, [0, 1, 2, 3, 4, 5]),
@@ -50,7 +50,7 @@ def list_ids(history):
     ],
     ids=str,
 )
-def test_which_conversations_are_pruned(aged, limits, removed_ids):
+def test_which_conversations_are_pruned(aged, limits, removed_numbers):
     before = list_ids(aged)
     plan = aged.prune(**limits)
     assert plan.dry_run
@@ -60,7 +60,7 @@ def test_which_conversations_are_pruned(aged, limits, removed_ids):
     assert done.removed == plan.removed == tuple(reported)
     assert (done.kept, done.dry_run, done.spared) == (10 - len(done.removed), False, ())
     assert {row.id for row in done.removed} | set(list_ids(aged)) == set(before)
-    assert sorted(row.id for row in done.removed) == [f"c{number}" for number in removed_ids]
+    assert sorted(row.id for row in done.removed) == [f"c{number}" for number in removed_numbers]
     assert [row.updated for row in done.removed] == sorted((row.updated for row in done.removed), reverse=True)
 
 
@@ -99,11 +99,11 @@ def test_a_conversation_that_is_written_meanwhile_is_kept(store, monkeypatch):
         chat_on(store, name).append(user("x"))
     chat = chat_on(store, "b")
 
-    def written(row):
+    def append_to_next(row):
         if row.id == "c":
             chat.append(user("more"))
 
-    done = history.prune(count=0, dry_run=False, progress=written)
+    done = history.prune(count=0, dry_run=False, progress=append_to_next)
     assert ([row.id for row in done.removed], done.spared, done.kept) == (["c", "a"], ("b",), 1)
     assert texts(chat.messages()) == ["x", "more"]
     chat_on(store, "c").append(user("again"))
@@ -160,8 +160,8 @@ def test_erase_removes_all_of_a_scope_and_nothing_else(store):
     reported = []
     before = datetime.now(UTC)
     done = history.erase("ada", progress=reported.append)
-    removed_ids = {each.id: (each.messages, each.records) for each in done.removed}
-    assert removed_ids == {"a": (4, 4), "b": (4, 5), "old": (1, 1), "bad": (None, None)}
+    removed = {each.id: (each.messages, each.records) for each in done.removed}
+    assert removed == {"a": (4, 4), "b": (4, 5), "old": (1, 1), "bad": (None, None)}
     assert (done.scope, done.messages, done.records, done.left, tuple(reported)) == ("ada", 9, 10, (), done.removed)
     assert before <= done.at <= datetime.now(UTC)
     assert {key.scope for key in list(store.keys())} == {"adam"}
@@ -190,12 +190,12 @@ def test_erase_does_not_report_what_others_deleted_first(store, monkeypatch):
     chat_on(store, "b").append(user("x"))
     delete = MemoryStore.delete
 
-    def raced(self, key, *, version=None):
+    def delete_other_first(self, key, *, version=None):
         delete(self, Key("default", "b"))
         return delete(self, key, version=version)
 
-    monkeypatch.setattr(MemoryStore, "delete", raced)
-    assert [removed_ids.id for removed_ids in History(store).erase("default").removed] == ["a"]
+    monkeypatch.setattr(MemoryStore, "delete", delete_other_first)
+    assert [row.id for row in History(store).erase("default").removed] == ["a"]
 
 
 def test_erase_reports_a_conversation_that_is_created_again_meanwhile(store, monkeypatch):
@@ -203,9 +203,9 @@ def test_erase_reports_a_conversation_that_is_created_again_meanwhile(store, mon
     delete = MemoryStore.delete
 
     def delete_and_create(self, key, *, version=None):
-        removed_ids = delete(self, key, version=version)
+        was_deleted = delete(self, key, version=version)
         MemoryStore.append(self, key, ["{}"], after=None, revision=Revision("v", 5))
-        return removed_ids
+        return was_deleted
 
     monkeypatch.setattr(MemoryStore, "delete", delete_and_create)
     done = History(store).erase("default")
