@@ -287,7 +287,7 @@ class History:
             all_scopes: Export all scopes.
             ids: Only these conversations of the scope; None: all.
             format: "jsonl": JSON lines, which `import_from` reads back exactly. "markdown": for people to read. None:
-                Markdown if the name ends in `.md`, else JSON lines.
+                Markdown if the name ends in `.md`, otherwise JSON lines.
             salvage: Of damaged conversations, write what can be read, with a record of the kind `record_lost` in place
                 of each record that cannot be read. Otherwise they are left out.
             full_scan: Find the conversations by a scan of the whole storage, because its index may have lost some.

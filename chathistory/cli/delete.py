@@ -35,7 +35,7 @@ from chathistory.operations.remove_conversations import DeletedConversation
 
 __all__ = ["delete", "prune", "sweep"]
 
-_SHOWN = 20
+_MAX_SHOWN = 20
 _REASONS = {"age": "too old", "ttl": "not active", "count": "too many", "expired": "expired", None: ""}
 
 
@@ -91,7 +91,7 @@ def delete(
             rows = [row for id in versions if (row := history.delete(id, dry_run=True))]
             name = ids[0] if len(ids) == 1 else format_count(len(rows), "conversation")
             _confirm_removal(f"Delete {name} ({_count_messages(rows)})", [] if ids or as_json else rows)
-        if ids and yes:  # named and not confirmed: delete it even if somebody wrote to it since
+        if ids and yes:  # named and not confirmed: delete it whatever its version is
             versions = dict.fromkeys(versions)
         removed, kept = _delete_versions(history, versions, dry_run=dry_run)
     if as_json:
@@ -160,7 +160,7 @@ def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) 
             )
         if report.not_reached:
             click.echo(f"not removed, because the server keeps copies there: {', '.join(report.not_reached)}", err=True)
-        for each in report.left[:_SHOWN]:
+        for each in report.left[:_MAX_SHOWN]:
             click.echo(f"not deleted: {to_one_line(each)}", err=True)
         if report.left:
             click.echo(

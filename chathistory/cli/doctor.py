@@ -149,9 +149,9 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: C
     _print_cases(cases, target, as_json=as_json)
     for note in notes:
         click.echo(f"note: {to_one_line(note)}", err=True)
-    words = ", ".join(f"{counts[state]} {what}" for state, what in _COUNTS.items() if counts[state])
+    totals = ", ".join(f"{counts[state]} {meaning}" for state, meaning in _COUNTS.items() if counts[state])
     click.echo(
-        f"{format_count(sum(counts.values()), 'conversation')} examined" + (f": {words}" if words else ""), err=True
+        f"{format_count(sum(counts.values()), 'conversation')} examined" + (f": {totals}" if totals else ""), err=True
     )
     if not walk.is_complete:
         click.echo("some conversations may have been missed: this account may not search the whole storage", err=True)
@@ -174,11 +174,11 @@ def _examine_conversation(
         return _Case(diagnosis, "not repaired", findings, problem)
     if not repair:
         return _Case(diagnosis, "repairable", findings, problem)
-    for words in (
+    for text in (
         *([problem] if problem else []),
         *(f"{_name_position(each)}: {each.description}" for each in findings),
     ):
-        click.echo(to_one_line(f"{diagnosis.where}: {words}"), err=True)  # what will be left out, before the repair
+        click.echo(to_one_line(f"{diagnosis.where}: {text}"), err=True)  # what will be left out, before the repair
     sys.stderr.flush()
     try:
         done = repair_diagnosed(ConversationLog(history.store, diagnosis.key), diagnosis, force=force)
@@ -204,8 +204,8 @@ def _ask_api(history: History, key: Key, case: _Case, responder: Responder, *, r
                 refusal.kind == "size" or not refusal.locations
             )  # the user must choose what to leave out
             if needs_user_choice:
-                words = f"the API refuses it: {refusal.problem}; `chathistory trim` makes it shorter"
-                refused.append(ViewRepair(ADDED, words))
+                description = f"the API refuses it: {refusal.problem}; `chathistory trim` makes it shorter"
+                refused.append(ViewRepair(ADDED, description))
                 break
             for location in refusal.locations:
                 block = "it" if location.block is None else f"block {location.block}"

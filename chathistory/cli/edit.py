@@ -26,7 +26,7 @@ __all__ = ["annotate", "fork", "leave_out", "rename", "rewind"]
     type=PAIR,
     metavar="NAME=VALUE",
     multiple=True,
-    help="Set this metadata; VALUE is JSON or else text; repeatable.",
+    help="Set this metadata; VALUE is JSON, otherwise text; repeatable.",
 )
 @click.option("--unmeta", "names", metavar="NAME", multiple=True, help="Remove this metadata; repeatable.")
 @shared_options("json")

@@ -44,8 +44,8 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-_SEARCHED = 200  # newest conversations that are searched for an id similar to one that does not exist
-_WALKED = 2_000  # conversations that are read to complete the name of a scope
+_MAX_SEARCHED = 200  # newest conversations that are searched for an id similar to one that does not exist
+_MAX_WALKED = 2_000  # conversations that are read to complete the name of a scope
 _TARGET = ("store", "scope", "profile", "config")
 _COMPLETABLE = re.compile(r"[\w./@+-]+")  # characters that need no quotes in any shell
 
@@ -132,7 +132,7 @@ class CommandTarget:
         conversation = history.conversation(id)
         if conversation.state() is not None:
             return conversation
-        ids = [row.id for row in history.list(limit=_SEARCHED).items]
+        ids = [row.id for row in history.list(limit=_MAX_SEARCHED).items]
         near = difflib.get_close_matches(id, ids, n=3) or [name for name in ids if name.startswith(id)][:3]
         hint = (
             f"did you mean {' or '.join(near)}?"
@@ -142,7 +142,7 @@ class CommandTarget:
         raise self.make_not_found_error(id, f"; {hint}")
 
     def find_version(self, history: History, id: str) -> str | None:
-        """Return the version of a conversation; None: it is damaged.
+        """Return the version of a conversation; None if it is damaged.
 
         Args:
             history: The open history of this target.
@@ -179,9 +179,9 @@ def _complete_name(context: click.Context, parameter: click.Parameter, incomplet
     try:
         with CommandTarget.from_options(given).open() as history:
             if is_scope:
-                names = sorted({key.scope for key in islice(history.store.keys(None), _WALKED)})
+                names = sorted({key.scope for key in islice(history.store.keys(None), _MAX_WALKED)})
             else:
-                names = [row.id for row in history.list(limit=_SEARCHED).items]  # newest first
+                names = [row.id for row in history.list(limit=_MAX_SEARCHED).items]  # newest first
     except Exception:  # noqa: BLE001 - completion in a shell must not print errors
         return []
     return [name for name in names if name.startswith(incomplete) and _COMPLETABLE.fullmatch(name)]
@@ -212,7 +212,7 @@ def _parse_time(text: str) -> datetime:
 
 
 def _parse_pair(text: str) -> tuple[str, Any]:
-    """Return the name and the value of NAME=VALUE; the value is JSON, or else text."""
+    """Return the name and the value of NAME=VALUE; the value is JSON, otherwise text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError("must be NAME=VALUE")

@@ -42,9 +42,9 @@ MAY_HAVE_MISSED = "some conversations may have been missed: this server's index 
 # control characters except tab and line feed; separators and direction marks; lone surrogates, which UTF-8 refuses
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60))
-_WIDE = 100  # columns of a terminal
-_LONGEST_ID, _LONGEST_FIELD, _SHORTEST_TITLE = 28, 20, 10
-_GAP = 2
+_WIDE_TERMINAL = 100  # columns of a terminal
+_MAX_ID_WIDTH, _MAX_FIELD_WIDTH, _MIN_TITLE_WIDTH = 28, 20, 10  # columns
+_COLUMN_GAP = 2
 
 
 def escape_controls(text: str) -> str:
@@ -122,17 +122,17 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bo
     from rich.text import Text
 
     screen = make_console()
-    room = screen.width
-    dropped = {"MODEL"} if room < _WIDE else set()
+    width_left = screen.width
+    dropped = {"MODEL"} if width_left < _WIDE_TERMINAL else set()
     kept = [index for index, name in enumerate(columns) if name not in dropped and any(row[index] for row in rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index in kept:
         is_last = index == len(columns) - 1
-        longest = max(room, _SHORTEST_TITLE) if is_last else _LONGEST_FIELD if index else _LONGEST_ID
-        width = None if fold else min(max(cell_len(row[index]) for row in (columns, *rows)), longest)
+        max_width = max(width_left, _MIN_TITLE_WIDTH) if is_last else _MAX_FIELD_WIDTH if index else _MAX_ID_WIDTH
+        width = None if fold else min(max(cell_len(row[index]) for row in (columns, *rows)), max_width)
         wraps = fold or index == 0 or (is_last and not cut)
         table.add_column(columns[index], width=width, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
-        room -= (width or 0) + _GAP
+        width_left -= (width or 0) + _COLUMN_GAP
     for row in rows:
         table.add_row(*(Text(row[index]) for index in kept))
     screen.print(table)

@@ -19,7 +19,7 @@ from chathistory.transfer.copy import CopyReport
 
 __all__ = ["copy", "export", "import_"]
 
-_SHOWN = 20
+_MAX_SHOWN = 20
 _WORDS = {
     "copied": "new",
     "continued": "continued",
@@ -206,11 +206,11 @@ def _report_transfer(
             words.append(format_count(number, "record") if name == "records" else f"{number} {what}")
     nothing = "nothing" if not_done else "nothing: there are no conversations"
     click.echo(f"{done}: {', '.join(words) or nothing}", err=err)
-    for each in not_done[:_SHOWN]:
+    for each in not_done[:_MAX_SHOWN]:
         name = f"{each['id']} in scope {each['scope']}" if each["id"] is not None else each["where"]
         click.echo(to_one_line(f"not {done}: {f'{name}: ' if name else ''}{each['why']}"), err=True)
-    if len(not_done) > _SHOWN:
-        click.echo(f"not {done}: {len(not_done) - _SHOWN} more; --json lists all of them", err=True)
+    if len(not_done) > _MAX_SHOWN:
+        click.echo(f"not {done}: {len(not_done) - _MAX_SHOWN} more; --json lists all of them", err=True)
     if not all_found:
         click.echo(MAY_HAVE_MISSED, err=True)
     return code

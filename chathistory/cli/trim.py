@@ -28,9 +28,9 @@ __all__ = ["trim", "usage"]
 def trim(id: str | None, *, everything: bool, dry_run: bool, target: CommandTarget, as_json: bool, **given: Any) -> int:
     r"""Stop sending the beginning of a conversation.
 
-    The cut holds from now on; nothing is removed from the log. Pairs of options (--trigger-... with --keep-...), or
-    else the setting `trimming`, say when to trim and how far. If that setting has `compaction`, this command trims
-    nothing: the API summarizes when the next message is sent.
+    The cut holds from now on; nothing is removed from the log. Pairs of options (--trigger-... with --keep-...) say
+    when to trim and how far; without them, the setting `trimming` does. If that setting has `compaction`, this command
+    trims nothing: the API summarizes when the next message is sent.
 
     If standard output is not a terminal, it prints one line per trimmed conversation with fields separated by tabs: id,
     turns left out, messages left out, tokens before, tokens after, position of the first message sent.

@@ -5,7 +5,7 @@ stored under the same key in the target:
 
     nothing, or an expired one     the copy is stored; it is visible only when its last line is stored
     the same version               nothing is done, so an interrupted transfer can simply be repeated
-    an earlier state of it         the records that were added since are added
+    an earlier state of it         the records that it lacks are added
     anything else                  it is kept, and the report says so; with `replace`, it is deleted first
 
 Records that were forgotten in the source are forgotten in the target. Expired conversations are not copied.
@@ -61,7 +61,7 @@ Outcome: TypeAlias = Literal["copied", "continued", "same", "different", "failed
 """The result for one conversation of a copy, an export or an import.
 
 - `copied`: it was copied or exported completely.
-- `continued`: an earlier state of it was in the target, and the records added since were added.
+- `continued`: an earlier state of it was in the target, and the records that it lacked were added.
 - `same`: the same version was in the target already.
 - `different`: another conversation was in the target under this key, and was kept.
 - `failed`: it was not copied; `CopyResult.error` says why.
@@ -78,10 +78,10 @@ class CopyResult:
 
     Attributes:
         key: The conversation.
-        outcome: "copied": completely. "continued": the records that were added since were added. "same": it was there
-            already. "different": another conversation was there and was kept. "failed": see `error`.
+        outcome: "copied": completely. "continued": the records that an earlier state lacked were added. "same": it was
+            there already. "different": another conversation was there and was kept. "failed": see `error`.
         records: How many records were stored or written.
-        error: Why it failed; `ConversationExists` if the outcome is "different"; else None.
+        error: Why it failed; `ConversationExists` if the outcome is "different"; None for the other outcomes.
         later: How many of the records have a later format than this version of chathistory knows. They are copied
             unchanged.
         lost: How many positions could not be read; each has a record of the kind `record_lost` in what was written

@@ -180,7 +180,7 @@ class _ForkBuilder:
             )
 
     def _make_fork_entry(self) -> Entry:
-        """Return the `forked` entry: title, tags and metadata as they are now, all else as it was at that point."""
+        """Return the `forked` entry: title, tags and metadata as they are now, the rest as it was at that point."""
         key, present, before = self._source.key, read_state(self._head), self._get_state()
         origin = Origin(key.scope, key.id, self._at)
         view = before.view

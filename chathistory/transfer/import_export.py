@@ -151,14 +151,14 @@ def import_file(
             "id (--id) cannot be given for an export, which contains the ids of its conversations; it is only for a "
             "list of messages"
         )
-    sources: dict[str, str] = {}
+    source_scopes: dict[str, str] = {}  # by id
     for part in ExportReader(file).iter_parts():
         if isinstance(part, SkippedLines):
             yield part
             continue
-        came_from = part.head.key
-        key = came_from if all_scopes else Key(scope, came_from.id)
-        if not all_scopes and sources.setdefault(key.id, came_from.scope) != came_from.scope:
+        exported_key = part.head.key
+        key = exported_key if all_scopes else Key(scope, exported_key.id)
+        if not all_scopes and source_scopes.setdefault(key.id, exported_key.scope) != exported_key.scope:
             # two conversations with one id, from different scopes: the second must not replace the first
             result: CopyResult | None = CopyResult(key, "different", error=ConversationExists(key))
         else:

@@ -10,7 +10,7 @@ The lines that this format adds to the stored ones are called *control lines*; t
 
 `aborted` in place of `complete`, or earlier, says that the lines of this conversation are not valid: it changed while
 it was written, and follows once more, or it is damaged (`"reason":"damaged"`). A file without `end` is incomplete.
-If `end` states another number of conversations than were found since the beginning or the last `end`, some are missing.
+If `end` states another number of conversations than follow the previous `end`, or the beginning, some are missing.
 
 Files can be concatenated. Lines that belong to no conversation are skipped and reported, and reading continues at the
 next line that begins one. If its name ends in `.gz`, a file is gzipped; readers recognize that by its first bytes.
@@ -181,7 +181,7 @@ class ExportReader:
             InvalidInput: The file is incomplete: it has no end. Everything before was yielded.
         """
         is_ended = False
-        count: int | None = 0  # complete conversations since the last end of a file; None: one of its parts is missing
+        count: int | None = 0  # complete conversations after the last end of a file; None: one of its parts is missing
         skipped: SkippedLines | None = None
         while True:
             offset = self._file.tell()
@@ -455,7 +455,7 @@ def _find_control_line(data: bytes) -> int | None:
 
 
 def _find_header(data: bytes) -> int | None:
-    """Return the index after an incomplete line at which the first line of a conversation begins; else None."""
+    """Return the index after an incomplete line at which the first line of a conversation begins, or None."""
     index = data.find(_CONTROL_PREFIX, 1)
     while index > 0:
         if isinstance(_parse_header(data[index:]), Head):

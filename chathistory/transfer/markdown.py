@@ -22,7 +22,7 @@ from chathistory.transfer.copy_sources import Selection, salvage_source
 
 __all__ = ["render_conversation", "write_markdown"]
 
-_SPEAKERS = {"user": "User", "assistant": "Claude", "system": "System"}
+_AUTHORS = {"user": "User", "assistant": "Claude", "system": "System"}
 _KIND_NOTES = {"reply_interrupted": ", interrupted", "reply_orphaned": ", came too late"}
 _NOT_SENT = {
     "turn_refused": "The API refused the messages above: they are not sent again.",
@@ -88,8 +88,8 @@ def render_conversation(info: ConversationInfo, entries: Iterable[Entry]) -> Ite
         if entry.message is None:
             yield f"\n*({_NOT_SENT[entry.kind]})*\n" if entry.kind in _NOT_SENT else ""
             continue
-        speaker, time = _SPEAKERS.get(str(entry.message["role"]), "?"), to_datetime(entry.time_us)
-        heading = f"\n## {speaker}, {time:%Y-%m-%d %H:%M} UTC{_KIND_NOTES.get(entry.kind, '')}"
+        author, time = _AUTHORS.get(str(entry.message["role"]), "?"), to_datetime(entry.time_us)
+        heading = f"\n## {author}, {time:%Y-%m-%d %H:%M} UTC{_KIND_NOTES.get(entry.kind, '')}"
         yield "\n\n".join([heading, *filter(None, map(_render_block, blocks_of(entry.message)))]) + "\n"
 
 

@@ -35,7 +35,7 @@ class MessageList:
 
     Attributes:
         messages: The messages, in order, as they are in the file.
-        title: The title of the object that held them, or None.
+        title: The title of the object that they were in, or None.
     """
 
     messages: list[Any]
