@@ -419,13 +419,13 @@ def test_delete_of_a_scope_for_programs(run, filled):
 def test_what_is_written_while_a_scope_is_deleted_is_reported(run, filled, monkeypatch):
     delete = FileStore.delete
 
-    def deleted(self, key, *, version=None):
-        gone = delete(self, key, version=version)
+    def delete_and_append(self, key, *, version=None):
+        was_deleted = delete(self, key, version=version)
         if key.id == "a":
             History(self).conversation("a", scope="ada").log.append([make_entry("annotation")])
-        return gone
+        return was_deleted
 
-    monkeypatch.setattr(FileStore, "delete", deleted)
+    monkeypatch.setattr(FileStore, "delete", delete_and_append)
     done = run("delete", "--scope", "ada", "--all", "--yes", "--store", filled)
     assert done.returncode == 3
     assert "not deleted: ada/a.jsonl\nleft, or new in the meantime: 1 piece; run the command again" in done.stderr

@@ -150,12 +150,12 @@ def test_trim_in_a_terminal_is_a_table(terminal, filled):
 
 @pytest.mark.parametrize("words", [["trim", "--all", *TWO], ["doctor"], ["usage", "long"]], ids=" ".join)
 def test_an_unavailable_store_ends_the_command(run, filled, monkeypatch, words):
-    def gone(*_, **__):
+    def raise_unavailable(*_, **__):
         raise StoreUnavailable("nobody answers")
 
     for method in ("trim", "usage"):
-        monkeypatch.setattr(Conversation, method, gone)
-    monkeypatch.setattr("chathistory.operations.check_conversations.repair", gone)
+        monkeypatch.setattr(Conversation, method, raise_unavailable)
+    monkeypatch.setattr("chathistory.operations.check_conversations.repair", raise_unavailable)
     done = run(*words, "--store", filled)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: nobody answers")

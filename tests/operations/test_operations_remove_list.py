@@ -175,12 +175,12 @@ def test_erase_removes_damaged_conversations(store, monkeypatch):
     chat_on(store, "bad").append(user("x"))
     read = type(store).read
 
-    def damaged(self, key, **more):
+    def raise_for_bad(self, key, **more):
         if key.id == "bad":
             raise CorruptRecord(key, None, "for a test")
         return read(self, key, **more)
 
-    monkeypatch.setattr(type(store), "read", damaged)
+    monkeypatch.setattr(type(store), "read", raise_for_bad)
     assert History(store).erase("default").removed == (DeletedConversation("bad", "default"),)
     assert list(store.keys()) == []
 
@@ -230,29 +230,29 @@ def test_a_page_with_a_filter_looks_at_a_limited_number(store, monkeypatch):
     for number in range(130):
         if number != 3:
             chat_on(store, f"c{number}").append(user("x"))
-    looked = []
+    page_sizes = []
     heads = MemoryStore.heads
 
-    def counted(self, scope, *, after=None, limit=20):
+    def count_heads(self, scope, *, after=None, limit=20):
         page = heads(self, scope, after=after, limit=limit)
-        looked.append(len(page.items))
+        page_sizes.append(len(page.items))
         return page
 
-    monkeypatch.setattr(MemoryStore, "heads", counted)
+    monkeypatch.setattr(MemoryStore, "heads", count_heads)
     pages, after, sizes = [], None, []
     while True:
-        looked.clear()
+        page_sizes.clear()
         page = History(store).list(tag="t", limit=5, after=after)
         pages.append([row.id for row in page.items])
-        sizes.append(sum(looked))
+        sizes.append(sum(page_sizes))
         after = page.next
         if after is None:
             break
     assert pages == [[], [], ["c3"]]
     assert sizes == [50, 50, 30]
-    looked.clear()
+    page_sizes.clear()
     assert len(History(store).list(limit=60).items) == 60
-    assert looked == [60]
+    assert page_sizes == [60]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])

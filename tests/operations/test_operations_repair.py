@@ -353,7 +353,7 @@ def test_damage_is_repaired_at_any_place(store, chat, damage_records, places):
     fresh = reopen(store, chat)
     found = fresh.repair(dry_run=False)
     damaged = {each.position for each in found if "the record is damaged" in each.description}
-    assert damaged <= lost, "what is on no path is nobody's trouble"
+    assert damaged <= lost, "damage off the active path is not reported"
     check_repaired(store, chat, lost)
     assert reopen(store, chat).info().title == "T"
 

@@ -192,19 +192,19 @@ def test_a_head_is_not_restored_while_a_turn_is_open(store, chat, damage):
 def test_a_write_during_a_restore_is_not_overwritten(store, chat):
     numbered(chat, 3)
     store.damage_head(KEY, "one")
-    found = DamagedStore.find_records
+    find_records = DamagedStore.find_records
 
-    def raced(self, key):
-        seen = found(self, key)
+    def find_and_change(self, key):
+        records = find_records(self, key)
         self.unreadable[key] = "two"
-        return seen
+        return records
 
-    DamagedStore.find_records = raced
+    DamagedStore.find_records = find_and_change
     try:
         with pytest.raises(Conflict):
             chat_on(store).restore(dry_run=False)
     finally:
-        DamagedStore.find_records = found
+        DamagedStore.find_records = find_records
     assert store.restored == []
 
 
@@ -259,14 +259,14 @@ def test_restore_and_salvage_work_for_asyncio(store, chat, damage):
     store.damage_records(KEY, 1)
     damage(store)
 
-    async def restored():
+    async def salvage_and_restore():
         async with AsyncHistory(store) as history:
             there = history.conversation("c")
             rescued = [each.position async for each in there.salvage()]
             report = await history.check()
             return rescued, [each.state for each in report.found], await there.restore(dry_run=False)
 
-    rescued, states, made = asyncio.run(restored())
+    rescued, states, made = asyncio.run(salvage_and_restore())
     assert (rescued, states) == ([0, 1, 2], ["restorable"])
     assert isinstance(made, Restoration)
     assert texts(chat_on(store).messages()) == ["0", "2"]

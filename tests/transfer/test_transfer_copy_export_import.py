@@ -108,7 +108,7 @@ def test_each_portion_that_is_added_gives_an_earlier_state(source, target, monke
     seen = []
     append = FaultyStore.append
 
-    def watched(self, *args, **kwargs):
+    def append_and_check(self, *args, **kwargs):
         head = append(self, *args, **kwargs)
         looked = History(_find_same_named_store(self)).conversation("c1", scope="b")
         seen.append(head.end)
@@ -116,7 +116,7 @@ def test_each_portion_that_is_added_gives_an_earlier_state(source, target, monke
         assert looked.state().totals.messages == len(states[head.end])
         return head
 
-    monkeypatch.setattr(FaultyStore, "append", watched)
+    monkeypatch.setattr(FaultyStore, "append", append_and_check)
     assert copy(source, target).records == 20
     assert len(seen) > 5
     assert read_all(target) == read_all(source)
@@ -640,11 +640,11 @@ def test_an_export_is_written_portion_by_portion(monkeypatch):
     sizes, out = [], io.BytesIO()
     read = _ChangingStore.read
 
-    def watched(self, *args, **more):
+    def record_size(self, *args, **more):
         sizes.append(len(out.getvalue()))
         return read(self, *args, **more)
 
-    monkeypatch.setattr(_ChangingStore, "read", watched)
+    monkeypatch.setattr(_ChangingStore, "read", record_size)
     History(store).export_to(out, all_scopes=True)
     assert len(sizes) > 10
     assert sizes[3:] == sorted(set(sizes[3:]))
