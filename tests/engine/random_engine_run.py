@@ -149,28 +149,28 @@ class EngineRun:
             if self.current is not None:
                 self.answered.add(self.current)
 
-    def _new_words(self) -> tuple[str, str | None]:
+    def _new_text(self) -> tuple[str, str | None]:
         number = next(self.numbers)
-        words = f"words {number}"
-        self.said[words] = 0
+        text = f"words {number}"
+        self.said[text] = 0
         turn = f"turn {number}" if self.dice.random() < 0.6 else None
         if turn:
-            self.turns[turn] = words
-        return words, turn
+            self.turns[turn] = text
+        return text, turn
 
     def _send(self, engine) -> None:
-        words, self.current = self._new_words()
-        self._keep(engine.send("a", words, turn_id=self.current))
+        text, self.current = self._new_text()
+        self._keep(engine.send("a", text, turn_id=self.current))
 
     def _again(self, engine) -> None:
         """Send the message of a turn id once more, as a client does that got no answer."""
         if self.turns:
-            self.current, words = self.dice.choice(list(self.turns.items()))
+            self.current, text = self.dice.choice(list(self.turns.items()))
             path = [entry.turn for entry in self._chat(engine).last_entries(1000) if entry.turn]
             if self.current in self.answered and self.current not in path:
                 self.current = None  # the turn was taken back, so sending it again would be another turn
                 return
-            self._keep(engine.send("a", words, turn_id=self.current))
+            self._keep(engine.send("a", text, turn_id=self.current))
 
     def _repeat(self, engine) -> None:
         """Send the last message once more without a turn id, as a user does who sees no reply."""
@@ -185,13 +185,13 @@ class EngineRun:
         return any(entry.data.get("response", {}).get("stop_reason") != "pause_turn" for entry in later)
 
     def _stream(self, engine) -> None:
-        words, self.current = self._new_words()
-        with engine.stream("a", words, turn_id=self.current) as stream:
+        text, self.current = self._new_text()
+        with engine.stream("a", text, turn_id=self.current) as stream:
             self._keep(stream.get_final_reply())
 
     def _leave(self, engine) -> None:
-        words, self.current = self._new_words()
-        with engine.stream("a", words, turn_id=self.current) as stream:
+        text, self.current = self._new_text()
+        with engine.stream("a", text, turn_id=self.current) as stream:
             for _ in stream:
                 break
 
@@ -242,10 +242,10 @@ class EngineRun:
     def _keyed(self, engine) -> None:
         if not self.keyed or self.dice.random() < 0.5:
             self.keyed.append(f"keyed {next(self.numbers)}")
-        words = self.dice.choice(self.keyed[-3:])
+        text = self.dice.choice(self.keyed[-3:])
         chat = self._chat(engine)
         chat.state()
-        chat.append({"role": "user", "content": words}, key=words)
+        chat.append({"role": "user", "content": text}, key=text)
 
     def _empty(self, engine) -> None:
         before = self._chat(engine).state()
@@ -276,10 +276,10 @@ class EngineRun:
             for message in History(MemoryStore(self.name)).conversation("a").last_messages(10_000)
             if isinstance(message["content"], str)
         )
-        for words in self.said:
-            assert on_path[words] <= 1, f"{words!r} is on the active path {on_path[words]} times"
-        for words in self.keyed:
-            assert stored[words] <= 1, f"{words!r} was stored {stored[words]} times"
+        for text in self.said:
+            assert on_path[text] <= 1, f"{text!r} is on the active path {on_path[text]} times"
+        for text in self.keyed:
+            assert stored[text] <= 1, f"{text!r} was stored {stored[text]} times"
         results = Counter(
             block["tool_use_id"]
             for message in History(MemoryStore(self.name)).conversation("a").last_messages(10_000)

@@ -114,10 +114,10 @@ def test_a_short_turn_writes_no_renewal(clock, open_again, monkeypatch):
     engine = ChatEngine(FakeMessagesAPI("hi").client(), store, model=MODEL, turn_timeout=60)
     engine.send("a", "one")
     appends.clear()
-    for words in ("two", "three"):
-        engine.send("a", words)
+    for text in ("two", "three"):
+        engine.send("a", text)
         clock.go(19.9)
-        with engine.stream("a", words) as stream:
+        with engine.stream("a", text) as stream:
             clock.go(19.9)
             assert stream.get_final_reply().text == "hi"
         clock.go(59)
@@ -387,8 +387,8 @@ def test_turn_in_progress_says_until_when_by_whom_and_what_to_do(clock, engine_o
     error = caught.value
     assert error.until == to_datetime(clock.wall + 60 * SECOND)
     assert (error.host, error.pid) == (this_process().host, os.getpid())
-    for words in (" UTC", f"process {os.getpid()} on", "resume(id, takeover=True)", "abandon(id)"):
-        assert words in str(error)
+    for part in (" UTC", f"process {os.getpid()} on", "resume(id, takeover=True)", "abandon(id)"):
+        assert part in str(error)
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.pid, again.until) == (str(error), error.pid, error.until)
 

@@ -78,7 +78,7 @@ number = st.integers(0, LARGEST_NUMBER)
 count = st.integers(-LARGEST_NUMBER, LARGEST_NUMBER)
 json_values = st.none() | st.booleans() | count | text | st.lists(text) | st.dictionaries(text, text)
 objects = st.dictionaries(text, json_values, max_size=3)
-place = st.builds(ContentLocation, number, st.none() | number, st.none() | number)
+location = st.builds(ContentLocation, number, st.none() | number, st.none() | number)
 response = st.builds(
     Response, st.fixed_dictionaries({}, optional={"id": text, "model": text, "stop_reason": text, "usage": objects})
 )
@@ -101,11 +101,11 @@ OF_TYPE = {
     "StoredResponse": response,
     "ActivePath": st.lists(st.tuples(number, number), max_size=3).map(tuple),
     "Positions": st.lists(number, max_size=3).map(tuple),
-    "Locations": st.lists(place, max_size=3).map(tuple),
-    "Omissions": st.lists(st.builds(Omission, place, text, st.none() | text), max_size=3).map(tuple),
+    "Locations": st.lists(location, max_size=3).map(tuple),
+    "Omissions": st.lists(st.builds(Omission, location, text, st.none() | text), max_size=3).map(tuple),
     "CallRefs": st.lists(st.tuples(number, number).map("{0[0]}.{0[1]}".format), max_size=3).map(tuple),
     "RefusalOrNone": st.builds(
-        Refusal, text, text, st.none() | text, st.lists(place).map(tuple), st.booleans(), st.none() | number
+        Refusal, text, text, st.none() | text, st.lists(location).map(tuple), st.booleans(), st.none() | number
     ),
     "ViewStartOrNone": view_start,
 }
@@ -162,11 +162,15 @@ def test_an_annotation_distinguishes_none_from_unchanged():
 
 def test_each_kind_of_event_has_a_case_in_apply():
     """A kind without a case is found by mypy (`assert_never`), and here."""
-    made = {cls for _, cls in inspect.getmembers(events, dataclasses.is_dataclass) if cls.__module__ == events.__name__}
-    assert made == {*EVENT_CLASSES.values(), UnknownEvent}
+    event_classes = {
+        cls for _, cls in inspect.getmembers(events, dataclasses.is_dataclass) if cls.__module__ == events.__name__
+    }
+    assert event_classes == {*EVENT_CLASSES.values(), UnknownEvent}
     tree = ast.parse(inspect.getsource(apply_module))
     patterns = [node.cls for node in ast.walk(tree) if isinstance(node, ast.MatchClass)]
-    assert {pattern.id for pattern in patterns if isinstance(pattern, ast.Name)} == {cls.__name__ for cls in made}
+    assert {pattern.id for pattern in patterns if isinstance(pattern, ast.Name)} == {
+        cls.__name__ for cls in event_classes
+    }
 
 
 def test_an_event_without_a_case_is_an_error():
@@ -192,8 +196,8 @@ def test_applying_an_event_does_not_change_the_old_state(kind, data):
 
 
 def test_a_state_is_frozen():
-    made = ConversationState(Identity("b", 1))
-    for part in (made, *(getattr(made, each.name) for each in dataclasses.fields(made))):
+    state = ConversationState(Identity("b", 1))
+    for part in (state, *(getattr(state, each.name) for each in dataclasses.fields(state))):
         for each in dataclasses.fields(part):
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(part, each.name, None)

@@ -20,11 +20,11 @@ WORDS = st.sampled_from(["a", "b", "", "  ", "\ud800"])
 PAST = st.integers(0, 3)  # one of the last ids
 STEPS = st.one_of(
     st.tuples(st.just("user"), st.lists(st.one_of(WORDS, PAST, st.just("unknown id")), max_size=3)),
-    st.tuples(st.just("words"), WORDS),
+    st.tuples(st.just("plain"), WORDS),
     st.tuples(
         st.just("assistant"),
         st.lists(
-            st.sampled_from(["text", "blank", "thinking", "call", "search", "found", "found 2", "alien"]), max_size=4
+            st.sampled_from(["text", "blank", "thinking", "call", "search", "found", "found 2", "foreign"]), max_size=4
         ),
         st.sampled_from(["max_tokens", "end_turn", "tool_use", "pause_turn", "refusal"]),
     ),
@@ -58,12 +58,12 @@ class Script:
         self.chat.append(getattr(self, f"_{kind}")(*rest))
         return "appended"
 
-    def _play_change(self, kind, place=0):
+    def _play_change(self, kind, position=0):
         try:
             if kind == "rewind":
-                self.chat.rewind(to=place)
+                self.chat.rewind(to=position)
             elif kind == "forget":
-                self.chat.forget(before=place)
+                self.chat.forget(before=position)
             else:
                 self.chat.annotate(title="t")
         except (InvalidInput, ConversationNotFound):
@@ -78,8 +78,8 @@ class Script:
             return result(self.calls[-1 - part]) if part < len(self.calls) else result("nobody's")
         return result("unknown") if part == "unknown id" else text(part, cache_control=MARK)
 
-    def _words(self, words):
-        return user(words)
+    def _plain(self, content):
+        return user(content)
 
     def _system(self):
         return S
@@ -103,7 +103,7 @@ class Script:
             "search": lambda: search(self._make_id(self.searches)),
             "found": lambda: found(self.searches[-1] if self.searches else "nobody's"),
             "found 2": lambda: found(self.searches[-2] if len(self.searches) > 1 else "nobody's"),
-            "alien": lambda: DOCUMENT,
+            "foreign": lambda: DOCUMENT,
         }[part]()
 
 
@@ -118,30 +118,30 @@ def test_whatever_is_stored_can_be_sent_and_each_request_extends_the_one_before(
         script = Script(chat_on(store))
         chat = script.chat
         previous = []
-        for step, following in zip(steps, [*steps[1:], ("words", "")], strict=False):
+        for step, following in zip(steps, [*steps[1:], ("plain", "")], strict=False):
             done = script.play(step)
             if done in ("rewind", "forget"):
                 event(done)
                 previous = []
             lines = store.read(chat.log.key)
-            made = chat.view()
-            assert list_problems(made.messages) == []
-            json.dumps(made.messages, ensure_ascii=False).encode()
-            assert made.messages[: len(previous)] == previous
-            assert chat.view() == made
+            view = chat.view()
+            assert list_problems(view.messages) == []
+            json.dumps(view.messages, ensure_ascii=False).encode()
+            assert view.messages[: len(previous)] == previous
+            assert chat.view() == view
             assert store.read(chat.log.key) == lines
             last = list(chat.entries())[-1:] if done == "appended" else []
-            whole = (
+            is_complete_reply = (
                 step[0] in ("reply", "assistant")
                 and _stop(step) in (None, "end_turn")
                 and _stop(following) != "refusal"
             )
             if (
                 last
-                and whole
-                and made.report.kept[-1:] == (last[0].position,)
+                and is_complete_reply
+                and view.report.kept[-1:] == (last[0].position,)
                 and is_complete([last[0].message])
-                and is_complete(made.messages)
+                and is_complete(view.messages)
             ):
                 previous = chat.messages()
 

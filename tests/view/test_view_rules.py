@@ -33,29 +33,29 @@ def make_entries(messages):
 @pytest.mark.parametrize("name", RULES)
 def test_rule(name):
     stored, sent, kept, repaired = RULES[name]
-    made = build_view(make_entries(stored))
-    assert list_problems(made.messages) == []
-    if made.messages and name not in ("mixed turn", "text None of the SDK", "before a fallback"):
-        refusals = list_fake_api_refusals(made.messages)
+    view = build_view(make_entries(stored))
+    assert list_problems(view.messages) == []
+    if view.messages and name not in ("mixed turn", "text None of the SDK", "before a fallback"):
+        refusals = list_fake_api_refusals(view.messages)
         assert [rule for rule in refusals if "field" not in rule and "block" not in rule] == []
     if sent is None:
         return
-    assert made.messages == sent
-    assert list(made.report.kept) == kept
-    assert {repair.position for repair in made.report.repairs} == set(repaired)
-    assert sorted({*kept, *made.report.dropped} - {-1}) == list(range(len(stored)))
-    assert set(kept).isdisjoint(made.report.dropped)
+    assert view.messages == sent
+    assert list(view.report.kept) == kept
+    assert {repair.position for repair in view.report.repairs} == set(repaired)
+    assert sorted({*kept, *view.report.dropped} - {-1}) == list(range(len(stored)))
+    assert set(kept).isdisjoint(view.report.dropped)
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_reports_quote_nothing_and_the_entries_stay_unchanged(name):
     stored = json.loads(json.dumps(RULES[name][0]).replace('"x"', '"SECRET"'))
     entries, before = make_entries(stored), make_entries(stored)
-    made = build_view(entries)
-    assert build_view(entries) == made
+    view = build_view(entries)
+    assert build_view(entries) == view
     assert [(e.message, e.data) for e in entries] == [(e.message, e.data) for e in before]
-    assert "SECRET" not in repr(made)
-    assert "SECRET" not in " ".join(repair.description for repair in made.report.repairs)
+    assert "SECRET" not in repr(view)
+    assert "SECRET" not in " ".join(repair.description for repair in view.report.repairs)
 
 
 def test_an_empty_log_is_an_empty_view():
@@ -72,11 +72,11 @@ def test_thinking_below_a_position_is_left_out():
         HI,
         A(THOUGHT, text("z")),
     ]
-    made = build_view(make_entries(stored), state=ViewState(thinking_valid_from=6))
-    assert made.messages == [HI, A(text()), HI, A(text("y")), HI, A(THOUGHT, text("z"))]
-    assert made.report.dropped == (3,)
-    assert {repair.position for repair in made.report.repairs} == {3}  # nothing of it was left
-    assert made.report.thinking_stripped == 3
+    view = build_view(make_entries(stored), state=ViewState(thinking_valid_from=6))
+    assert view.messages == [HI, A(text()), HI, A(text("y")), HI, A(THOUGHT, text("z"))]
+    assert view.report.dropped == (3,)
+    assert {repair.position for repair in view.report.repairs} == {3}  # nothing of it was left
+    assert view.report.thinking_stripped == 3
 
 
 ODD_BLOCKS = {
