@@ -1,11 +1,11 @@
 """Optional abilities of a backend, each a protocol; the core asks for one with a method such as `get_recovery()`.
 
 `HeadRecovery` makes a new head for a conversation if the old one is damaged. `StorageNotes` reports what is stored in
-addition to the records. `Sweeping` frees the space of expired conversations and of what crashes left.
+addition to the records. `Sweeping` frees the space of expired conversations and of leftovers of crashes.
 
 In most storages the records of a conversation outlive its head. `find_records` and `read_found` read them without the
 head, the core computes a new head from them, and `restore_head` stores it in place of the damaged one. The raw bytes
-that were found guard this, so that a writer in the meantime is never overwritten.
+that were found are compared first, so that a write in the meantime is never overwritten.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ class StorageNotes(Protocol):
     def list_notes(self, key: Key) -> Sequence[str]:
         """Report what is stored in addition to the records of a conversation, and what will happen to it.
 
-        That is: bytes that a crash left of an append, or that are destroyed so far that they look like this; data that
-        were set aside; a rewrite that was stopped. None of it is damage of the conversation, but it is never ignored
-        silently: `doctor` and `list` show it.
+        Such data are: bytes of an append that a crash interrupted, or bytes that damage has made look like this; data
+        that were set aside; a rewrite that was stopped. They are no damage of the conversation, but they are never
+        ignored silently: `doctor` and `list` show them.
 
         Args:
             key: The name of the conversation.

@@ -29,8 +29,8 @@ from chathistory.storage.url import parse_seconds
 from chathistory.storage.values import SortKey
 
 SCHEMA = """
-    PRAGMA synchronous = FULL;  -- what is committed is on the disk
-    PRAGMA secure_delete = ON;  -- what is forgotten is overwritten; a write-ahead log would keep it for a while
+    PRAGMA synchronous = FULL;  -- committed data are on the disk
+    PRAGMA secure_delete = ON;  -- forgotten data are overwritten; a write-ahead log would keep them for a while
     CREATE TABLE IF NOT EXISTS heads (
         scope, id, low, high, version, updated INTEGER NOT NULL, expires, info, sum, PRIMARY KEY (scope, id));
     CREATE INDEX IF NOT EXISTS newest ON heads (scope, updated, id);
