@@ -25,7 +25,7 @@ def said(text, **usage):
     }
 
 
-def filled(store: HistoryStore, count: int) -> None:
+def fill_store(store: HistoryStore, count: int) -> None:
     """Store so many conversations in several scopes: every block type, titles, rewinds, forks, forgotten beginnings."""
     history = History(store)
     for number in range(count):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sample_conversations import SCOPES, filled, order, user, whole
+from sample_conversations import SCOPES, fill_store, order, user, whole
 
 from chathistory import History, Key, open_store
 
@@ -22,7 +22,7 @@ COPIER = Path(__file__).with_name("copying_process.py")
 
 def around(new, count):
     stores = [new(backend) for backend in RING]
-    filled(stores[0], count)
+    fill_store(stores[0], count)
     expected = whole(stores[0])
     for here, there in itertools.pairwise(stores):
         report = History(here).copy_to(there, all_scopes=True)
@@ -55,7 +55,7 @@ def broken_off(url_of, backend, *, kills, small, large):
     urls = url_of("file"), url_of(backend)
     rng = random.Random(backend)
     with open_store(urls[0]) as source, open_store(urls[1]) as target:
-        filled(source, small)
+        fill_store(source, small)
         for number in range(large):
             History(source).conversation(f"large {number}").append([user("x" * 3000) for _ in range(40)])
         expected = whole(source)

@@ -38,7 +38,7 @@ class Hurt:
     beyond: bool = False
 
 
-def filled(store, batch):
+def fill_store(store, batch):
     history = History(store)
     for number in range(COUNT):
         chat = history.conversation(f"c{number}", scope=SCOPE)
@@ -156,7 +156,7 @@ def batch(request):
 def hurt(make, backend, batch):
     """A store with damage in it, and what of it is damaged."""
     store = make()
-    filled(store, batch)
+    fill_store(store, batch)
     keys = [Key(SCOPE, f"c{number}") for number in range(COUNT)]
     damaged = hurt_through_the_contract(store, keys[:3])
     if backend in RAW:

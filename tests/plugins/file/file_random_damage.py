@@ -363,7 +363,7 @@ class _only_ours:  # noqa: N801
 
 
 def run(seed: int, counts: Counter[str], *, cases: int = PER_FILE) -> None:
-    """Build the file of a seed, and damage it so many times. Raises `AssertionError` with the case."""
+    """Build the file of a seed, and damage it `cases` times. Raises `AssertionError` with the case."""
     with tempfile.TemporaryDirectory(dir=_quick()) as folder, FileStore(Path(folder, "h")) as store:
         dice = random.Random(seed)
         built = build(store, dice)

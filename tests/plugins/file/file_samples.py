@@ -42,7 +42,7 @@ def line_of(path: Path, position: int) -> range:
 
 
 def flip(path: Path, at: int, bit: int = 0) -> None:
-    """Change a bit of a file, and keep its date: a disk does not tell when it changes something."""
+    """Change a bit of a file, and keep its date: a disk does not report that it changes something."""
     whole = path.read_bytes()
     status = path.stat()
     path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
@@ -63,7 +63,7 @@ def open_files() -> list[str]:
     return found
 
 
-def filled(store: FileStore, *batches: list[str], key: Key = KEY) -> Head:
+def fill_store(store: FileStore, *batches: list[str], key: Key = KEY) -> Head:
     """Append these batches."""
     head = None
     for bodies in batches:
@@ -73,7 +73,7 @@ def filled(store: FileStore, *batches: list[str], key: Key = KEY) -> Head:
 
 
 def bodies_of(store: FileStore, key: Key = KEY) -> list[str] | None:
-    """Return all that is readable, slice by slice; None: no such conversation."""
+    """Return all readable bodies, slice by slice; None if there is no such conversation."""
     found, bodies = store.read(key), []
     while found is not None and found.records:
         bodies += [record.body for record in found.records]

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 
 import pytest
-from file_samples import KEY, filled, fresh, open_files, path_of, revision
+from file_samples import KEY, fill_store, fresh, open_files, path_of, revision
 
 from chathistory import Key
 
@@ -50,7 +50,7 @@ def _filled_fast(store, count, *, batch, body='{{"n":{}}}'):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chathistory_file.write._sync", lambda _: None)
         patch.setattr(os, "fsync", lambda _: None)
-        return filled(store, *([body.format(at + n) for n in range(batch)] for at in range(0, count, batch)))
+        return fill_store(store, *([body.format(at + n) for n in range(batch)] for at in range(0, count, batch)))
 
 
 def _appended(store, head):
@@ -96,7 +96,7 @@ def test_the_tail_costs_the_same_however_long_the_conversation(store, calls):
 
 
 def test_the_tail_of_one_long_batch_is_no_dearer_than_others(store, calls):
-    filled(store, [f"{number:0200d}" for number in range(20_000)])
+    fill_store(store, [f"{number:0200d}" for number in range(20_000)])
     calls.clear()
     assert [record.body for record in store.read(KEY, start=-2).records] == [f"{n:0200d}" for n in (19_998, 19_999)]
     assert calls.read <= 64 * 1024
@@ -132,7 +132,7 @@ def test_reading_all_in_slices_reads_the_file_about_once(store, calls):
 
 
 def test_a_record_beyond_the_bound_of_a_slice_is_read_alone(store):
-    filled(store, ["a", "x" * 9_000_000, "b"])
+    fill_store(store, ["a", "x" * 9_000_000, "b"])
     found = [store.read(KEY, start=start).records for start in (0, 1, 2)]
     assert [[(record.position, len(record.body)) for record in records] for records in found] == [
         [(0, 1)],
@@ -154,7 +154,7 @@ def test_bytes_per_append(store, calls, bodies, info):
 
 def test_a_page_reads_only_its_own_heads(store, calls):
     for number in range(200):
-        filled(store, ["{}"], key=Key("default", str(number)))
+        fill_store(store, ["{}"], key=Key("default", str(number)))
     calls.clear()
     assert len(store.heads("default", limit=20).items) == 20
     assert (calls.counts["scandir"], calls.counts["open"], calls.counts["pread"]) == (1, 21, 21)
@@ -162,7 +162,7 @@ def test_a_page_reads_only_its_own_heads(store, calls):
 
 def test_an_idle_store_holds_lock_files_only(store):
     for number in range(30):
-        filled(store, ["{}"], key=Key("default", str(number)))
+        fill_store(store, ["{}"], key=Key("default", str(number)))
     open_in_store = [path for path in open_files() if path.startswith(store.root)]
     assert open_in_store
     assert all(path.startswith(f"{store.root}/.locks/") for path in open_in_store)

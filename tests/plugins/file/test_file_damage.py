@@ -8,7 +8,7 @@ from collections import Counter
 import file_random_damage
 import pytest
 from chathistory_file.schema import LONGEST_LINE, encode_record
-from file_samples import KEY, bodies_of, filled, fresh, line_of, path_of, revision
+from file_samples import KEY, bodies_of, fill_store, fresh, line_of, path_of, revision
 
 from chathistory import Head, Key
 from chathistory.errors import CorruptRecord
@@ -40,8 +40,8 @@ def _places(whole):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_no_changed_byte_is_passed_over(store, seed):
-    """One change of each byte: a flipped bit, or another byte. A commit that is not the last one is read by nobody."""
-    head = filled(store, *BATCHES)
+    """One change of each byte: a flipped bit, or another byte. No reader reads a commit that is not the last one."""
+    head = fill_store(store, *BATCHES)
     whole = path_of(store).read_bytes()
     dice = random.Random(seed)
     wrong = []
@@ -86,7 +86,7 @@ def test_four_thousand_damages():
 def test_one_damaged_line_costs_one_record(store, batch, place):
     count = 12 if batch < 300 else 900
     bodies = [json.dumps({"n": number, "text": "x" * (number % 50)}) for number in range(count)]
-    head = filled(store, *(bodies[at : at + batch] for at in range(0, count, batch)))
+    head = fill_store(store, *(bodies[at : at + batch] for at in range(0, count, batch)))
     position = {"first": 0, "second": 1, "middle": count // 2, "last but one": count - 2, "last": count - 1}[place]
     whole, line = path_of(store).read_bytes(), line_of(path_of(store), position)
     middle = line.start + len(line) // 2
@@ -112,7 +112,7 @@ def test_one_damaged_line_costs_one_record(store, batch, place):
 
 @pytest.mark.parametrize("new", [b"", b"J", b"\0", b"\r", b"\r\n", b"\n\n", b"\xff", b"]", b" \n"])
 def test_a_damaged_line_end_costs_no_record(store, new):
-    head = filled(store, *BATCHES)
+    head = fill_store(store, *BATCHES)
     whole = path_of(store).read_bytes()
     ends = [at for at, byte in enumerate(whole) if byte == 10]
     for at in ends[:-1]:
@@ -124,8 +124,8 @@ def test_a_damaged_line_end_costs_no_record(store, new):
         assert store.read(KEY, stop=0).head == head
 
 
-def test_commits_that_are_not_the_last_are_read_by_nobody(store):
-    head = filled(store, *([f"body {number}"] for number in range(300)))
+def test_no_reader_reads_commits_before_the_last(store):
+    head = fill_store(store, *([f"body {number}"] for number in range(300)))
     whole = path_of(store).read_bytes()
     last = whole.rindex(b'{"commit":')
     for new in (b'{"commit":X', b"\n\n\n\n", b"\0" * 300, b"", b"[1,2,"):
@@ -138,7 +138,7 @@ def test_commits_that_are_not_the_last_are_read_by_nobody(store):
     "change", ["doubled", "first and last exchanged", "reversed", "the first batch again at the end"]
 )
 def test_lines_that_were_moved_are_found(store, change):
-    head = filled(store, *BATCHES)
+    head = fill_store(store, *BATCHES)
     whole = path_of(store).read_bytes()
     lines = whole.splitlines(keepends=True)
     changed = {
@@ -155,10 +155,10 @@ def test_lines_that_were_moved_are_found(store, change):
     assert all(path_of(store).read_bytes().count(b"[%d," % position) == 1 for position in range(head.end))
 
 
-def test_a_conversation_s_file_that_has_another_one_s_records_behind_it(store):
-    head = filled(store, *BATCHES)
+def test_a_file_with_records_of_another_conversation_at_its_end(store):
+    head = fill_store(store, *BATCHES)
     other = Key("default", "other")
-    filled(store, ["x"] * 20, ["y"], key=other)
+    fill_store(store, ["x"] * 20, ["y"], key=other)
     whole = path_of(store).read_bytes()
     path_of(store).write_bytes(whole + path_of(store, other).read_bytes())
     assert _seen(store) == (BODIES, head)
@@ -172,7 +172,7 @@ def _of_two(store, *, batch):
     other = Key("other", KEY.id)
     for key, name in ((KEY, "own"), (other, "foreign")):
         bodies = [f"{name} {number}" for number in range(6)]
-        filled(store, *(bodies[at : at + batch] for at in range(0, 6, batch)), key=key)
+        fill_store(store, *(bodies[at : at + batch] for at in range(0, 6, batch)), key=key)
     return [path_of(store, key).read_bytes().splitlines(keepends=True) for key in (KEY, other)]
 
 
@@ -230,7 +230,7 @@ def test_another_conversation_s_lines_are_not_shown_as_one_s_own(store, behind):
 
 
 def test_forgetting_keeps_records_that_changed_places(store):
-    head = filled(store, *([f"body {number:02}"] for number in range(20)))
+    head = fill_store(store, *([f"body {number:02}"] for number in range(20)))
     lines = path_of(store).read_bytes().splitlines(keepends=True)
     lines[0], lines[36] = lines[36], lines[0]
     path_of(store).write_bytes(b"".join(lines))
@@ -247,7 +247,7 @@ def test_what_is_too_long_for_a_line_is_not_loaded_as_a_whole(store, monkeypatch
     monkeypatch.setattr("chathistory_file.files.LONGEST_LINE", 4 * 1024 * 1024)
     monkeypatch.setattr("chathistory_file.files._LARGEST_SEARCH_BUFFER", 1024 * 1024)
     monkeypatch.setattr("chathistory_file.read._LONGEST_COMMIT", 1024 * 1024)
-    filled(store, ["1", "x" * 3_000_000], ["2"])
+    fill_store(store, ["1", "x" * 3_000_000], ["2"])
     whole = path_of(store).read_bytes()
     place = len(whole) if where == "behind" else line_of(path_of(store), 2).start
     with path_of(store).open("r+b") as file:
@@ -275,7 +275,7 @@ def test_no_record_is_stored_that_is_too_long_for_a_line(store):
 
 @pytest.mark.parametrize("line", [b"[" + b"9" * 5000, b"[" + b"9" * 5000 + b',"00000000",{}]', "[²,1]".encode()])
 def test_a_number_of_any_length_in_a_damaged_line(store, line):
-    filled(store, *([f"body {number}"] for number in range(6)))
+    fill_store(store, *([f"body {number}"] for number in range(6)))
     whole = path_of(store).read_bytes()
     place = line_of(path_of(store), 4)
     path_of(store).write_bytes(whole[: place.start] + line + whole[place.stop - 1 :])
@@ -284,15 +284,15 @@ def test_a_number_of_any_length_in_a_damaged_line(store, line):
 
 
 def test_records_of_one_conversation_do_not_pass_for_another_s(store):
-    filled(store, *BATCHES)
+    fill_store(store, *BATCHES)
     other = Key("default", "other")
-    filled(store, ["x"], key=other)
+    fill_store(store, ["x"], key=other)
     path_of(store).write_bytes(path_of(store, other).read_bytes())
     assert _seen(store) is None
 
 
 def test_sound_records_are_readable_next_to_damage(store):
-    head = filled(store, *([f"body {number}"] for number in range(2000)))
+    head = fill_store(store, *([f"body {number}"] for number in range(2000)))
     whole = path_of(store).read_bytes()
     path_of(store).write_bytes(whole.replace(b"body 1000]\n", b"body 1O00]\n"))
     assert [record.position for record in store.read(KEY, start=990, stop=1000).records] == [*range(990, 1000)]
@@ -315,7 +315,7 @@ def test_sound_records_are_readable_next_to_damage(store):
 
 def test_a_warm_writer_notices_damage_at_the_end_and_not_further_up(store):
     """An append reads the end of the file and nothing more: that is what makes it cost the same at any length."""
-    head = filled(store, *BATCHES)
+    head = fill_store(store, *BATCHES)
     whole = path_of(store).read_bytes()
     path_of(store).write_bytes(whole.replace(b'{"a":1}', b'{"a":2}'))
     head = store.append(KEY, ["new"], after=head, revision=revision())
@@ -326,7 +326,7 @@ def test_a_warm_writer_notices_damage_at_the_end_and_not_further_up(store):
 
 
 def test_a_damaged_file_does_not_hide_the_keys(store):
-    filled(store, ["1"], key=Key("default", "good"))
-    filled(store, ["1"])
+    fill_store(store, ["1"], key=Key("default", "good"))
+    fill_store(store, ["1"])
     path_of(store).write_bytes(path_of(store).read_bytes()[:-3] + b"xx\n")
     assert sorted(store.keys()) == [Key("default", "good"), KEY]

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from chathistory_file.schema import encode_record
-from file_samples import KEY, bodies_of, filled, fresh, names, path_of, revision
+from file_samples import KEY, bodies_of, fill_store, fresh, names, path_of, revision
 
 from chathistory import History, Key, open_store
 from chathistory.errors import CorruptRecord, StoreRejected, StoreUnavailable
@@ -53,7 +53,7 @@ def _fails(store, code, call):
 @pytest.mark.parametrize("code", REFUSED + FAILED)
 @pytest.mark.parametrize("name", ["write", "utime", "fdatasync", "part of a write"])
 def test_a_failed_append_changes_nothing(store, monkeypatch, name, code):
-    head = filled(store, ["1"], ["2"])
+    head = fill_store(store, ["1"], ["2"])
     before, date = path_of(store).read_bytes(), path_of(store).stat().st_mtime_ns
     with monkeypatch.context() as patch:
         if name == "part of a write":
@@ -72,18 +72,18 @@ def test_a_failed_append_changes_nothing(store, monkeypatch, name, code):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("name", ["write", "utime", "fdatasync", "fsync", "fchmod"])
 def test_a_failed_creation_leaves_no_conversation(store, monkeypatch, name, code):
-    filled(store, ["1"], key=Key("default", "neighbour"))
+    fill_store(store, ["1"], key=Key("default", "neighbour"))
     with monkeypatch.context() as patch:
         Faulty(patch, name, code, times=1)
         _fails(store, code, lambda: store.append(KEY, [SECRET], after=None, revision=revision()))
     assert store.read(KEY) is None
     assert names(path_of(store).parent) == ["neighbour.jsonl"]
-    filled(store, ["again"])
+    fill_store(store, ["again"])
 
 
 @pytest.mark.parametrize("undoing", ["ftruncate", "fdatasync"])
 def test_what_cannot_be_undone_has_an_unknown_outcome(store, monkeypatch, undoing):
-    head = filled(store, ["1"])
+    head = fill_store(store, ["1"])
     with monkeypatch.context() as patch:
         Faulty(patch, "fdatasync", errno.ENOSPC)
         Faulty(patch, undoing, errno.EIO)
@@ -97,7 +97,7 @@ def test_what_cannot_be_undone_has_an_unknown_outcome(store, monkeypatch, undoin
 
 
 def test_a_half_written_batch_that_cannot_be_undone_is_an_uncommitted_tail(store, monkeypatch):
-    head = filled(store, ["1"])
+    head = fill_store(store, ["1"])
     with monkeypatch.context() as patch:
         Faulty(patch, "write", errno.ENOSPC, part=9)
         Faulty(patch, "ftruncate", errno.EIO)
@@ -110,7 +110,7 @@ def test_a_half_written_batch_that_cannot_be_undone_is_an_uncommitted_tail(store
 
 
 def test_a_short_write_is_continued(store, monkeypatch):
-    head = filled(store, ["1"])
+    head = fill_store(store, ["1"])
     with monkeypatch.context() as patch:
         faulty = Faulty(patch, "write", errno.EIO, part=3, times=0)
         store.append(KEY, [SECRET, "3"], after=head, revision=revision())
@@ -121,7 +121,7 @@ def test_a_short_write_is_continued(store, monkeypatch):
 @pytest.mark.parametrize("code", REFUSED + FAILED)
 @pytest.mark.parametrize("name", ["open", "pread", "fstat"])
 def test_what_cannot_be_read_does_not_count_as_absent(store, monkeypatch, name, code):
-    head = filled(store, ["1"])
+    head = fill_store(store, ["1"])
     for call in (
         lambda: store.append(KEY, [SECRET], after=head, revision=revision()),
         lambda: store.append(KEY, [SECRET], after=None, revision=revision()),
@@ -145,7 +145,7 @@ def test_what_cannot_be_read_does_not_count_as_absent(store, monkeypatch, name, 
 
 @pytest.mark.parametrize("code", OF_THE_FILE)
 def test_an_error_of_the_folder_is_none_of_the_conversation(store, monkeypatch, code):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     path = path_of(store)
     path.parent.rename(path.parent.with_name("away"))
     path.parent.mkdir()
@@ -179,7 +179,7 @@ def test_walks_of_the_library_go_on_past_a_file_that_cannot_be_read(store, monke
 @pytest.mark.parametrize("code", REFUSED + FAILED)
 @pytest.mark.parametrize("name", ["open", "pread", "fstat"])
 def test_a_walk_goes_on_past_what_cannot_be_read(store, monkeypatch, name, code):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     with monkeypatch.context() as patch:
         Faulty(patch, name, code)
         if code in {errno.EMFILE, errno.ENFILE}:  # which is no fault of the file's
@@ -196,7 +196,7 @@ def test_a_walk_goes_on_past_what_cannot_be_read(store, monkeypatch, name, code)
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
 def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(store, monkeypatch, code):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     for call in (lambda: store.heads("default"), lambda: list(store.keys()), lambda: list(store.keys("default"))):
         with monkeypatch.context() as patch:
             Faulty(patch, "scandir", code)
@@ -206,7 +206,7 @@ def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(store, monkeypat
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("name", ["write", "utime", "fsync", "rename"])
 def test_a_failed_forget_changes_nothing(store, monkeypatch, name, code):
-    filled(store, ["1", "2"], ["3"])
+    fill_store(store, ["1", "2"], ["3"])
     before = path_of(store).read_bytes()
     with monkeypatch.context() as patch:
         Faulty(patch, name, code, times=1)
@@ -218,7 +218,7 @@ def test_a_failed_forget_changes_nothing(store, monkeypatch, name, code):
 
 @pytest.mark.parametrize(("call", "first"), [("forget", 2), ("delete", 1)])
 def test_what_is_done_but_not_durable_has_an_unknown_outcome(store, monkeypatch, call, first):
-    filled(store, ["1", "2"])
+    fill_store(store, ["1", "2"])
     with monkeypatch.context() as patch:
         Faulty(patch, "fsync", errno.ENOSPC, first=first)
         with pytest.raises(StoreUnavailable) as caught:
@@ -228,7 +228,7 @@ def test_what_is_done_but_not_durable_has_an_unknown_outcome(store, monkeypatch,
 
 
 def test_a_failed_delete_can_be_repeated(store, monkeypatch):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     path_of(store, suffix=".aside").write_bytes(b"x")
     with monkeypatch.context() as patch:
         Faulty(patch, "unlink", errno.EIO, times=1)
@@ -240,7 +240,7 @@ def test_a_failed_delete_can_be_repeated(store, monkeypatch):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("name", ["fsync", "ftruncate"])
 def test_uncommitted_bytes_that_cannot_be_set_aside_stay(store, monkeypatch, name, code):
-    head = filled(store, ["1"])
+    head = fill_store(store, ["1"])
     before = path_of(store).read_bytes() + b"torn"
     path_of(store).write_bytes(before)
     with monkeypatch.context() as patch:

@@ -8,14 +8,14 @@ import zlib
 
 import pytest
 from chathistory_file import FileStore
-from file_samples import KEY, bodies_of, filled, fresh, names, path_of, revision
+from file_samples import KEY, bodies_of, fill_store, fresh, names, path_of, revision
 
 from chathistory import Key
 from chathistory.errors import CorruptRecord, StoreRejected, StoreUnavailable
 
 
 def test_every_line_is_json_and_the_last_is_the_head(store):
-    head = filled(store, ['{"a":1}', '{"b":2}'], ['{"c":"\\u0000"}'])
+    head = fill_store(store, ['{"a":1}', '{"b":2}'], ['{"c":"\\u0000"}'])
     lines = path_of(store).read_text().split("\n")
     assert lines.pop() == ""
     parsed = [json.loads(line) for line in lines]
@@ -52,7 +52,7 @@ def test_files_are_private_whatever_the_umask(tmp_path, umask):
     before = os.umask(umask)
     try:
         with FileStore(tmp_path / "a" / "b") as store:
-            head = filled(store, ["1", "2"])
+            head = fill_store(store, ["1", "2"])
             with path_of(store).open("ab") as file:
                 file.write(b"torn")
             store.append(KEY, ["3"], after=head, revision=revision())
@@ -68,7 +68,7 @@ def test_files_are_private_whatever_the_umask(tmp_path, umask):
 
 
 def test_the_date_of_a_file_is_updated(store):
-    head = filled(store, ["1", "2"])
+    head = fill_store(store, ["1", "2"])
     assert path_of(store).stat().st_mtime_ns == head.revision.updated * 1000
     head = store.append(KEY, ["3"], after=head, revision=revision(updated=1_760_000_000_123_456))
     assert path_of(store).stat().st_mtime_ns == 1_760_000_000_123_456_000
@@ -77,7 +77,7 @@ def test_the_date_of_a_file_is_updated(store):
 
 
 def test_a_conversation_is_one_file_and_leaves_nothing(store):
-    filled(store, ["1", "2"])
+    fill_store(store, ["1", "2"])
     store.forget(KEY, before=1)
     assert names(path_of(store).parent) == ["support=2f42.jsonl"]
     assert store.delete(KEY)
@@ -85,7 +85,7 @@ def test_a_conversation_is_one_file_and_leaves_nothing(store):
 
 
 def test_foreign_files_are_neither_shown_nor_touched(store):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     folder, line = path_of(store).parent, path_of(store).read_bytes()
     foreign = {"notes.txt": b"x", ".hidden.jsonl": line, "Copy of it.jsonl": line, "other.jsonl": line, ".jsonl": line,
                "x\x01.jsonl": b"", "a.jsonl~": line, "stray.tmp": b"y"}  # fmt: skip
@@ -102,7 +102,7 @@ def test_foreign_files_are_neither_shown_nor_touched(store):
 
 
 def test_a_copy_under_another_name_does_not_count_as_that_conversation(store):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     other = Key("default", "other")
     path_of(store, other).write_bytes(path_of(store).read_bytes())
     with pytest.raises(CorruptRecord) as caught:
@@ -115,7 +115,7 @@ def test_a_copy_under_another_name_does_not_count_as_that_conversation(store):
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
 def test_links_and_pipes_in_place_of_a_file_are_not_followed(store, tmp_path, kind):
-    filled(store, ["1"], key=Key("default", "real"))
+    fill_store(store, ["1"], key=Key("default", "real"))
     outside, placed = tmp_path / "outside", path_of(store)
     {
         "link": lambda: (outside.write_text("secret"), placed.symlink_to(outside)),
@@ -135,7 +135,7 @@ def test_links_and_pipes_in_place_of_a_file_are_not_followed(store, tmp_path, ki
 
 def test_ids_cannot_leave_the_folder(store, tmp_path):
     for name in ("../../escaped", "/etc/passwd", "..", ".", "a/../../b", ".locks", "x\\..\\y"):
-        filled(store, ["1"], key=Key(name, name))
+        fill_store(store, ["1"], key=Key(name, name))
     assert names(tmp_path) == ["history"]
     folders = [name for name in names(store.root) if name != ".locks"]
     assert len(folders) == 7
@@ -144,14 +144,14 @@ def test_ids_cannot_leave_the_folder(store, tmp_path):
 
 def test_long_batches_are_read_back_from_anywhere(store):
     bodies = [f"{number:05d}" * 100 for number in range(3000)]
-    head = filled(store, ["first"], bodies, ["last"])
+    head = fill_store(store, ["first"], bodies, ["last"])
     assert bodies_of(store) == ["first", *bodies, "last"]
     assert [record.body for record in store.read(KEY, start=2500, stop=2502).records] == bodies[2499:2501]
     assert store.read(KEY, start=-1).records[0].position == head.end - 1
 
 
 def test_jq_reads_it(store):
-    filled(store, ['{"a":1}'], ['{"b":"é"}'])
+    fill_store(store, ['{"a":1}'], ['{"b":"é"}'])
     jq = shutil.which("jq")
     command = [jq, "-c", "."] if jq else ["python3", "-c", "import sys,json\nfor l in sys.stdin: print(json.loads(l))"]
     shown = subprocess.run(command, input=path_of(store).read_bytes(), capture_output=True, check=True).stdout

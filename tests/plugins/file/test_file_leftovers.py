@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from chathistory_file import write
-from file_samples import KEY, bodies_of, filled, flip, fresh, holding, names, path_of, revision
+from file_samples import KEY, bodies_of, fill_store, flip, fresh, holding, names, path_of, revision
 
 from chathistory import History, Key, open_store
 from chathistory.errors import ChatHistoryError, StoreRejected, StoreUnavailable
@@ -74,7 +74,7 @@ def _later_layout(store, key):
 
 
 def _copied_over_another(store, key):
-    filled(store, ["1"], key=Key(key.scope, "victim"))
+    fill_store(store, ["1"], key=Key(key.scope, "victim"))
     shutil.copy(path_of(store, key), path_of(store, Key(key.scope, "victim")))
 
 
@@ -91,8 +91,8 @@ WAYS = [_uncommitted_first, _uncommitted_tail, _set_aside, _aside_alone, _rewrit
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_is_left_however_it_came_to_be(store, way, name, scope):
     key, bystander = Key(scope, name), Key("other", name)
-    filled(store, [BODY], key=bystander)
-    filled(store, [BODY], key=key)
+    fill_store(store, [BODY], key=bystander)
+    fill_store(store, [BODY], key=key)
     way(store, key)
     assert len(_holding_text(store.root)) >= 2
     with fresh(store) as other:
@@ -105,9 +105,9 @@ def test_nothing_is_left_however_it_came_to_be(store, way, name, scope):
 
 
 def test_it_counts_the_files_and_names_what_is_left(store):
-    filled(store, [BODY], key=Key("default", "alive"))
+    fill_store(store, [BODY], key=Key("default", "alive"))
     for number, way in enumerate((_uncommitted_first, _aside_alone, _rewrite_alone)):
-        filled(store, [BODY], key=Key("default", f"c{number}"))
+        fill_store(store, [BODY], key=Key("default", f"c{number}"))
         way(store, Key("default", f"c{number}"))
     _rewrite_stopped(store, Key("default", "alive"))
     report = store.remove_leftovers("default")
@@ -117,7 +117,7 @@ def test_it_counts_the_files_and_names_what_is_left(store):
 
 def test_what_a_writer_is_at_is_not_removed(store):
     """It waits for the lock: bytes without a commit may be an append in progress."""
-    filled(store, [BODY])
+    fill_store(store, [BODY])
     _uncommitted_first(store, KEY)
     with type(store)(store.root, lock_timeout=0.05) as other, holding(store), pytest.raises(StoreUnavailable):
         other.remove_leftovers("default")
@@ -139,8 +139,8 @@ PLACES = [
 
 @pytest.mark.parametrize("place", PLACES)
 def test_copies_of_its_lines_are_reported_and_not_touched(store, place):
-    filled(store, [BODY], key=Key("other", "c"))
-    filled(store, [BODY])
+    fill_store(store, [BODY], key=Key("other", "c"))
+    fill_store(store, [BODY])
     copy = Path(store.root, place)
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(path_of(store), copy)
@@ -164,7 +164,7 @@ STRAYS = {
 
 @pytest.mark.parametrize("name", STRAYS)
 def test_whatever_is_in_the_scope_s_own_folder_is_left(store, name):
-    filled(store, [BODY])
+    fill_store(store, [BODY])
     stray = path_of(store).parent / name
     stray.parent.mkdir(parents=True, exist_ok=True)
     stray.write_bytes(STRAYS[name](path_of(store).read_bytes()))
@@ -175,8 +175,8 @@ def test_whatever_is_in_the_scope_s_own_folder_is_left(store, name):
 @pytest.mark.parametrize("behind", [True, False])
 def test_lines_in_the_file_of_another_scope_s_conversation_are_reported(store, behind):
     other = Key("other", KEY.id)
-    filled(store, ["1", "2"], ["3"], key=other)
-    filled(store, [BODY])
+    fill_store(store, ["1", "2"], ["3"], key=other)
+    fill_store(store, [BODY])
     own, lines = path_of(store, other).read_bytes(), path_of(store).read_bytes()
     path_of(store, other).write_bytes(own + lines if behind else lines + own)
     assert _erase(store) == Leftovers(0, ("other/support=2f42.jsonl",), complete=False)
@@ -187,7 +187,7 @@ def test_lines_in_the_file_of_another_scope_s_conversation_are_reported(store, b
 
 
 def test_a_folder_that_cannot_be_listed_may_hold_anything(store, monkeypatch):
-    filled(store, ["1"], key=Key("other", "c"))
+    fill_store(store, ["1"], key=Key("other", "c"))
 
     def scandir(path, real=os.scandir):
         if str(path).endswith("/other"):
@@ -199,7 +199,7 @@ def test_a_folder_that_cannot_be_listed_may_hold_anything(store, monkeypatch):
 
 
 def test_folders_of_any_depth(store):
-    filled(store, [BODY])
+    fill_store(store, [BODY])
     folder = os.open(path_of(store).parent, os.O_RDONLY)
     for _ in range(1200):
         os.mkdir("d", dir_fd=folder)
@@ -215,7 +215,7 @@ def test_folders_of_any_depth(store):
 
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_locks_that_are_not_in_a_folder_are_refused_with_a_reason(store, tmp_path, kind):
-    filled(store, [BODY])
+    fill_store(store, [BODY])
     _uncommitted_tail(store, KEY)
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -231,8 +231,8 @@ def test_locks_that_are_not_in_a_folder_are_refused_with_a_reason(store, tmp_pat
 
 
 def test_a_folder_that_was_moved_is_reported(store):
-    filled(store, [BODY])
-    filled(store, ["1"], key=Key("other", "c"))
+    fill_store(store, [BODY])
+    fill_store(store, ["1"], key=Key("other", "c"))
     path_of(store).parent.rename(Path(store.root, "archive"))
     assert list(store.keys()) == [Key("other", "c")]
     assert [(row.key, row.where) for row in store.damaged_keys()] == [(None, "archive/support=2f42.jsonl")]
@@ -244,7 +244,7 @@ def test_a_folder_that_was_moved_is_reported(store):
 
 
 def test_nothing_outside_is_touched_through_a_link(store, tmp_path):
-    filled(store, [BODY])
+    fill_store(store, [BODY])
     outside = tmp_path / "outside"
     shutil.copytree(path_of(store).parent, outside)
     (path_of(store).parent / "linked.jsonl").symlink_to(outside / "support=2f42.jsonl")
@@ -262,7 +262,7 @@ def test_nothing_outside_is_touched_through_a_link(store, tmp_path):
 
 
 def test_a_file_that_cannot_be_read_may_hold_anything(store, monkeypatch):
-    filled(store, ["1"], key=Key("other", "c"))
+    fill_store(store, ["1"], key=Key("other", "c"))
 
     def opened(path, *args, real=os.open):
         if str(path).endswith("/c.jsonl"):
@@ -338,7 +338,7 @@ CALLS = {
 def test_after_a_kill_at_any_point_all_can_be_erased(store, call):
     """And before that nothing that was acknowledged is missing, and nothing was half done."""
     for step in itertools.count(1):
-        head = filled(store, [BODY, "1"], ["2", "3"])
+        head = fill_store(store, [BODY, "1"], ["2", "3"])
         with fresh(store) as other, pytest.MonkeyPatch.context() as patch:
             _killed_at(step, patch)
             try:
@@ -379,7 +379,7 @@ def _check_whole(store, head, call):
 
 
 def test_forget_leaves_nothing_of_what_it_removed_in_any_file(store):
-    head = filled(store, [BODY], ["2"], ["3"])
+    head = fill_store(store, [BODY], ["2"], ["3"])
     _damaged_head(store, KEY)
     found = store.find_records(KEY)
     head = store.restore_head(found, head)

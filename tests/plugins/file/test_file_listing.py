@@ -4,7 +4,7 @@ import os
 import random
 
 import pytest
-from file_samples import SECOND, filled, path_of, revision
+from file_samples import SECOND, fill_store, path_of, revision
 
 from chathistory import Key
 from chathistory.errors import InvalidInput
@@ -66,7 +66,7 @@ def test_one_wrong_date_on_the_page_is_enough_to_mistrust_all(store, no_sync):
     assert store.heads("default", limit=1).items == heads[:1]
 
 
-def test_a_date_in_the_future_misleads_nobody(store, no_sync):
+def test_a_date_in_the_future_does_not_change_the_listing(store, no_sync):
     heads = _made(store, [SECOND * number for number in range(50)])
     os.utime(path_of(store, Key("default", "c7")), ns=(9_000_000_000_000_000_000,) * 2)
     assert store.heads("default", limit=10).items == heads[:10]
@@ -119,7 +119,7 @@ def test_an_append_between_scan_and_look_is_no_wrong_date(store, monkeypatch, no
 
 
 def test_a_conversation_without_records_is_listed(store):
-    head = filled(store, ["1"])
+    head = fill_store(store, ["1"])
     store.forget(head.key, before=1)
     assert [(one.start, one.end) for one in store.heads("default").items] == [(1, 1)]
 

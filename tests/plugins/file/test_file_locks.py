@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from chathistory_file import FileStore
-from file_samples import KEY, bodies_of, filled, fresh, holding, open_files, revision
+from file_samples import KEY, bodies_of, fill_store, fresh, holding, open_files, revision
 
 from chathistory import Key
 from chathistory.errors import Conflict, StoreClosed, StoreUnavailable
@@ -29,7 +29,7 @@ store._locks.run(Paths.for_key(store.root, Key("default", "support/42")), hold)
 
 @pytest.fixture
 def holder(store):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     with subprocess.Popen([sys.executable, "-c", HOLDER, store.root], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "locked\n"
         yield process
@@ -62,7 +62,7 @@ def test_a_dead_holder_holds_nothing(store, holder):
 
 def test_threads_wait_for_each_other_with_the_same_timeout(tmp_path):
     with FileStore(tmp_path / "h", lock_timeout=0.2) as store:
-        head = filled(store, ["1"])
+        head = fill_store(store, ["1"])
         with holding(store):
             caught = []
 
@@ -79,16 +79,16 @@ def test_threads_wait_for_each_other_with_the_same_timeout(tmp_path):
 
 
 def test_a_removed_folder_does_not_split_the_lock(store):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     Path(store.root).rename(store.root + ".old")
     with FileStore(store.root, lock_timeout=0.2) as other:
-        filled(other, ["new"])
+        fill_store(other, ["new"])
         with holding(store), pytest.raises(StoreUnavailable):
             other.delete(KEY)
 
 
 def test_locks_do_not_depend_on_how_the_folder_is_spelled(store, tmp_path):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     (tmp_path / "link").symlink_to(store.root)
     with (
         FileStore(tmp_path / "link", lock_timeout=0.2) as other,
@@ -99,7 +99,7 @@ def test_locks_do_not_depend_on_how_the_folder_is_spelled(store, tmp_path):
 
 
 def test_close_stops_the_writers_that_wait(store):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     outcome = []
 
     def write():
@@ -118,7 +118,7 @@ def test_close_stops_the_writers_that_wait(store):
 
 
 def test_a_writer_that_is_under_way_when_the_store_closes_leaves_no_lock_behind(store):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     with holding(store):
         store.close()
         with FileStore(store.root, lock_timeout=0.1) as other, pytest.raises(StoreUnavailable):
@@ -129,7 +129,7 @@ def test_a_writer_that_is_under_way_when_the_store_closes_leaves_no_lock_behind(
 
 
 def test_two_writers_of_one_store_have_a_lock_file_each_and_leave_one_open(store):
-    head = filled(store, ["1"])
+    head = fill_store(store, ["1"])
     with holding(store):
         writer = threading.Thread(
             target=store.append, args=(KEY, ["2"]), kwargs={"after": head, "revision": revision()}
@@ -142,7 +142,7 @@ def test_two_writers_of_one_store_have_a_lock_file_each_and_leave_one_open(store
 
 
 def test_a_forked_child_neither_writes_nor_keeps_the_lock(store):
-    head = filled(store, ["1"])
+    head = fill_store(store, ["1"])
     with holding(store):
         child = os.fork()
         if child == 0:

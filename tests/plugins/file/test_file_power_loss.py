@@ -1,7 +1,8 @@
 """A loss of power during an append: acknowledged records stay readable, whichever sectors reached the disk.
 
-A simulated disk keeps what was synced. Of the sectors that were written since, it keeps some; the others are zeros, and
-the file may be shorter. Nothing but that is assumed: no order of the sectors, and no order between data and length.
+A simulated disk keeps synced data. Of the sectors that were written after the last sync, it keeps some; the others are
+zeros, and the file may be shorter. Nothing else is assumed: no order of the sectors, and no order between data and
+length.
 """
 
 import os
@@ -47,7 +48,7 @@ class Disk:
 
 
 def after_power_loss(synced, written, dice, *, old=None):
-    """Return what a disk may hold; `old` gives the bytes of sectors that were never written, else they are zeros."""
+    """Return what a disk may hold; `old` gives the bytes of sectors that were never written (zeros without it)."""
     how = dice.choice(("few", "most", "even", "one missing", "one there", "all"))
     sectors = range(len(synced) // SECTOR, -(-len(written) // SECTOR))
     one = dice.choice(sectors)

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 from chathistory_file.schema import encode_record
-from file_samples import KEY, bodies_of, filled, flip, fresh, holding, line_of, path_of, revision
+from file_samples import KEY, bodies_of, fill_store, flip, fresh, holding, line_of, path_of, revision
 
 from chathistory import Head, Key, Revision
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable, UnsupportedRecord
@@ -41,9 +41,9 @@ def test_the_store_has_these_abilities(store):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 300])
-def test_every_sound_line_is_kept_also_behind_the_damage(store, batch):
+def test_every_sound_line_is_kept_also_after_the_damage(store, batch):
     bodies = [f'{{"n":{number}}}' for number in range(3 * batch + 2)]
-    filled(store, *(bodies[at : at + batch] for at in range(0, len(bodies), batch)))
+    fill_store(store, *(bodies[at : at + batch] for at in range(0, len(bodies), batch)))
     whole = path_of(store).read_bytes()
     last = whole.rindex(b'{"commit":')
     first = line_of(path_of(store), len(bodies) - min(batch, 2))
@@ -93,7 +93,7 @@ AT_ONCE = [name for name in EDITORS if "UTF-16" not in name and name != "CR alon
 @pytest.mark.parametrize("editor", EDITORS)
 @pytest.mark.parametrize("batches", [[ODD], [[body] for body in ODD], [ODD[:2], ODD[2:]], [ODD * 33, ODD]], ids=len)
 def test_a_file_that_an_editor_saved_is_repaired(store, editor, batches):
-    head = filled(store, *batches)
+    head = fill_store(store, *batches)
     bodies = [body for batch in batches for body in batch]
     store.forget(KEY, before=1)
     path_of(store).write_bytes(EDITORS[editor](path_of(store).read_bytes()))
@@ -116,7 +116,7 @@ def test_a_file_that_an_editor_saved_is_repaired(store, editor, batches):
 
 @pytest.mark.parametrize("editor", AT_ONCE)
 def test_an_append_puts_a_file_in_order_that_an_editor_saved(store, editor):
-    head = filled(store, ODD[:3], ODD[3:])
+    head = fill_store(store, ODD[:3], ODD[3:])
     path_of(store).write_bytes(EDITORS[editor](path_of(store).read_bytes()))
     head = store.append(KEY, ["next"], after=head, revision=revision())
     assert bodies_of(store) == [*ODD, "next"]
@@ -127,7 +127,7 @@ def test_an_append_puts_a_file_in_order_that_an_editor_saved(store, editor):
 
 
 def test_a_file_of_utf_16_says_so(store):
-    filled(store, ODD)
+    fill_store(store, ODD)
     path_of(store).write_bytes(EDITORS["UTF-16"](path_of(store).read_bytes()))
     with pytest.raises(CorruptRecord, match="UTF-16"):
         store.read(KEY)
@@ -136,7 +136,7 @@ def test_a_file_of_utf_16_says_so(store):
 
 def test_a_copy_of_another_conversation_is_not_repaired(store):
     other = Key("default", "other")
-    filled(store, ["secret"], key=other)
+    fill_store(store, ["secret"], key=other)
     path_of(store).write_bytes(path_of(store, other).read_bytes())
     with pytest.raises(CorruptRecord, match="another conversation"):
         store.find_records(KEY)
@@ -144,8 +144,8 @@ def test_a_copy_of_another_conversation_is_not_repaired(store):
 
 def test_records_of_another_conversation_in_the_file_are_left_over(store):
     other = Key("default", "other")
-    filled(store, ["theirs"] * 9, key=other)
-    filled(store, ["1"], ["2"])
+    fill_store(store, ["theirs"] * 9, key=other)
+    fill_store(store, ["1"], ["2"])
     path_of(store).write_bytes(path_of(store, other).read_bytes() + path_of(store).read_bytes()[:-4] + b"xx}\n")
     _restored(store)
     assert bodies_of(store) == ["1", "2"]
@@ -155,7 +155,7 @@ def test_records_of_another_conversation_in_the_file_are_left_over(store):
 @pytest.mark.parametrize("at", [0, 2, 99])
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_position_for_which_the_file_has_no_room_is_left_over(store, at, commits):
-    filled(store, ["1"], ["2"], ["3"])
+    fill_store(store, ["1"], ["2"], ["3"])
     lines = (path_of(store).read_bytes()[:-3] + b"xx\n").splitlines(keepends=True)
     far = encode_record(10**15, b"far")
     lines = [line for line in lines if commits or line.startswith(b"[")]
@@ -168,7 +168,7 @@ def test_a_position_for_which_the_file_has_no_room_is_left_over(store, at, commi
 
 
 def test_what_a_later_layout_has_is_left_to_that_version(store):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     whole = path_of(store).read_bytes().replace(b'{"commit":2', b'{"commit":3')
     text = whole[whole.index(b'{"commit"') : -11]
     path_of(store).write_bytes(whole[: -len(text) - 11] + text + b'%08x"}\n' % zlib.crc32(text))
@@ -184,7 +184,7 @@ def test_what_a_later_layout_has_is_left_to_that_version(store):
 
 
 def test_an_interrupted_first_append_can_be_kept(store):
-    filled(store, ["1", "2", "3"])
+    fill_store(store, ["1", "2", "3"])
     path_of(store).write_bytes(path_of(store).read_bytes().partition(b"[2,")[0] + b"[2,")
     assert store.read(KEY) is None
     found = store.find_records(KEY)
@@ -195,14 +195,14 @@ def test_an_interrupted_first_append_can_be_kept(store):
 
 @pytest.mark.parametrize("what", ["empty", "garbage"])
 def test_nothing_sound_is_nothing_found(store, what):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     path_of(store).write_bytes({"empty": b"", "garbage": random.Random(1).randbytes(4000)}[what])
     found = store.find_records(KEY)
     assert found is None if what == "empty" else (found.start, found.end) == (0, 0)
 
 
-def test_what_is_behind_a_sound_head_does_not_count(store):
-    head = filled(store, ["1"], ["2"])
+def test_data_after_a_sound_head_does_not_count(store):
+    head = fill_store(store, ["1"], ["2"])
     later = store.append(KEY, ["torn"], after=head, revision=revision())
     path_of(store).write_bytes(path_of(store).read_bytes()[:-20])
     found = store.find_records(KEY)
@@ -213,7 +213,7 @@ def test_what_is_behind_a_sound_head_does_not_count(store):
 
 
 def test_a_head_is_restored_under_the_writers_lock(store):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     flip(path_of(store), path_of(store).read_bytes().rindex(b'"end":') + 6)
     found = store.find_records(KEY)
     with type(store)(store.root, lock_timeout=0.1) as other:
@@ -223,7 +223,7 @@ def test_a_head_is_restored_under_the_writers_lock(store):
 
 
 def test_what_changed_since_it_was_found_is_not_overwritten(store):
-    filled(store, ["1"], ["2"])
+    fill_store(store, ["1"], ["2"])
     place = path_of(store).read_bytes().rindex(b'"end":') + 6
     flip(path_of(store), place)
     found = store.find_records(KEY)
@@ -238,7 +238,7 @@ def test_what_changed_since_it_was_found_is_not_overwritten(store):
 
 def test_the_file_is_looked_through_once_for_all_parts_that_are_read(store, monkeypatch):
     bodies = [f"{number:0500d}" for number in range(3000)]
-    filled(store, bodies)
+    fill_store(store, bodies)
     flip(path_of(store), path_of(store).read_bytes().rindex(b'"end":') + 6)
     found = store.find_records(KEY)
     read = []
@@ -271,7 +271,7 @@ def test_memory_is_bounded(store):
 
 @pytest.mark.parametrize("name", ["write", "fsync", "rename"])
 def test_a_repair_that_fails_leaves_the_file_as_it_was(store, monkeypatch, name):
-    filled(store, ["1"], ["2"])
+    fill_store(store, ["1"], ["2"])
     flip(path_of(store), path_of(store).read_bytes().rindex(b'"end":') + 6)
     before = path_of(store).read_bytes()
     found = store.find_records(KEY)

@@ -12,7 +12,7 @@ from pathlib import Path
 import chathistory_file
 import pytest
 from chathistory_file import FileStore
-from file_samples import KEY, bodies_of, filled, flip, open_files, path_of, revision
+from file_samples import KEY, bodies_of, fill_store, flip, open_files, path_of, revision
 
 from chathistory import Head
 from chathistory.errors import StoreError
@@ -21,11 +21,11 @@ PLUGIN = str(Path(chathistory_file.__file__).parent)
 
 
 class Interrupted(BaseException):
-    """What the handler of a signal raises."""
+    """Raised by the handler of a signal."""
 
 
 def interrupted_at(step, call, *, event, module=""):
-    """Call with an exception raised at that line or instruction of the plugin; False: there are not so many."""
+    """Call with an exception raised at that line or instruction of the plugin; return False if it has fewer of them."""
     seen = 0
 
     def trace(frame, kind, _):
@@ -115,7 +115,7 @@ def interrupt_everywhere(store, call, *, event, module="", steps=None):
     while True:
         step = next(steps, 10**9) if steps else step + 1
         store.delete(KEY)
-        filled(store, ["1", "1"])
+        fill_store(store, ["1", "1"])
         if not interrupted_at(step, CALLS[call](store), event=event, module=module):
             return step
         check_free(store)
@@ -157,7 +157,7 @@ def test_signals_that_come_when_they_come(tmp_path):
     before = signal.signal(signal.SIGALRM, handler)
     try:
         with FileStore(tmp_path / "h", lock_timeout=2) as store:
-            filled(store, ["1", "1"])
+            fill_store(store, ["1", "1"])
             for number in range(400):
                 call = _append(store)
                 try:
@@ -193,7 +193,7 @@ def test_no_error_of_the_system_keeps_the_lock(tmp_path, monkeypatch, call, name
     for nth in range(1, 8):
         with FileStore(tmp_path / "h", lock_timeout=0.3) as store:
             store.delete(KEY)
-            filled(store, ["1", "1"])
+            fill_store(store, ["1", "1"])
             calls, todo = [], CALLS[call](store)
             if nth % 2:
                 store._locks.abandon()  # so the lock's file is opened again
@@ -222,7 +222,7 @@ def test_a_call_from_within_a_handler_does_not_get_in(tmp_path):
     """The thread that writes is not let in twice: what its handler of a signal wants to write waits, and is refused."""
     outcomes = []
     with FileStore(tmp_path / "h", lock_timeout=0.1) as store:
-        head = filled(store, ["1"])
+        head = fill_store(store, ["1"])
 
         def write(fd, data, real=os.write):
             if not outcomes and threading.current_thread() is threading.main_thread():

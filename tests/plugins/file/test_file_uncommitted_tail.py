@@ -4,7 +4,7 @@ import os
 
 import pytest
 from chathistory_file.schema import COMMIT, encode_batch
-from file_samples import KEY, bodies_of, filled, fresh, path_of, revision
+from file_samples import KEY, bodies_of, fill_store, fresh, path_of, revision
 
 from chathistory import Head
 from chathistory.errors import CorruptRecord
@@ -17,13 +17,13 @@ BODIES = ['{"a":"é"}', '{"b":2}']
 @pytest.fixture
 def history(store):
     """A store with two batches, and the bytes of its file before and after the second."""
-    first = filled(store, ['{"first":1}'])
+    first = fill_store(store, ['{"first":1}'])
     whole = path_of(store).read_bytes()
     second = store.append(KEY, BODIES, after=first, revision=revision())
     return store, first, second, whole, path_of(store).read_bytes()
 
 
-def test_at_every_cut_of_a_batch_the_state_before_it_stands(history):
+def test_at_every_cut_of_a_batch_the_state_before_it_is_read(history):
     store, first, _, whole, longer = history
     for cut in range(len(whole), len(longer) - 1):
         path_of(store).write_bytes(longer[:cut])
@@ -61,7 +61,7 @@ def test_at_every_cut_of_the_first_batch_there_is_no_conversation(history):
             assert other.read(KEY) is None
             assert other.heads("default").items == list(other.keys()) == []
             assert other.forget(KEY, before=1) is None
-            filled(other, ["new"])
+            fill_store(other, ["new"])
             assert bodies_of(other) == ["new"]
             assert other.delete(KEY)
         assert list(path_of(store).parent.iterdir()) == []
@@ -107,7 +107,7 @@ def test_uncommitted_bytes_of_several_crashes_are_all_kept(history):
 
 
 def test_a_long_batch_that_was_cut_is_uncommitted_as_a_whole(store):
-    first = filled(store, ["first"])
+    first = fill_store(store, ["first"])
     whole = path_of(store).read_bytes()
     store.append(KEY, ["x" * 1000] * 1000, after=first, revision=revision())
     longer = path_of(store).read_bytes()
@@ -133,7 +133,7 @@ def _imitations(store, first):
 
 
 def test_a_body_that_imitates_a_line_is_not_believed(store):
-    first = filled(store, ["first"])
+    first = fill_store(store, ["first"])
     for body in _imitations(store, first):
         head = store.append(KEY, [body], after=first, revision=revision())
         whole = path_of(store).read_bytes()
@@ -146,7 +146,7 @@ def test_a_body_that_imitates_a_line_is_not_believed(store):
             path_of(store).write_bytes(whole.replace(b"[1,", b"[x,", 1))
             assert "forged" not in str(_seen(other))
         store.delete(KEY)
-        first = filled(store, ["first"])
+        first = fill_store(store, ["first"])
 
 
 def _seen(store):

@@ -7,7 +7,7 @@ import shutil
 import zlib
 
 import pytest
-from file_samples import KEY, bodies_of, filled, flip, fresh, path_of, revision
+from file_samples import KEY, bodies_of, fill_store, flip, fresh, path_of, revision
 
 from chathistory import Key
 from chathistory.errors import ChatHistoryError, CorruptRecord, StoreRejected, StoreUnavailable, UnsupportedRecord
@@ -95,8 +95,8 @@ DAMAGES = {
     "garbage": (_garbage, None, None),
     "no commit": (_empty_of_commits, None, None),
 }
-"""A change to a file; the error of a call that names it (None: it is absent); whether the key of a shortened name is
-known (None: it is not a conversation, so there is no key in any case)."""
+"""A change to a file; the error of a call for the conversation (None if the call finds none); whether the key of a
+shortened name is known (None if the file is not a conversation, so that there is no key in any case)."""
 
 
 def _walk(store, scope, limit):
@@ -122,11 +122,11 @@ PLACES = [
 @pytest.mark.parametrize(("damage", "name", "scope"), PLACES)
 def test_one_damaged_of_fifty_is_one_row(store, no_sync, damage, name, scope):
     change, expected, is_key_known = DAMAGES[damage]
-    heads = [filled(store, ["{}"], key=Key(scope, f"c{number:02d}")) for number in range(24)]
+    heads = [fill_store(store, ["{}"], key=Key(scope, f"c{number:02d}")) for number in range(24)]
     key = Key(scope, name)
-    filled(store, ["{}"], ["{}"], key=key)
-    heads += [filled(store, ["{}"], key=Key(scope, f"d{number:02d}")) for number in range(24)]
-    heads.append(filled(store, ["{}"], key=Key(scope, "zz-other")))
+    fill_store(store, ["{}"], ["{}"], key=key)
+    heads += [fill_store(store, ["{}"], key=Key(scope, f"d{number:02d}")) for number in range(24)]
+    heads.append(fill_store(store, ["{}"], key=Key(scope, "zz-other")))
     where = f"{path_of(store, key).parent.name}/{path_of(store, key).name}"
     change(path_of(store, key))
     is_reported = is_key_known is not None and (is_key_known or CUT not in {name, scope})
@@ -168,10 +168,10 @@ def _raises(call, expected, key):
 def test_any_number_of_damaged_ones_of_any_kind(store, no_sync, seed):
     dice = random.Random(seed)
     sound, damaged = {}, {}
-    filled(store, ["{}"], key=Key("default", "zz-other"))
+    fill_store(store, ["{}"], key=Key("default", "zz-other"))
     for number in range(40):
         key = Key("default", dice.choice((f"c{number}", f"{number} " + "ж" * dice.randint(30, 200))))
-        head = filled(store, ["{}"] * dice.choice((1, 2, 3)), ["{}"], key=key)
+        head = fill_store(store, ["{}"] * dice.choice((1, 2, 3)), ["{}"], key=key)
         if dice.random() < 0.5:
             damaged[path_of(store, key).name] = dice.choice(list(DAMAGES))
             if damaged[path_of(store, key).name] == "a link":
@@ -197,8 +197,8 @@ def test_any_number_of_damaged_ones_of_any_kind(store, no_sync, seed):
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.EPERM])
 def test_a_file_that_may_not_be_read_is_a_row(store, monkeypatch, code):
-    head = filled(store, ["1"], key=Key("default", "good"))
-    filled(store, ["1"])
+    head = fill_store(store, ["1"], key=Key("default", "good"))
+    fill_store(store, ["1"])
 
     def opened(path, *args, real=os.open):
         if str(path).endswith("support=2f42.jsonl"):
@@ -217,7 +217,7 @@ def test_a_file_that_may_not_be_read_is_a_row(store, monkeypatch, code):
 
 @pytest.mark.parametrize("change", [_folder, _link, _pipe])
 def test_what_is_no_regular_file_is_damage_of_the_conversation(store, change):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     change(path_of(store))
     for call in (store.read, store.find_records, store.list_notes):
         with pytest.raises(CorruptRecord, match="the file cannot be read") as caught:
@@ -227,8 +227,8 @@ def test_what_is_no_regular_file_is_damage_of_the_conversation(store, change):
 
 @pytest.mark.parametrize("seconds", [-1, -(10**9)])
 def test_a_damaged_file_of_any_date_is_a_row(store, seconds):
-    head = filled(store, ["1"], key=Key("default", "good"))
-    filled(store, ["1"])
+    head = fill_store(store, ["1"], key=Key("default", "good"))
+    fill_store(store, ["1"])
     _flip_in_last_line(path_of(store))
     os.utime(path_of(store), ns=(seconds * 10**9,) * 2)
     page = store.heads("default")
@@ -238,7 +238,7 @@ def test_a_damaged_file_of_any_date_is_a_row(store, seconds):
 @pytest.mark.parametrize("name", ["x.tmp", "x.aside", "x.jsonl"])
 def test_what_was_set_aside_of_an_id_with_such_an_end_is_no_stray(store, name):
     key = Key("default", name)
-    head = filled(store, ["1"], key=key)
+    head = fill_store(store, ["1"], key=key)
     with path_of(store, key).open("ab") as file:
         file.write(b"torn")
     store.append(key, ["2"], after=head, revision=revision())
@@ -247,8 +247,8 @@ def test_what_was_set_aside_of_an_id_with_such_an_end_is_no_stray(store, name):
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".DS_Store", ".support.jsonl.swp", "support=2f42.jsonl~", "README"])
-def test_files_with_other_names_are_nobodys(store, name):
-    head = filled(store, ["1"])
+def test_files_with_other_names_belong_to_no_conversation(store, name):
+    head = fill_store(store, ["1"])
     (path_of(store).parent / name).write_bytes(path_of(store).read_bytes())
     (path_of(store).parent.parent / name).write_bytes(b"x")
     assert (store.heads("default").items, list(store.heads("default").damaged)) == ([head], [])
@@ -257,7 +257,7 @@ def test_files_with_other_names_are_nobodys(store, name):
 
 @pytest.mark.parametrize("name", ["Copy of it.jsonl", ".hidden.jsonl", "x y.jsonl", ".jsonl", "Ж.jsonl", "copy.jsonl"])
 def test_a_stray_file_that_is_called_like_one_is_a_row(store, name):
-    head = filled(store, ["1"])
+    head = fill_store(store, ["1"])
     shutil.copy(path_of(store), path_of(store).parent / name)
     page = store.heads("default")
     assert page.items == [head]
@@ -267,7 +267,7 @@ def test_a_stray_file_that_is_called_like_one_is_a_row(store, name):
 
 
 def test_an_interrupted_first_append_is_a_row_and_one_in_progress_is_not(store):
-    filled(store, ["1"])
+    fill_store(store, ["1"])
     path_of(store).write_bytes(path_of(store).read_bytes()[:20])
     [row] = store.heads("default").damaged
     assert (row.key, row.where) == (None, "default/support=2f42.jsonl")
@@ -282,13 +282,13 @@ def test_an_interrupted_first_append_is_a_row_and_one_in_progress_is_not(store):
     store.delete(KEY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "write", write)
-        filled(store, ["1"])
+        fill_store(store, ["1"])
     assert found == [([], [])]
 
 
 def test_the_folder_of_a_scope_that_is_a_link_is_not_followed(store, tmp_path):
-    head = filled(store, ["1"], key=Key("other", "good"))
-    filled(store, ["1"])
+    head = fill_store(store, ["1"], key=Key("other", "good"))
+    fill_store(store, ["1"])
     path_of(store).parent.rename(tmp_path / "elsewhere")
     path_of(store).parent.symlink_to(tmp_path / "elsewhere")
     before = (tmp_path / "elsewhere" / "support=2f42.jsonl").read_bytes()
@@ -314,8 +314,8 @@ def test_the_folder_of_a_scope_that_is_a_link_is_not_followed(store, tmp_path):
 
 
 def test_a_folder_that_cannot_be_listed_does_not_hide_the_others(store, monkeypatch):
-    head = filled(store, ["1"], key=Key("other", "good"))
-    filled(store, ["1"])
+    head = fill_store(store, ["1"], key=Key("other", "good"))
+    fill_store(store, ["1"])
 
     def scandir(path, real=os.scandir):
         if str(path).endswith("/default"):
@@ -331,7 +331,7 @@ def test_a_folder_that_cannot_be_listed_does_not_hide_the_others(store, monkeypa
 
 
 def test_no_text_of_a_message_is_in_a_row(store):
-    filled(store, ['{"text":"s3cr3t"}'])
+    fill_store(store, ['{"text":"s3cr3t"}'])
     _flip_in_last_line(path_of(store))
     (path_of(store).parent / "s.jsonl").write_bytes(b'{"text":"s3cr3t"}\n')
     rows = list(store.heads("default").damaged)
@@ -343,7 +343,7 @@ def test_updated_may_stay_the_same(store):
     """The revision's time is the time of the last message; an append without a message leaves it."""
     heads = []
     for number in range(5):
-        head = filled(store, ["1"], key=Key("default", f"c{number}"))
+        head = fill_store(store, ["1"], key=Key("default", f"c{number}"))
         for _ in range(3):
             head = store.append(head.key, ["{}"], after=head, revision=revision(head.revision.updated))
         heads.append(head)
@@ -354,7 +354,7 @@ def test_updated_may_stay_the_same(store):
 
 
 def test_the_latest_time_that_there_is(store):
-    late = filled(store, ["1"], key=Key("default", "late"))
+    late = fill_store(store, ["1"], key=Key("default", "late"))
     late = store.append(late.key, ["1"], after=late, revision=revision(2**53 - 1))
-    other = filled(store, ["1"])
+    other = fill_store(store, ["1"])
     assert _walk(store, "default", 1) == ([late, other], [])

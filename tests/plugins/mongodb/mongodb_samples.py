@@ -34,7 +34,7 @@ def body(position: int, size: int = BIG) -> str:
     return mark + "é" * ((size - 2 * len(mark)) // 2) + mark
 
 
-def filled(store: HistoryStore, count: int, *, size: int = BIG, key: Key = KEY, head: Head | None = None) -> Head:
+def fill_store(store: HistoryStore, count: int, *, size: int = BIG, key: Key = KEY, head: Head | None = None) -> Head:
     """Append that many bodies, one by one."""
     for _ in range(count):
         head = store.append(key, [body(head.end if head else 0, size)], after=head, revision=revision())
@@ -43,7 +43,7 @@ def filled(store: HistoryStore, count: int, *, size: int = BIG, key: Key = KEY, 
 
 
 def read_all(store: HistoryStore, key: Key = KEY) -> tuple[Head, list[str]] | None:
-    """Return the head and all bodies, portion by portion; None: no such conversation."""
+    """Return the head and all bodies, portion by portion; None if there is no such conversation."""
     found = store.read(key)
     if found is None:
         return None

@@ -8,7 +8,7 @@ import struct
 import pytest
 from bson import encode
 from mongodb_disconnecting_proxy import Proxy
-from mongodb_samples import KEY, filled, read_all
+from mongodb_samples import KEY, fill_store, read_all
 from mongodb_servers import standalone
 
 from chathistory import open_store
@@ -86,7 +86,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE)
 def test_an_answer_that_is_none(proxy, store, url, answer):
-    filled(store, 9)
+    fill_store(store, 9)
     with through(proxy, url) as far:
         far._server.prepare_collections()
         for name, call in EVERY.items():
@@ -102,13 +102,13 @@ def test_an_answer_that_is_none(proxy, store, url, answer):
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.stress) for seed in (1, 2, 3))])
 def test_an_answer_that_breaks_off(proxy, store, url, seed):
     chance = random.Random(seed)
-    filled(store, 20)
+    fill_store(store, 20)
     with through(proxy, url) as far:
         far._server.prepare_collections()
         for name, call in EVERY.items():
             for place in (0, 40, chance.randrange(100_000)):
                 if read_all(store) is None:
-                    filled(store, 20)
+                    fill_store(store, 20)
                 proxy.shorten = place
                 error = catch_error(lambda call=call: call(far), seconds=30)
                 proxy.shorten = None
@@ -135,7 +135,7 @@ def test_a_server_that_is_alone_passes_the_same_trial():
     """It repeats no write by itself; the guard rests on none of that."""
     with standalone() as server, open_store(f"mongodb://{server.address}/alone") as store:
         store.check()
-        assert filled(store, 20).end == 20
+        assert fill_store(store, 20).end == 20
         assert list(store.scan_keys()) == [KEY]
         store.delete(KEY)
         assert store.remove_leftovers(KEY.scope).complete is True

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from mongodb_samples import body, filled, read_all, revision
+from mongodb_samples import body, fill_store, read_all, revision
 from mongodb_servers import primary_of, replica_set, standalone
 from mongodb_writer import KEY
 
@@ -121,8 +121,8 @@ def test_a_server_alone_killed_under_load_loses_nothing():
 @pytest.mark.stress
 @pytest.mark.timeout(300)
 def test_a_conversation_of_two_hundred_megabytes(store, database):
-    head = filled(store, 100, size=2_000_000, key=KEY)
-    head = filled(store, 20, size=500, key=KEY, head=head)
+    head = fill_store(store, 100, size=2_000_000, key=KEY)
+    head = fill_store(store, 20, size=500, key=KEY, head=head)
     for position in (0, 57, 99, 119):
         (record,) = store.read(KEY, start=position, stop=position + 1).records
         assert record.body == body(position, 2_000_000 if position < 100 else 500)

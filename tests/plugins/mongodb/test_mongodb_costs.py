@@ -4,7 +4,7 @@ import bson
 import pymongo
 import pytest
 from chathistory_mongodb import MongoStore
-from mongodb_samples import KEY, body, filled, read_all, revision
+from mongodb_samples import KEY, body, fill_store, read_all, revision
 from pymongo.monitoring import CommandListener
 
 from chathistory import Key
@@ -46,10 +46,10 @@ def watched(member, database, listener):
 
 
 def test_an_append_is_one_command(watched, listener):
-    head = filled(watched, 2, size=100)
+    head = fill_store(watched, 2, size=100)
     listener.take_commands()
     for _ in range(50):
-        head = filled(watched, 1, size=500, head=head)
+        head = fill_store(watched, 1, size=500, head=head)
         assert listener.names() == ["update"]
     watched.append(Key("default", "new"), ["a"], after=None, revision=revision())
     assert listener.names() == ["insert"]
@@ -57,19 +57,19 @@ def test_an_append_is_one_command(watched, listener):
 
 @pytest.mark.parametrize("count", [2, 1000])
 def test_an_append_sends_little_more_than_it_stores(watched, listener, database, count):
-    head = filled(watched, count, size=100)
+    head = fill_store(watched, count, size=100)
     listener.take_commands()
-    filled(watched, 1, size=500, head=head)
+    fill_store(watched, 1, size=500, head=head)
     sent = [len(bson.encode(command)) for name, command in listener.take_commands() if name == "update"]
     assert sent[0] <= 500 + len(revision().payload) + 2 * len(KEY.scope + KEY.id) + len(database.name) + 700
 
 
 def test_a_full_tail_costs_three_commands_more_at_times_four_and_seldom(watched, listener):
-    head = filled(watched, 1, size=500)
+    head = fill_store(watched, 1, size=500)
     listener.take_commands()
     counts = []
     for _ in range(1000):
-        head = filled(watched, 1, size=500, head=head)
+        head = fill_store(watched, 1, size=500, head=head)
         counts.append(len(listener.take_commands()))
     assert set(counts) == {1, 4, 5}
     assert sum(counts) / len(counts) < 1.1
@@ -77,7 +77,7 @@ def test_a_full_tail_costs_three_commands_more_at_times_four_and_seldom(watched,
 
 @pytest.mark.parametrize("count", [30, 700])
 def test_a_tail_is_one_command(watched, listener, count):
-    filled(watched, count, size=500)
+    fill_store(watched, count, size=500)
     listener.take_commands()
     found = watched.read(KEY, start=-20)
     assert [record.body for record in found.records] == [body(at, 500) for at in range(count - 20, count)]
@@ -87,7 +87,7 @@ def test_a_tail_is_one_command(watched, listener, count):
 
 
 def test_a_head_alone_does_not_bring_the_tail_along(watched, listener):
-    filled(watched, 3)
+    fill_store(watched, 3)
     listener.take_commands()
     assert watched.read(KEY, stop=0).records == []
     ((_, command),) = listener.take_commands()
@@ -95,14 +95,14 @@ def test_a_head_alone_does_not_bring_the_tail_along(watched, listener):
 
 
 def test_records_further_up_are_two_commands(watched, listener):
-    filled(watched, 60)
+    fill_store(watched, 60)
     listener.take_commands()
     assert [record.position for record in watched.read(KEY, start=12, stop=14).records] == [12, 13]
     assert listener.names() == ["find", "find"]
 
 
 def test_a_long_range_is_one_command_for_thirty_two_segments(watched, listener, database):
-    filled(watched, 450)
+    fill_store(watched, 450)
     segments = database.chathistory_segments.count_documents({})
     assert segments > 64
     listener.take_commands()
@@ -175,7 +175,7 @@ def test_no_query_scans_or_sorts(watched, listener, database, name, monkeypatch)
 
 
 def test_segments_are_found_by_their_index(watched, listener, database):
-    filled(watched, 60)
+    fill_store(watched, 60)
     listener.take_commands()
     watched.read(KEY, start=12, stop=14)
     explained = _explained(database, listener.take_commands()[-1][1])
@@ -186,18 +186,18 @@ def test_segments_are_found_by_their_index(watched, listener, database):
 
 
 def test_writes_find_the_head_by_its_name(watched, listener, database):
-    head = filled(watched, 3, size=100)
+    head = fill_store(watched, 3, size=100)
     listener.take_commands()
-    filled(watched, 1, size=100, head=head)
+    fill_store(watched, 1, size=100, head=head)
     ((_, command),) = listener.take_commands()
     explained = database.command({"explain": {"update": command["update"], "updates": command["updates"]}})
     assert not set(_stages(explained["queryPlanner"]["winningPlan"])) & {"COLLSCAN"}
 
 
 def test_indexes_are_looked_at_once(watched, listener):
-    filled(watched, 5, size=100)
+    fill_store(watched, 5, size=100)
     names = listener.names()
     assert names.count("listIndexes") == names.count("createIndexes") == 2
-    filled(watched, 5, size=100, key=Key("a", "b"))
+    fill_store(watched, 5, size=100, key=Key("a", "b"))
     assert set(listener.names()) == {"insert", "update"}
     assert read_all(watched)

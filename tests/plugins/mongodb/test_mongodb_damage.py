@@ -35,7 +35,7 @@ STEP = 29  # one below the number of values, so that each field comes with anoth
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
+def use_small_limits(monkeypatch):
     """Have tails and segments that fill up soon, and bodies in pieces."""
     for name, size in {"FULL_TAIL_SIZE": 600, "KEPT_TAIL_SIZE": 250, "SEGMENT_SIZE": 200, "PIECE_LENGTH": 150}.items():
         monkeypatch.setattr(f"chathistory_mongodb.write.{name}", size)
@@ -49,7 +49,7 @@ def text(position: int) -> str:
     return long_line(position) if position % 10 == 5 else make_lines(1, first=position)[0]
 
 
-def filled(store) -> Head:
+def fill_store(store) -> Head:
     head = store.append(KEY, [text(0)], after=None, revision=revision())
     while head.end < COUNT:
         count = min(1 + head.end % 3, COUNT - head.end)
@@ -64,7 +64,7 @@ def test_there_are_enough_of_them():
 
 @pytest.mark.parametrize("damage", spread([*EVERY, *chosen(1, 120)], STEP), ids=str)
 def test_damage_stays_where_it_is(store, database, damage: Damage):
-    head = filled(store)
+    head = fill_store(store)
     for key in (*OTHERS, FAR_AWAY):
         create_conversation(store, key, 3)
     assert database[SEGMENTS].count_documents({"key": NAME}) > 5
@@ -144,7 +144,7 @@ def check_what_is_found(store, *, blind: bool) -> None:
     last = store.read(KEY, start=-33).records
     assert [record.body for record in last] == make_lines(33, first=head.end)
     assert store.delete(KEY, version=grown_head.revision.version) is True
-    filled(store)
+    fill_store(store)
 
 
 BATCHES = (1, 2, 3, 300)
@@ -184,7 +184,7 @@ def test_a_damaged_record_moves_with_the_others(store, database):
 
 
 def test_a_writer_who_came_meanwhile_is_not_overwritten(store, database):
-    head = filled(store)
+    head = fill_store(store)
 
     def damage():
         good = database[HEADS].find_one({"_id": NAME})

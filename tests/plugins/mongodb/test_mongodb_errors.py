@@ -8,7 +8,7 @@ from pathlib import Path
 import pymongo
 import pytest
 from chathistory_mongodb import MongoStore
-from mongodb_samples import KEY, filled, read_all, revision
+from mongodb_samples import KEY, fill_store, read_all, revision
 from mongodb_servers import replica_set, standalone
 
 from chathistory import open_store
@@ -53,7 +53,7 @@ def test_an_error_of_the_server_is_typed(url, fail, code, doing):
     }
     command, call = calls[doing]
     with open_store(url, retryWrites=False, retryReads=False, heartbeatFrequencyMS=500) as store:
-        head = filled(store, 2, size=100)
+        head = fill_store(store, 2, size=100)
         fail(command, errorCode=code)
         with pytest.raises(StoreUnavailable if code in UNAVAILABLE else StoreRejected) as caught:
             call()
@@ -63,7 +63,7 @@ def test_an_error_of_the_server_is_typed(url, fail, code, doing):
 
 
 def test_a_write_that_too_few_acknowledged_may_be_there(store, fail):
-    head = filled(store, 1)
+    head = fill_store(store, 1)
     fail("update", writeConcernError={"code": 64, "errmsg": SECRET})
     with pytest.raises(StoreUnavailable) as caught:
         _write(store, head)
@@ -74,12 +74,12 @@ def test_a_write_that_too_few_acknowledged_may_be_there(store, fail):
 
 def test_a_write_concern_that_the_deployment_cannot_keep(url):
     with open_store(url, w=5) as store, pytest.raises(StoreUnavailable) as caught:
-        filled(store, 1)
+        fill_store(store, 1)
     assert "write concern" in str(caught.value)
 
 
 def test_a_validator_is_not_quoted(store, database):
-    head = filled(store, 1)
+    head = fill_store(store, 1)
     rule = {"$jsonSchema": {"properties": {"info": {"maxLength": 0}, "tail": {"maxItems": 1}}}}
     database.command("collMod", "chathistory_conversations", validator=rule)
     with pytest.raises(StoreRejected) as caught:
@@ -102,7 +102,7 @@ def test_a_unique_index_of_somebody_else_is_not_a_conflict_and_not_quoted(store,
 
 def test_a_head_that_no_document_can_hold_is_refused_and_leaves_nothing(store, database, monkeypatch):
     monkeypatch.setattr("chathistory.storage.checks.LONGEST_PAYLOAD", 2**30)
-    head = filled(store, 7)
+    head = fill_store(store, 7)
     for size in (16_777_000, 17_000_000):
         for bodies in (["a"], ["a" * 3_000_000]):
             with pytest.raises(StoreRejected) as caught:
@@ -122,7 +122,7 @@ def test_a_closed_client_is_a_closed_store(member, database):
 
 def test_a_hung_server_is_reported_in_time(url, fail):
     with open_store(url, socketTimeoutMS=300, retryWrites=False) as store:
-        head = filled(store, 1)
+        head = fill_store(store, 1)
         fail("update", blockConnection=True, blockTimeMS=2000)
         begun = time.monotonic()
         with pytest.raises(StoreUnavailable) as caught:
@@ -143,7 +143,7 @@ def test_a_server_that_is_stopped_is_noticed_in_time(options, most):
     with replica_set() as (server,):
         url = f"mongodb://{server.address}/app?serverSelectionTimeoutMS=200&connectTimeoutMS=200"
         with open_store(url, **options) as store:
-            head = filled(store, 2, size=100)
+            head = fill_store(store, 2, size=100)
             _stopped(server)
             calls = {
                 "append": lambda: _write(store, head),
@@ -192,17 +192,17 @@ def test_a_wrong_password_is_a_refusal_that_does_not_show_it(guarded):
 def test_a_user_who_may_not_create_indexes_gets_an_error_and_may_write_once_they_exist(guarded):
     for user in ("plain", "lists"):
         with _as(guarded, user) as store, pytest.raises(StoreRejected, match="indexes") as caught:
-            filled(store, 1)
+            fill_store(store, 1)
         _quiet(caught.value)
     with _as(guarded, "writer") as store:
-        head = filled(store, 9)
+        head = fill_store(store, 9)
     with _as(guarded, "lists") as store:
-        head = filled(store, 9, head=head)
+        head = fill_store(store, 9, head=head)
         assert read_all(store)[0] == head
     with _as(guarded, "reader") as store:
         assert read_all(store)[0] == head
         for call in (
-            lambda: filled(store, 1, head=head),
+            lambda: fill_store(store, 1, head=head),
             lambda: store.delete(KEY),
             lambda: store.forget(KEY, before=3),
         ):
@@ -215,17 +215,17 @@ def test_a_user_who_may_not_create_indexes_gets_an_error_and_may_write_once_they
 def test_an_index_with_a_name_of_the_store_and_other_keys_is_reported(url, database):
     database.chathistory_conversations.create_index({"x": 1}, name="by_activity")
     with open_store(url) as store, pytest.raises(StoreRejected, match="by_activity"):
-        filled(store, 1)
+        fill_store(store, 1)
 
 
 def test_a_collection_that_folds_case_is_refused(url, database):
     database.create_collection("chathistory_conversations", collation={"locale": "en", "strength": 1})
     with open_store(url) as store, pytest.raises(StoreRejected, match="collation"):
-        filled(store, 1)
+        fill_store(store, 1)
 
 
 def test_a_listing_without_its_index_is_refused_rather_than_slow(store, database):
-    filled(store, 1)
+    fill_store(store, 1)
     database.chathistory_conversations.drop_index("by_activity")
     with pytest.raises(StoreRejected):
         store.heads("default")

@@ -7,7 +7,7 @@ import pymongo
 import pytest
 from bson import ObjectId
 from chathistory_mongodb import MongoStore
-from mongodb_samples import BIG, KEY, body, filled, read_all, revision, stored_text
+from mongodb_samples import BIG, KEY, body, fill_store, read_all, revision, stored_text
 
 from chathistory import Key, open_store
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, UnsupportedRecord
@@ -24,7 +24,7 @@ def test_the_fields_are_next_to_the_bodies(store, database):
 
 
 def test_a_full_tail_goes_to_segments_and_the_newest_stay(store, database):
-    head = filled(store, 100)
+    head = fill_store(store, 100)
     (document,) = database.chathistory_conversations.find()
     assert sum(len(text.encode()) for text in document["tail"]) < 80_000
     assert len(document["tail"]) >= 2
@@ -39,10 +39,10 @@ def test_a_full_tail_goes_to_segments_and_the_newest_stay(store, database):
 def test_a_body_of_thirty_megabytes(store, database, make):
     large = "QUJD" * 7_500_000 + "é👋"
     batch = {"alone": [large], "in a batch": ["before", large, "behind"], "first": [large, large]}[make]
-    head = None if make == "first" else filled(store, 3)
+    head = None if make == "first" else fill_store(store, 3)
     earlier = [] if head is None else [body(at) for at in range(3)]
     head = store.append(KEY, batch, after=head, revision=revision())
-    head = filled(store, 2, head=head)
+    head = fill_store(store, 2, head=head)
     assert read_all(store) == (head, [*earlier, *batch, body(head.end - 2), body(head.end - 1)])
     assert max(len(document["bodies"][0]) for document in database.chathistory_segments.find()) < DOCUMENT // 2
     store.forget(KEY, before=head.end - 2)
@@ -52,7 +52,7 @@ def test_a_body_of_thirty_megabytes(store, database, make):
 
 def test_a_batch_of_many_lines(store):
     lines = [f'{{"n": {number}}}' for number in range(50_000)]
-    head = store.append(KEY, lines, after=filled(store, 1), revision=revision())
+    head = store.append(KEY, lines, after=fill_store(store, 1), revision=revision())
     assert read_all(store) == (head, [body(0), *lines])
 
 
@@ -65,7 +65,7 @@ def test_slices_bound_memory(store):
 
 @pytest.mark.parametrize("before", [1, 5, 17, 25, 29, 30, 99])
 def test_what_is_forgotten_is_nowhere(store, database, before):
-    filled(store, 30)
+    fill_store(store, 30)
     store.forget(KEY, before=before)
     text = stored_text(database)
     for at in range(30):
@@ -75,33 +75,33 @@ def test_what_is_forgotten_is_nowhere(store, database, before):
 
 
 def test_a_deleted_conversation_leaves_nothing(store, database):
-    filled(store, 30)
+    fill_store(store, 30)
     assert store.delete(KEY)
     assert stored_text(database) == b""
 
 
 def test_leftovers_of_one_conversation_never_get_into_the_next(store, database):
-    filled(store, 9)
+    fill_store(store, 9)
     old = list(database.chathistory_segments.find())
     store.delete(KEY)
     database.chathistory_segments.insert_many(old)
-    head = filled(store, 9, size=BIG - 1000)
+    head = fill_store(store, 9, size=BIG - 1000)
     assert read_all(store) == (head, [body(at, BIG - 1000) for at in range(9)])
 
 
 def test_what_an_attempt_wrote_in_vain_is_never_read(store, database):
-    filled(store, 9)
+    fill_store(store, 9)
     (segment,) = database.chathistory_segments.find()
     strange = {**segment, "_id": ObjectId(), "by": ObjectId(), "bodies": ["strange"] * len(segment["bodies"])}
     database.chathistory_segments.delete_one({"_id": segment["_id"]})
     database.chathistory_segments.insert_many([strange, segment])  # it comes first if the order is undefined
     assert read_all(store)[1] == [body(at) for at in range(9)]
-    filled(store, 50, head=store.read(KEY, stop=0).head)  # until the segments of all attempts are marked
+    fill_store(store, 50, head=store.read(KEY, stop=0).head)  # until the segments of all attempts are marked
     assert read_all(store)[1] == [body(at) for at in range(59)]
 
 
 def test_two_who_find_a_full_tail_both_go_on(store, url):
-    head = filled(store, 7)
+    head = fill_store(store, 7)
     with open_store(url) as other:
         barrier, outcomes = threading.Barrier(2), []
 
@@ -122,7 +122,7 @@ def test_two_who_find_a_full_tail_both_go_on(store, url):
 
 
 def test_readers_never_meet_a_gap_while_others_spill_and_forget(store, url):
-    filled(store, 20, size=5000)
+    fill_store(store, 20, size=5000)
     done, seen, wrong = threading.Event(), [], []
 
     def look():
@@ -139,7 +139,7 @@ def test_readers_never_meet_a_gap_while_others_spill_and_forget(store, url):
         thread.start()
     head = store.read(KEY, stop=0).head
     for _ in range(120):
-        head = filled(store, 1, size=5000, head=head)
+        head = fill_store(store, 1, size=5000, head=head)
         head = store.forget(KEY, before=head.end - 15)
     done.set()
     for thread in threads:
@@ -163,7 +163,7 @@ def test_an_expired_conversation_is_swept_whole_and_others_stay(store, database)
 
 
 def test_the_sweep_removes_leftovers_of_a_crash(store, database):
-    filled(store, 9)
+    fill_store(store, 9)
     document = database.chathistory_conversations.find_one()
     dead = {"_id": document["_id"], "born": document["born"], "dead": 2, "expires": 0}
     database.chathistory_conversations.replace_one({}, dead)
@@ -189,7 +189,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_reported_with_its_position(store, database, name):
-    filled(store, 15)
+    fill_store(store, 15)
     assert [segment["first"] for segment in database.chathistory_segments.find().sort("first")] == [0, 6]
     damage, position = DAMAGES[name]
     damage(database)
@@ -199,8 +199,8 @@ def test_damage_is_reported_with_its_position(store, database, name):
 
 
 def test_a_damaged_head_is_named_by_the_listing(store, database):
-    filled(store, 1)
-    filled(store, 1, key=Key("default", "sound"))
+    fill_store(store, 1)
+    fill_store(store, 1, key=Key("default", "sound"))
     database.chathistory_conversations.update_one({"id": KEY.id}, {"$set": {"end": "9"}})
     page = store.heads("default")
     assert [head.key.id for head in page.items] == ["sound"]
@@ -208,7 +208,7 @@ def test_a_damaged_head_is_named_by_the_listing(store, database):
 
 
 def test_a_head_of_a_later_format_is_unsupported(store, database):
-    filled(store, 1)
+    fill_store(store, 1)
     database.chathistory_conversations.update_one({}, {"$set": {"format": 2}})
     with pytest.raises(UnsupportedRecord) as caught:
         store.read(KEY)
@@ -222,7 +222,7 @@ def test_foreign_documents_and_collections_are_left_alone(database, client, url)
         database[name].insert_one(dict(foreign))
     with open_store(url) as store, open_store(url, prefix="other_") as other, open_store(url, prefix="") as bare:
         for each in (store, other, bare):
-            filled(each, 9)
+            fill_store(each, 9)
         other.delete(KEY)
         assert list(other.keys()) == []
         assert list(store.keys()) == list(bare.keys()) == [KEY]
@@ -234,7 +234,7 @@ def test_foreign_documents_and_collections_are_left_alone(database, client, url)
 
 def test_a_client_that_is_handed_in_is_used_and_never_closed(client, database):
     with MongoStore(client, database=database.name, prefix="mine.") as store:
-        filled(store, 1)
+        fill_store(store, 1)
     assert client.admin.command("ping")["ok"] == 1
     assert database["mine.conversations"].count_documents({}) == 1
 
@@ -254,7 +254,7 @@ def test_a_time_that_does_not_fit_is_refused(store, words):
 
 def test_the_queries_of_the_docs_find_what_they_say(store, database):
     for name, count in (("small", 1), ("large", 20)):
-        filled(store, count, key=Key("alice", name))
+        fill_store(store, count, key=Key("alice", name))
     store.append(Key("bob", "refunds"), ["no", "a Refund?"], after=None, revision=revision())
     heads, segments = database.chathistory_conversations, database.chathistory_segments
     week = heads.find({"scope": "alice", "updated": {"$gt": 0}}, {"tail": 0}).sort({"updated": -1})

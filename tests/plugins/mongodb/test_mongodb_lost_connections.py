@@ -8,7 +8,7 @@ import functools
 
 import pytest
 from mongodb_disconnecting_proxy import Proxy
-from mongodb_samples import BIG, KEY, body, filled, read_all, revision
+from mongodb_samples import BIG, KEY, body, fill_store, read_all, revision
 
 from chathistory import open_store
 from chathistory.errors import StoreUnavailable
@@ -47,19 +47,19 @@ APPENDS = {
     "a first line": (_nothing, functools.partial(_append, 1, 100)),
     "a first batch that is large": (_nothing, functools.partial(_append, 30, BIG)),
     "a first body of many megabytes": (_nothing, functools.partial(_append, 1, LARGE)),
-    "a line": (functools.partial(filled, count=2), functools.partial(_append, 2, 100)),
-    "a line when the tail is full": (functools.partial(filled, count=7), functools.partial(_append, 2, 100)),
-    "a batch that is large": (functools.partial(filled, count=2), functools.partial(_append, 30, BIG)),
+    "a line": (functools.partial(fill_store, count=2), functools.partial(_append, 2, 100)),
+    "a line when the tail is full": (functools.partial(fill_store, count=7), functools.partial(_append, 2, 100)),
+    "a batch that is large": (functools.partial(fill_store, count=2), functools.partial(_append, 30, BIG)),
     "the ninth time that a tail is full": (
-        functools.partial(filled, count=7 + 8 * 5),
+        functools.partial(fill_store, count=7 + 8 * 5),
         functools.partial(_append, 1, BIG),
     ),
 }
 REMOVALS = {
-    "forget in the tail": (functools.partial(filled, count=3), functools.partial(_forget, 2)),
-    "forget within a segment": (functools.partial(filled, count=20), functools.partial(_forget, 3)),
-    "forget all": (functools.partial(filled, count=20), functools.partial(_forget, 99)),
-    "delete": (functools.partial(filled, count=20), _delete),
+    "forget in the tail": (functools.partial(fill_store, count=3), functools.partial(_forget, 2)),
+    "forget within a segment": (functools.partial(fill_store, count=20), functools.partial(_forget, 3)),
+    "forget all": (functools.partial(fill_store, count=20), functools.partial(_forget, 99)),
+    "delete": (functools.partial(fill_store, count=20), _delete),
 }
 
 
@@ -133,7 +133,7 @@ def test_a_client_that_dies_leaves_all_or_nothing(name, proxy, url, database):
 def goes_on(store):
     """The next writer just goes on, whatever is there."""
     found = read_all(store)
-    head = filled(store, 9, head=found[0] if found else None)
+    head = fill_store(store, 9, head=found[0] if found else None)
     assert read_all(store)[1][-9:] == [body(at) for at in range(head.end - 9, head.end)]
 
 

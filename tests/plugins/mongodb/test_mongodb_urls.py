@@ -5,7 +5,7 @@ import socket
 import pymongo
 import pytest
 from chathistory_mongodb import MongoStore
-from mongodb_samples import filled, read_all
+from mongodb_samples import fill_store, read_all
 
 from chathistory import open_store
 from chathistory.errors import ConfigError, StoreUnavailable
@@ -141,11 +141,11 @@ def test_a_service_that_the_name_server_knows(member, database, monkeypatch):
     _named_by_dns(monkeypatch, member.port)
     url = f"mongodb+srv://history.example.test/{database.name}?tls=false"
     with open_store(url) as store:
-        head = filled(store, 9)
+        head = fill_store(store, 9)
         assert read_all(store)[0] == head
     with open_store(url.replace("history", "nowhere"), serverSelectionTimeoutMS=500) as store:
         with pytest.raises(StoreUnavailable, match="name server") as caught:
-            filled(store, 1)
+            fill_store(store, 1)
         assert caught.value.outcome == "not stored"
 
 

@@ -15,10 +15,13 @@ __all__ = ["FaultProxy"]
 class FaultProxy:
     """A proxy between a client and a server; set its attributes while it runs.
 
-    trips: how often the client sent something and then got an answer. sent, received: bytes of the client.
-    lose(request): asked before an answer is passed on; true: the request was done, the answer is lost, the connection
-    cut. shorten(request): bytes of the answer that are passed on before the connection is cut; None: all of it.
-    instead(request): bytes that the client gets in place of the server, which then sees nothing; None: pass it on.
+    trips: how often the client sent something and then got an answer.
+    sent, received: bytes of the client.
+    lose(request): called before an answer is passed on. If it returns true, the server has executed the request, but
+        the answer is lost and the connection is cut.
+    shorten(request): bytes of the answer that are passed on before the connection is cut; None to pass on all of it.
+    instead(request): bytes that the client gets instead of the server's answer, and the server does not get the
+        request; None to pass it on.
     hang: nothing is passed on, and no connection is cut.
     """
 

@@ -1,4 +1,4 @@
-"""Many threads and processes with one conversation: nothing is lost, duplicated or interleaved, nobody starves."""
+"""Many threads and processes with one conversation: nothing is lost, duplicated or interleaved; no writer starves."""
 
 from __future__ import annotations
 

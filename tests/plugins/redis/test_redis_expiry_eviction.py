@@ -28,7 +28,7 @@ from chathistory.testing.contract.samples import (
 HOUR = 3_600_000
 
 
-def left(valkey, prefix) -> int:
+def read_milliseconds_left(valkey, prefix) -> int:
     with valkey.client() as client:
         return client.pttl(f"{prefix}{{0}}:{KEY.scope}:{KEY.id}")
 
@@ -37,15 +37,15 @@ def test_the_server_removes_a_conversation_an_hour_after_it_expired(store, valke
     at = EPOCH + 10**12
     head = store.append(KEY, make_lines(1), after=None, revision=make_revision(updated=at, expires=at + 60_000_000))
     assert EXPIRY_MARGIN == HOUR
-    assert HOUR + 55_000 < left(valkey, prefix) <= HOUR + 60_000
+    assert HOUR + 55_000 < read_milliseconds_left(valkey, prefix) <= HOUR + 60_000
     head = store.append(
         KEY, make_lines(1), after=head, revision=make_revision(updated=at + 1, expires=at + 600_000_001)
     )
-    assert HOUR + 590_000 < left(valkey, prefix) <= HOUR + 600_000
+    assert HOUR + 590_000 < read_milliseconds_left(valkey, prefix) <= HOUR + 600_000
     store.forget(KEY, before=1)
-    assert HOUR + 590_000 < left(valkey, prefix) <= HOUR + 600_000
+    assert HOUR + 590_000 < read_milliseconds_left(valkey, prefix) <= HOUR + 600_000
     store.append(KEY, make_lines(1), after=head, revision=make_revision(updated=at + 2))
-    assert left(valkey, prefix) == -1, "without an expiry it stays"
+    assert read_milliseconds_left(valkey, prefix) == -1, "a conversation without an expiry must not get one"
 
 
 def test_a_clock_that_was_ahead_does_not_shorten_a_life(store, valkey, prefix):
@@ -53,13 +53,13 @@ def test_a_clock_that_was_ahead_does_not_shorten_a_life(store, valkey, prefix):
     now, day = time.time_ns() // 1000, 86_400_000_000
     head = store.append(KEY, make_lines(1), after=None, revision=make_revision(updated=now + day))
     store.append(KEY, make_lines(1), after=head, revision=make_revision(updated=now + day + 1, expires=now + day // 2))
-    assert HOUR + 12 * HOUR - 60_000 < left(valkey, prefix) <= 13 * HOUR
+    assert HOUR + 12 * HOUR - 60_000 < read_milliseconds_left(valkey, prefix) <= 13 * HOUR
 
 
 @pytest.mark.parametrize("expires", [0, 1, EPOCH, 2**53 - 1])
 def test_no_expiry_removes_at_once_or_fails(store, valkey, prefix, expires):
     store.append(KEY, make_lines(1), after=None, revision=make_revision(expires=expires))
-    assert left(valkey, prefix) > HOUR - 10_000
+    assert read_milliseconds_left(valkey, prefix) > HOUR - 10_000
     assert read_bodies(store, KEY) == make_lines(1)
 
 
@@ -105,7 +105,7 @@ def test_a_page_goes_on_past_thousands_that_are_gone(store, valkey, prefix):
         assert client.zcard(f"{prefix}{{0}}:default") == 1
 
 
-def test_what_is_gone_does_not_pile_up_where_nobody_lists(store, valkey, prefix):
+def test_removed_conversations_do_not_accumulate_in_an_index_that_is_never_listed(store, valkey, prefix):
     for number in range(200):
         key = Key("default", f"c{number:03d}")
         create_conversation(store, key)

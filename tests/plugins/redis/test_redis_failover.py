@@ -26,7 +26,7 @@ class Load:
     """Writers, each with a conversation of its own, which go on through whatever happens.
 
     A writer appends after the head it has seen, and reads again only after a conflict.
-    acknowledged: per writer, the texts whose append returned. conflicts: how often each got a conflict.
+    acknowledged: per writer, the texts of the appends that returned. conflicts: how often each got a conflict.
     """
 
     def __init__(self, url: str, **options) -> None:
@@ -135,7 +135,7 @@ def test_the_master_of_a_cluster_is_killed_under_load(wait, prefix):
         load.goes_on()
         time.sleep(2)
         cluster.masters[0].stop(signal.SIGKILL)
-        if wait is not None:  # the new master has nobody to wait for, until the old one is back
+        if wait is not None:  # the new primary has no replica to wait for until the old one is back
             until(lambda: _is_master(cluster.replicas[0]), what="the new master")
             cluster.masters[0].start()
         load.goes_on()

@@ -20,7 +20,7 @@ from chathistory.testing.contract.samples import KEY, append_lines, create_conve
 SCOPES = ("one", "two", "three")
 
 
-def filled(store, count: int) -> set[Key]:
+def fill_store(store, count: int) -> set[Key]:
     keys = {Key(SCOPES[number % 3], f"c{number:04d}") for number in range(count)}
     for key in sorted(keys):
         create_conversation(store, key, 2)
@@ -45,7 +45,7 @@ def test_what_an_evicting_server_leaves_is_found_and_erased(request, where, seed
     chance = random.Random(seed)
     client = request.getfixturevalue(f"{where}_client")
     with open_store(request.getfixturevalue(where).url, prefix=prefix) as store:
-        keys = filled(store, 60)
+        keys = fill_store(store, 60)
         for name in chance.sample(sorted(names_of(client, prefix)), 30):
             client.delete(name)
         left = {key for key in keys if client.exists(store._layout.names(key).conversation)}
@@ -146,7 +146,7 @@ def small_steps(monkeypatch):
 def test_a_walk_begins_again_after_a_failover(small_steps, prefix):
     """The new master has the same keys at other places of its memory, and some that the old one had not."""
     with ended(Pair()) as pair, FaultProxy(pair.master.port) as proxy, open_store(proxy.url, prefix=prefix) as store:
-        keys = filled(store, 200)
+        keys = fill_store(store, 200)
         with pair.master.client() as master, pair.replica.client() as replica:
             until(lambda: master.execute_command("WAIT", 1, 1000), what="the copy")
             replica.replicaof("NO", "ONE")
@@ -168,7 +168,7 @@ def test_a_walk_begins_again_after_a_failover(small_steps, prefix):
 
 def test_a_master_that_becomes_a_replica_on_the_way_does_not_count(small_steps, prefix):
     with ended(Pair()) as pair, FaultProxy(pair.master.port) as proxy, open_store(proxy.url, prefix=prefix) as store:
-        keys = filled(store, 200)
+        keys = fill_store(store, 200)
         demoted = []
 
         def at_third_step(request: bytes) -> None:
@@ -190,9 +190,9 @@ def test_a_master_that_becomes_a_replica_on_the_way_does_not_count(small_steps, 
 
 
 def test_a_walk_through_sentinels_goes_to_the_master_that_they_name(prefix):
-    """Also to the one that they name after a failover; on the way it says that nobody can be reached."""
+    """Also to the one that they name after a failover; meanwhile it says that no server can be reached."""
     with ended(Sentinels()) as group, open_store(group.url, prefix=prefix, socket_timeout=1) as store:
-        keys = filled(store, 60)
+        keys = fill_store(store, 60)
         assert set(store.scan_keys()) == keys
         assert store.is_index_complete() is True
         with group.master.client() as client:
@@ -218,7 +218,7 @@ def test_a_walk_through_sentinels_goes_to_the_master_that_they_name(prefix):
 def test_a_walk_misses_nothing_that_moves_to_where_it_has_been(cluster, prefix, monkeypatch, reports):
     """A slot is moved, while the walk is on its way, from a server that is not looked through yet to one that is."""
     with open_store(cluster.url, prefix=prefix) as store:
-        keys = filled(store, 150)
+        keys = fill_store(store, 150)
         begun: list[Move] = []
         looked: list[str] = []
 
@@ -254,7 +254,7 @@ def _moved_whole(store, cluster, keys, found) -> list[Move]:
 
 def test_a_walk_while_a_slot_is_on_its_way(cluster, prefix):
     with open_store(cluster.url, prefix=prefix) as store:
-        keys = filled(store, 100)
+        keys = fill_store(store, 100)
         name = store._layout.names(min(keys)).conversation
         source = cluster.owner(key_slot(name))
         move = Move(key_slot(name), source, next(server for server in cluster.masters if server is not source))
@@ -273,7 +273,7 @@ def test_a_cluster_that_lacks_a_server_is_not_walked_in_part(prefix):
         ended(Cluster(options=("--cluster-require-full-coverage", "no"))) as cluster,
         open_store(cluster.url, **options) as store,
     ):
-        filled(store, 30)
+        fill_store(store, 30)
         cluster.masters[1].stop()
         error = catch_error(lambda: list(store.scan_keys()), seconds=30)
         assert isinstance(error, StoreUnavailable)

@@ -30,7 +30,7 @@ OLDER = [pytest.param(version, marks=pytest.mark.stress) for version in (OLDEST,
 VERSIONS = [pytest.param(VALKEY, id="Valkey"), *OLDER]
 
 
-def raised(call, kind: type[StoreError], *, seconds: float = 10) -> StoreError:
+def check_error(call, kind: type[StoreError], *, seconds: float = 10) -> StoreError:
     """Return what a call raises, having checked its type, its cause, and that it quotes nothing."""
     error = catch_error(call, seconds=seconds)
     assert type(error) is kind, repr(error)
@@ -71,7 +71,7 @@ def saying(valkey, prefix):
 
         def says(words: str, kind: type[StoreError], name: str) -> StoreError:
             proxy.instead = lambda request: f"{words}\r\n".encode() if b"EVAL" in request else None
-            return raised(partial(CALLS[name], store), kind)
+            return check_error(partial(CALLS[name], store), kind)
 
         yield says
 
@@ -117,8 +117,8 @@ def test_a_server_without_memory_refuses_and_still_reads_forgets_and_deletes(bin
         head = create_conversation(store, count=50)
         client.config_set("maxmemory", "1")
         append = partial(store.append, KEY, [MARKER * 1000], after=head, revision=make_revision(payload=MARKER))
-        assert "memory" in str(raised(append, StoreRejected))
-        raised(lambda: create_conversation(store, Key("new", "new")), StoreRejected)
+        assert "memory" in str(check_error(append, StoreRejected))
+        check_error(lambda: create_conversation(store, Key("new", "new")), StoreRejected)
         assert read_head(store, KEY) == head
         assert list(store.keys()) == [KEY], "a refused append left something"
         assert store.forget(KEY, before=10).start == 10
@@ -143,7 +143,7 @@ def test_a_replica_is_read_and_takes_no_writes(binary):
                 partial(second.delete, KEY),
                 partial(second.forget, KEY, before=1),
             ):
-                assert raised(call, StoreUnavailable).outcome == "not stored"
+                assert check_error(call, StoreUnavailable).outcome == "not stored"
             assert read_bodies(store, KEY) == make_lines(3)
 
 
@@ -159,9 +159,9 @@ def test_a_user_without_rights(valkey, prefix):
         with open_store(address.format("reader"), prefix=prefix) as reader:
             assert read_bodies(reader, KEY) == make_lines(1)
             assert list(reader.heads(KEY.scope).items) == [head]
-            raised(lambda: append_lines(reader, head), StoreRejected)
-            raised(lambda: create_conversation(reader, Key("new", "new")), StoreRejected)
-            raised(lambda: reader.delete(KEY), StoreRejected)
+            check_error(lambda: append_lines(reader, head), StoreRejected)
+            check_error(lambda: create_conversation(reader, Key("new", "new")), StoreRejected)
+            check_error(lambda: reader.delete(KEY), StoreRejected)
             assert "LSET" in str(catch_error(reader.check, seconds=5))
         with open_store(address.format("other"), prefix=prefix) as other:
             for name, call in CALLS.items():
@@ -169,7 +169,7 @@ def test_a_user_without_rights(valkey, prefix):
         with open_store(address.format("lame"), prefix=prefix) as lame, pytest.raises(StoreRejected, match="LSET"):
             lame.check()
         with open_store(address.format("nobody"), prefix=prefix) as nobody:
-            assert "secret" not in str(raised(partial(nobody.read, KEY), StoreRejected))
+            assert "secret" not in str(check_error(partial(nobody.read, KEY), StoreRejected))
         for lacking in ("lset", "rpush", "zadd", "pexpire"):
             client.execute_command("ACL", "SETUSER", lacking, "on", ">secret", "~*", "+@all", f"-{lacking}")
             with open_store(address.format(lacking), prefix=prefix) as lame, pytest.raises(StoreRejected):
@@ -187,7 +187,7 @@ def test_a_server_that_hangs_is_noticed_in_time(server):
         try:
             for call in CALLS.values():
                 begun = time.monotonic()
-                error = raised(partial(call, store), StoreUnavailable)
+                error = check_error(partial(call, store), StoreUnavailable)
                 assert time.monotonic() - begun < 0.8
                 assert error.outcome == "unknown"
         finally:
@@ -233,7 +233,7 @@ def test_a_server_that_takes_no_connection_is_noticed_in_time(prefix):
         url = f"redis://127.0.0.1:{full.getsockname()[1]}"
         with open_store(url, prefix=prefix, socket_connect_timeout=1, socket_timeout=1) as store:
             begun = time.monotonic()
-            error = raised(lambda: create_conversation(store), StoreUnavailable)
+            error = check_error(lambda: create_conversation(store), StoreUnavailable)
             assert time.monotonic() - begun < 2
         assert error.outcome == "not stored"
 
@@ -258,7 +258,7 @@ def test_a_key_of_ours_that_holds_something_else_is_damage_and_stays(store, valk
             partial(store.delete, KEY, version="x"),
         ]
         for call in calls:
-            assert raised(call, CorruptRecord).position is None
+            assert check_error(call, CorruptRecord).position is None
         page = store.heads(KEY.scope)
         assert (page.items, [each.key for each in page.damaged]) == ([], [KEY])
         assert client.dump(name) == before, "damage was overwritten"
@@ -273,7 +273,7 @@ def test_a_list_that_is_not_as_its_head_says_is_damage(store, valkey, prefix, ch
         client.execute_command(change[0], f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", *change[1:])
     calls = (partial(store.read, KEY), partial(store.read, KEY, start=-3), partial(store.forget, KEY, before=1))
     for call in (partial(append_lines, store, head), *calls):
-        raised(call, CorruptRecord)
+        check_error(call, CorruptRecord)
 
 
 def test_a_head_of_a_later_version_is_unsupported(store, valkey, prefix):
@@ -291,7 +291,7 @@ def test_a_body_that_is_not_text_is_damage_at_its_position(store, valkey, prefix
     create_conversation(store, count=3)
     with valkey.client() as client:
         client.lset(f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", 1, b"\xff")
-    error = raised(partial(store.read, KEY), CorruptRecord)
+    error = check_error(partial(store.read, KEY), CorruptRecord)
     assert error.position == 1
     assert [record.position for record in store.read(KEY, start=2).records] == [2]
 

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from s3_samples import opened
+from s3_samples import open_s3_store
 from s3_server import CREDENTIALS, serving
 
 _numbers = itertools.count()
@@ -54,6 +54,6 @@ def server(running, bucket):
 
 @pytest.fixture
 def store(server, client, bucket):
-    with opened(client, bucket, "history") as store:
+    with open_s3_store(client, bucket, "history") as store:
         yield store
         server.stop_faults()

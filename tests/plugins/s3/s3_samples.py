@@ -15,8 +15,8 @@ HOUR = 3_600_000_000
 _ticks = itertools.count()
 
 
-def opened(client, bucket, prefix, **options):
-    """Open a store that takes the service for what moto is, and does not try it: other tests look at that."""
+def open_s3_store(client, bucket, prefix, **options):
+    """Open a store that does not probe the service, which is known to be moto: other tests check the probing."""
     store = S3Store(client, bucket=bucket, prefix=prefix, **options)
     store._is_probed = True
     return store
@@ -34,8 +34,8 @@ def texts(first, end, size=60):
     return [text(at, size) for at in range(first, end)]
 
 
-def made(store, count, *, key=KEY, size=60, batch=None):
-    """Make a conversation of that many records, in batches."""
+def make_conversation(store, count, *, key=KEY, size=60, batch=None):
+    """Make a conversation of `count` records, in batches of `batch` records."""
     head, batch = None, batch or count
     for at in range(0, count, batch):
         head = store.append(key, texts(at, min(at + batch, count), size), after=head, revision=revision())

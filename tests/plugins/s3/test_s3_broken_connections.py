@@ -19,7 +19,7 @@ import urllib3.response
 from chathistory_s3 import S3Store
 from chathistory_s3.bucket import Service
 from s3_proxy import CuttingProxy
-from s3_samples import KEY, bodies, head_of, made, opened, revision, texts
+from s3_samples import KEY, bodies, head_of, make_conversation, open_s3_store, revision, texts
 
 from chathistory import Key, open_store
 from chathistory.errors import CorruptRecord, StoreUnavailable
@@ -133,11 +133,11 @@ class Place:
         """Return a store through the proxy, one without it, and the current head."""
         work = WORKS[name]
         where = {"bucket": self.bucket, "prefix": f"p{next(_numbers)}"}
-        truth = opened(self.client, **where)
-        head = made(truth, work.records, size=SIZE, batch=6) if work.records else None
+        truth = open_s3_store(self.client, **where)
+        head = make_conversation(truth, work.records, size=SIZE, batch=6) if work.records else None
         for at in range(7 if name in READS else 0):
-            made(truth, 1, key=Key("pages", f"c{at}"))
-        store = opened(self.proxied, **where)
+            make_conversation(truth, 1, key=Key("pages", f"c{at}"))
+        store = open_s3_store(self.proxied, **where)
         return work, store, truth, head
 
 
@@ -213,8 +213,8 @@ def test_many_answers_that_are_cut_at_any_byte(place, proxy, name):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_an_answer_that_stays_away_is_given_up(bucket, client, running, proxy, share):
     """The rest of a body never comes: that is reported after the time that the store waits."""
-    with opened(client, bucket, "hang") as truth:
-        made(truth, 9, size=SIZE)
+    with open_s3_store(client, bucket, "hang") as truth:
+        make_conversation(truth, 9, size=SIZE)
     place = f"s3://{bucket}/hang?endpoint_url={proxy.url}"
     with open_store(place) as store, open_store(f"{place}&timeout=1") as hasty:
         proxy.begin()
@@ -316,8 +316,8 @@ def test_an_error_of_any_library_at_any_read(place, monkeypatch, kind):
 
 @pytest.mark.parametrize("kind", ERRORS)
 def test_an_error_that_stays_is_ours_and_silent(client, bucket, server, monkeypatch, kind):
-    with opened(client, bucket, "stays", timeout=0.01) as store:
-        head = made(store, 14, size=SIZE)
+    with open_s3_store(client, bucket, "stays", timeout=0.01) as store:
+        head = make_conversation(store, 14, size=SIZE)
         injected = Injected(monkeypatch, ERRORS[kind])
         calls = (
             lambda: bodies(store),
@@ -359,8 +359,8 @@ def _texts(error):
 
 def test_an_error_of_a_write_carries_no_body(place, client, bucket, server):
     """boto3's errors of the connection have the request with them, and with that the credentials and the text."""
-    with opened(client, bucket, "write", timeout=0.01) as store:
-        head = made(store, 1)
+    with open_s3_store(client, bucket, "write", timeout=0.01) as store:
+        head = make_conversation(store, 1)
         server.fail("reset before", times=100)
         with pytest.raises(StoreUnavailable) as caught:
             store.append(KEY, ["SECRET-TEXT"], after=head, revision=revision())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from chathistory_s3 import S3Store
-from s3_samples import HOUR, KEY, NOW, bodies, head_of, made, objects, opened, revision
+from s3_samples import HOUR, KEY, NOW, bodies, head_of, make_conversation, objects, open_s3_store, revision
 
 from chathistory import Key
 from chathistory.errors import Conflict
@@ -67,7 +67,7 @@ def test_what_is_not_ours_is_not_touched(client, bucket, server):
     for name in strange:
         client.put_object(Bucket=bucket, Key=name, Body=b"not ours")
     with S3Store(client, bucket=bucket, prefix="history") as store:
-        made(store, 3)
+        make_conversation(store, 3)
         assert list(store.keys()) == [KEY]
         assert len(store.heads("scope").items) == 1
         store.sweep(now=4e9)
@@ -78,11 +78,11 @@ def test_what_is_not_ours_is_not_touched(client, bucket, server):
 
 def test_a_prefix_never_reaches_a_longer_one(client, bucket, server):
     with S3Store(client, bucket=bucket, prefix="foo") as foo, S3Store(client, bucket=bucket, prefix="foobar") as foobar:
-        made(foobar, 2)
+        make_conversation(foobar, 2)
         assert list(foo.keys()) == []
         assert foo.heads("scope").items == []
         assert foo.read(KEY) is None
-        made(foo, 1)
+        make_conversation(foo, 1)
         foo.sweep(now=4e9, grace=0)
         assert foo.delete(KEY)
         assert bodies(foobar) is not None
@@ -97,15 +97,15 @@ def test_a_client_handed_in_stays_open(client, bucket, server):
 def test_long_names_are_read_back(client, bucket, store):
     keys = [Key("é" * 255, "x"), Key("s", "😀" * 255), Key("s", "A/b")]
     for key in keys:
-        made(store, 1, key=key)
+        make_conversation(store, 1, key=key)
     assert sorted(store.keys()) == sorted(keys)
 
 
 @pytest.mark.parametrize("recency", ["bucket", "exact"])
 def test_a_conversation_is_listed_while_its_marker_moves(client, bucket, server, monkeypatch, recency):
     with (
-        opened(client, bucket, "history", recency=recency) as writer,
-        opened(client, bucket, "history", recency=recency) as reader,
+        open_s3_store(client, bucket, "history", recency=recency) as writer,
+        open_s3_store(client, bucket, "history", recency=recency) as reader,
     ):
         head = writer.append(KEY, ["first"], after=None, revision=revision(updated=NOW))
         put, peek, pages = writer._heads.put, reader._heads.peek, []

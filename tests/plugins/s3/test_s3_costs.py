@@ -4,7 +4,7 @@ import pytest
 from chathistory_s3 import S3Store
 from chathistory_s3.schema import S3Segment
 from chathistory_s3.segments import count_segments_to_merge
-from s3_samples import HOUR, KEY, NOW, bodies, made, revision, text, texts
+from s3_samples import HOUR, KEY, NOW, bodies, make_conversation, revision, text, texts
 
 from chathistory import Key
 
@@ -36,14 +36,14 @@ def call_in_rounds(server, call, *, most):
 
 
 def test_a_warm_append_is_one_put(server, store):
-    head = made(store, 2)
+    head = make_conversation(store, 2)
     server.log.clear()
     store.append(KEY, [text(2)], after=head, revision=revision())
     assert server.kinds() == ["PUT"]
 
 
 def test_a_cold_append_is_one_get_more(server, client, bucket, store):
-    head = made(store, 2)
+    head = make_conversation(store, 2)
     with S3Store(client, bucket=bucket, prefix="history") as cold:
         cold._ensure_probed()
         server.log.clear()
@@ -54,12 +54,12 @@ def test_a_cold_append_is_one_get_more(server, client, bucket, store):
 def test_a_new_conversation_is_a_marker_and_a_head(server, store):
     store._ensure_probed()
     server.log.clear()
-    made(store, 1)
+    make_conversation(store, 1)
     assert server.kinds() == ["PUT", "PUT"]
 
 
 def test_a_look_at_the_head_is_one_request_and_warms_the_append(server, client, bucket, store):
-    made(store, 2)
+    make_conversation(store, 2)
     with S3Store(client, bucket=bucket, prefix="history") as other:
         other._ensure_probed()
         server.log.clear()
@@ -72,7 +72,7 @@ def test_a_look_at_the_head_is_one_request_and_warms_the_append(server, client, 
 @pytest.mark.parametrize(("count", "size"), [(600, 300), (1000, 1500), (400, 6000)])
 def test_a_thousand_appends(server, store, count, size):
     """One in thirty seconds, so that the markers move too."""
-    head = made(store, 1)
+    head = make_conversation(store, 1)
     server.log.clear()
     for at in range(1, count + 1):
         head = store.append(KEY, [text(at, size)], after=head, revision=revision(updated=NOW + at * 30_000_000))
@@ -96,7 +96,7 @@ def test_a_load_of_five_thousand_messages(server, client, bucket, store):
 
 def test_an_exact_append_is_two_requests_more(server, client, bucket):
     with S3Store(client, bucket=bucket, recency="exact") as store:
-        head = made(store, 2)
+        head = make_conversation(store, 2)
         server.log.clear()
         store.append(KEY, [text(2)], after=head, revision=revision())
         assert server.kinds() == ["PUT", "PUT", "DELETE"]
@@ -104,7 +104,7 @@ def test_an_exact_append_is_two_requests_more(server, client, bucket):
 
 def test_a_page_of_an_exact_listing(server, client, bucket):
     with S3Store(client, bucket=bucket, recency="exact") as store:
-        heads = [made(store, 1, key=Key("s", f"c{at:04d}")) for at in range(150)]
+        heads = [make_conversation(store, 1, key=Key("s", f"c{at:04d}")) for at in range(150)]
         page = call_in_rounds(server, lambda: store.heads("s"), most=2)
         assert list(page.items) == heads[:-21:-1]
         assert sorted(server.kinds()) == ["GET"] * 20 + ["LIST"]

@@ -13,9 +13,9 @@ from s3_samples import (
     content_of,
     head_object,
     lose_markers,
-    made,
+    make_conversation,
     objects,
-    opened,
+    open_s3_store,
     revision,
     text,
     texts,
@@ -40,14 +40,18 @@ def place(client, bucket):
     return client, bucket, f"p{next(_numbers)}"
 
 
-def filled(store, victim, *, large):
+def fill_store(store, victim, *, large):
     """Make a victim between two others, and one in another scope; return its head."""
     for name in ("before", "behind"):
         if name == "behind":
-            head = made(store, 14, key=victim, size=12_000) if large else made(store, 9, key=victim, batch=4)
+            head = (
+                make_conversation(store, 14, key=victim, size=12_000)
+                if large
+                else make_conversation(store, 9, key=victim, batch=4)
+            )
             head = store.append(victim, texts(head.end, head.end + 3), after=head, revision=revision())
-        made(store, 2, key=Key(SCOPE, name))
-    made(store, 2, key=Key("other", victim.id))
+        make_conversation(store, 2, key=Key(SCOPE, name))
+    make_conversation(store, 2, key=Key("other", victim.id))
     return head
 
 
@@ -200,16 +204,16 @@ def test_a_damaged_head_under_a_name_that_is_cut(place, what):
 
 
 def check_damaged_head(place, what, victim):
-    with opened(*place) as store:
-        head = filled(store, victim, large=False)
+    with open_s3_store(*place) as store:
+        head = fill_store(store, victim, large=False)
         name = head_object(store, victim)
         _, _, tail = content_of(place[0], place[1], name).partition(b"\n")
         lines = dict(enumerate(tail.splitlines()))
         left = damage(place, name, HEADS[what])
-    with opened(*place) as store:
+    with open_s3_store(*place) as store:
         check_calls(store, victim, head)
         part = ends(lambda: store.read(victim, stop=0))
-        if isinstance(part, ReadResult):  # the damage is behind the head, among the records
+        if isinstance(part, ReadResult):  # the damage is after the head, among the records
             assert set(sound_lines(left, lines)) <= set(positions(store, victim, head=head))
             check_walks(store, victim, head=part.head)
         elif what == "gone":
@@ -247,12 +251,12 @@ def check_refused(store, victim, head):
 @pytest.mark.parametrize("what", some_of(SEGMENTS, 3))
 def test_a_damaged_segment(place, what):
     victim = Key(SCOPE, "victim")
-    with opened(*place) as store:
-        head = filled(store, victim, large=True)
+    with open_s3_store(*place) as store:
+        head = fill_store(store, victim, large=True)
         [name] = objects(place[0], place[1], f"{place[2]}/s/")
         lines = dict(enumerate(content_of(place[0], place[1], name).splitlines()))
         left = damage(place, name, SEGMENTS[what])
-    with opened(*place) as store:
+    with open_s3_store(*place) as store:
         check_walks(store, victim, head=head)
         seen = positions(store, victim, head=head)
         assert set(seen) >= {*sound_lines(left, lines), 14, 15, 16}
@@ -270,15 +274,15 @@ def test_a_damaged_segment(place, what):
 
 @pytest.mark.parametrize(("batch", "count", "size"), [(1, 16, 20_000), (2, 8, 60), (3, 18, 12_000), (300, 600, 4000)])
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.99])
-def test_one_damaged_record_wherever_it_stands(place, batch, count, size, share):
+def test_one_damaged_record_at_any_position(place, batch, count, size, share):
     """In the tail, in a segment of many blocks, at its ends."""
-    with opened(*place) as store:
-        head = made(store, count, size=size, batch=batch)
+    with open_s3_store(*place) as store:
+        head = make_conversation(store, count, size=size, batch=batch)
         victim = int(head.end * share)
         wanted = f'"line {victim}"'.encode()
         for name in objects(place[0], place[1], f"{place[2]}/"):  # whichever has it
             change(*place[:2], name, lambda data: data.replace(wanted, wanted.replace(b"line", b"lime")))
-    with opened(*place) as store:
+    with open_s3_store(*place) as store:
         low, high = max(victim - 4, 0), min(victim + 5, head.end)
         for start, stop in ((0, victim), (low, victim), (victim + 1, high), (victim + 1, head.end)):
             assert bodies_of_range(store, start, stop) == texts(start, stop, size)
@@ -296,7 +300,7 @@ def test_damage_of_several_conversations_and_pages(place):
     """A page has its limit of heads whatever is damaged, and each damaged one is reported once."""
     for recency in ("bucket", "exact"):
         where = (*place[:2], f"{place[2]}-{recency}")
-        with opened(*where, recency=recency) as store:
+        with open_s3_store(*where, recency=recency) as store:
             heads = [
                 store.append(Key(SCOPE, f"c{at:02d}"), ["x"], after=None, revision=revision(updated=NOW + at * 10**8))
                 for at in range(30)
@@ -311,8 +315,8 @@ def test_damage_of_several_conversations_and_pages(place):
 
 def test_strays_are_reported_and_left_alone(place):
     client, bucket, prefix = place
-    with opened(*place) as store:
-        head = filled(store, Key(SCOPE, "victim"), large=True)
+    with open_s3_store(*place) as store:
+        head = fill_store(store, Key(SCOPE, "victim"), large=True)
         for name in STRAYS:
             client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=b"not ours")
         check_walks_with_strays(store, head)
@@ -337,8 +341,8 @@ def check_walks_with_strays(store, head):
 
 
 def test_a_scan_creates_lost_markers_again(place):
-    with opened(*place) as store:
-        heads = [made(store, 2, key=Key(scope, f"c{at}")) for scope in ("one", "two") for at in range(4)]
+    with open_s3_store(*place) as store:
+        heads = [make_conversation(store, 2, key=Key(scope, f"c{at}")) for scope in ("one", "two") for at in range(4)]
         for head in heads[1::2]:
             lose_markers(*place[:2], store, head.key)
         assert len(store.heads("one").items) == 2
@@ -353,19 +357,19 @@ def test_a_scan_creates_lost_markers_again(place):
 
 
 def test_a_scan_without_the_right_to_write_is_as_complete(place, server):
-    with opened(*place) as store:
-        heads = [made(store, 2, key=Key("one", f"c{at}")) for at in range(3)]
+    with open_s3_store(*place) as store:
+        heads = [make_conversation(store, 2, key=Key("one", f"c{at}")) for at in range(3)]
         lose_markers(*place[:2], store, heads[1].key)
         server.fail("403", kind="PUT", times=100)
         assert set(store.scan_keys("one")) == {head.key for head in heads}
         server.stop_faults()
 
 
-def test_markers_that_are_damaged_harm_nobody(place):
+def test_damaged_markers_harm_no_conversation(place):
     """With content, doubled, of other times, and leading nowhere."""
     client, bucket, prefix = place
-    with opened(*place) as store:
-        heads = [made(store, 2, key=Key(SCOPE, f"c{at}")) for at in range(3)]
+    with open_s3_store(*place) as store:
+        heads = [make_conversation(store, 2, key=Key(SCOPE, f"c{at}")) for at in range(3)]
         [marker] = [name for name in objects(client, bucket, f"{prefix}/m/") if "/c1/" in name]
         client.put_object(Bucket=bucket, Key=marker, Body=b"noise")
         for time in ("0" * 19, "9" * 19):
@@ -378,8 +382,8 @@ def test_markers_that_are_damaged_harm_nobody(place):
 
 def test_what_the_service_does_not_give_out_is_damage_of_that_one(place, server):
     """An object that a lifecycle rule has put into an archive; not a refusal of everything."""
-    with opened(*place) as store:
-        heads = [made(store, 2, key=Key(SCOPE, f"c{at}")) for at in range(3)]
+    with open_s3_store(*place) as store:
+        heads = [make_conversation(store, 2, key=Key(SCOPE, f"c{at}")) for at in range(3)]
         name = head_object(store, heads[1].key)
         server.fail("archived", kind="GET", path=f"{name}$", times=10**6)
         rows, damaged = walked(store, SCOPE, 20)
@@ -393,16 +397,16 @@ def test_what_the_service_does_not_give_out_is_damage_of_that_one(place, server)
 
 
 def test_an_archived_segment_is_damage_of_its_records(place, server):
-    with opened(*place) as store:
-        head = filled(store, Key(SCOPE, "victim"), large=True)
+    with open_s3_store(*place) as store:
+        head = fill_store(store, Key(SCOPE, "victim"), large=True)
         server.fail("archived", kind="GET", path="/s/", times=10**6)
         assert positions(store, head.key, head=head) == [14, 15, 16]
 
 
 def test_an_archived_object_never_counts_as_lost(place, server):
     """No forget and no repair puts marks in the place of records that are in an archive."""
-    with opened(*place) as store:
-        head = filled(store, Key(SCOPE, "victim"), large=True)
+    with open_s3_store(*place) as store:
+        head = fill_store(store, Key(SCOPE, "victim"), large=True)
         names = objects(place[0], place[1], f"{place[2]}/s/")
         server.fail("archived", kind="GET", path="/s/", times=10**6)
         with pytest.raises(StoreRejected, match="restore it first"):
@@ -427,7 +431,7 @@ def test_an_archived_object_never_counts_as_lost(place, server):
 
 def test_no_text_of_a_damaged_head_is_quoted(place):
     secret = "s3cr3t words"
-    with opened(*place) as store:
+    with open_s3_store(*place) as store:
         store.append(KEY, [secret], after=None, revision=replace(revision(), payload=secret))
         for rule in (with_fields(lambda fields: fields.update(updated="x")), lambda data: data[:-20], bytes.upper):
             damage(place, head_object(store, KEY), rule)
@@ -442,10 +446,10 @@ def test_no_text_of_a_damaged_head_is_quoted(place):
 
 def test_a_tail_that_lost_a_line_end_takes_further_appends(place):
     """A line that is appended after a damaged one never becomes a part of it."""
-    with opened(*place) as store:
-        head = made(store, 5)
+    with open_s3_store(*place) as store:
+        head = make_conversation(store, 5)
         damage(place, head_object(store, KEY), lambda data: data[:-1])
-    with opened(*place) as store:
+    with open_s3_store(*place) as store:
         for _ in range(4):
             end = head.end
             head = store.append(KEY, texts(end, end + 3, 20_000), after=head, revision=revision())
@@ -455,8 +459,8 @@ def test_a_tail_that_lost_a_line_end_takes_further_appends(place):
 def test_a_record_that_is_no_text_is_damaged(place):
     """Its checksum is right, so this library has not written it."""
     body = b"\xff\xfe"
-    with opened(*place) as store:
-        head = made(store, 2)
+    with open_s3_store(*place) as store:
+        head = make_conversation(store, 2)
         line = b"%08x %b\n" % (zlib.crc32(body, 1), body)
         damage(place, head_object(store, KEY), lambda data: b"\n".join(data.split(b"\n")[:2]) + b"\n" + line)
         assert positions(store, KEY, head=head) == [0]

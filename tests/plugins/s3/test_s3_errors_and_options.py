@@ -14,7 +14,7 @@ from urllib.parse import quote
 import boto3
 import pytest
 from chathistory_s3 import S3Store
-from s3_samples import KEY, bodies, head_of, made, objects, revision, texts
+from s3_samples import KEY, bodies, head_of, make_conversation, objects, revision, texts
 from s3_server import CREDENTIALS
 
 from chathistory import Key, open_store
@@ -56,7 +56,7 @@ def test_a_service_that_ignores_conditions_is_refused(rclone):
 
 @pytest.mark.parametrize(("what", "words"), [("403", "not permit"), ("skew", "clock"), ("expired", "expired")])
 def test_a_refusal_is_described_in_the_words_of_the_store(server, store, what, words):
-    head = made(store, 1)
+    head = make_conversation(store, 1)
     server.fail(what, times=100)
     for call in (lambda: store.read(KEY), lambda: store.append(KEY, ["SECRET-TEXT"], after=head, revision=revision())):
         with pytest.raises(StoreRejected, match=words) as caught:
@@ -68,14 +68,14 @@ def test_a_refusal_is_described_in_the_words_of_the_store(server, store, what, w
 
 def test_a_missing_bucket_is_a_refusal(client, server):
     with S3Store(client, bucket="no-such-bucket") as store:
-        for call in (store.check, lambda: store.read(KEY), lambda: made(store, 1)):
+        for call in (store.check, lambda: store.read(KEY), lambda: make_conversation(store, 1)):
             with pytest.raises(StoreRejected, match="no such bucket"):
                 call()
 
 
 def test_a_broken_connection_carries_no_request(server, client, bucket):
     with S3Store(client, bucket=bucket, timeout=0.01) as store:
-        head = made(store, 1)
+        head = make_conversation(store, 1)
         server.fail("reset before", times=100)
         with pytest.raises(StoreUnavailable) as caught:
             store.append(KEY, ["SECRET-TEXT"], after=head, revision=revision())
@@ -121,7 +121,7 @@ def test_a_url_opens_without_any_request(server, bucket, monkeypatch):
 def test_encryption_and_class_are_of_every_object(client, bucket, server):
     url = f"s3://{bucket}/h?endpoint_url={server.url}&sse=AES256&storage_class=STANDARD_IA&addressing=path"
     with open_store(url) as store:
-        made(store, 40, size=10_000, batch=8)
+        make_conversation(store, 40, size=10_000, batch=8)
     names = objects(client, bucket)
     assert any("/s/" in name for name in names)
     for name in names:
@@ -133,7 +133,7 @@ def test_encryption_with_a_key_is_of_every_object(client, bucket, server):
     key = "arn:aws:kms:us-east-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
     url = f"s3://{bucket}/h?endpoint_url={server.url}&sse=aws:kms&kms_key={quote(key, safe='')}"
     with open_store(url) as store:
-        made(store, 40, size=10_000, batch=8)
+        make_conversation(store, 40, size=10_000, batch=8)
         assert bodies(store) == texts(0, 40, 10_000)
     for name in objects(client, bucket):
         answer = client.head_object(Bucket=bucket, Key=name)
@@ -146,7 +146,7 @@ def _damaged(client, bucket, name, change):
 
 
 def test_a_damaged_line_is_reported_with_its_position(client, bucket, store):
-    made(store, 40, size=10_000, batch=8)
+    make_conversation(store, 40, size=10_000, batch=8)
     segment = min(name for name in objects(client, bucket) if "/s/" in name)
     _damaged(client, bucket, segment, lambda data: data.replace(b"line 3", b"line 4"))
     with pytest.raises(CorruptRecord) as caught:
@@ -156,7 +156,7 @@ def test_a_damaged_line_is_reported_with_its_position(client, bucket, store):
 
 
 def test_damage_in_the_tail_is_reported_and_carried_along(client, bucket, store):
-    head = made(store, 3)
+    head = make_conversation(store, 3)
     _damaged(client, bucket, "history/c/scope/conversation", lambda data: data.replace(b"line 1", b"line 7"))
     with pytest.raises(CorruptRecord) as caught:
         store.read(KEY)
@@ -169,7 +169,7 @@ def test_damage_in_the_tail_is_reported_and_carried_along(client, bucket, store)
 @pytest.mark.parametrize("change", [lambda data: b"", lambda data: b"x" + data[1:],
                                     lambda data: data.replace(b'"end":3', b'"end":2')])  # fmt: skip
 def test_a_damaged_head_is_reported_and_never_overwritten(client, bucket, store, change):
-    head = made(store, 3)
+    head = make_conversation(store, 3)
     name = "history/c/scope/conversation"
     _damaged(client, bucket, name, change)
     before = client.get_object(Bucket=bucket, Key=name)["Body"].read()
@@ -196,7 +196,7 @@ def _with_earlier_number(data):
     ids=["head", "tombstone"],
 )
 def test_an_earlier_layout_is_refused_by_name(client, bucket, store, change):
-    made(store, 3)
+    make_conversation(store, 3)
     _damaged(client, bucket, "history/c/scope/conversation", change)
     with pytest.raises(CorruptRecord, match="it has the layout of a development version"):
         store.read(KEY)
@@ -205,7 +205,7 @@ def test_an_earlier_layout_is_refused_by_name(client, bucket, store, change):
 @pytest.mark.parametrize("data", [b"", b"x", b"x" * 62, b"x" * 63, b"x" * 9000])
 def test_a_damaged_head_is_named_by_the_listings_and_no_sweep_stops_at_it(client, bucket, store, data):
     """The tombstone of a deleted conversation is as small, but it is not damage."""
-    made(store, 3)
+    make_conversation(store, 3)
     other = Key("scope", "other")
     store.append(other, ["x"], after=None, revision=revision(expires=1))
     client.put_object(Bucket=bucket, Key="history/c/scope/conversation", Body=data)
@@ -219,7 +219,7 @@ def test_a_damaged_head_is_named_by_the_listings_and_no_sweep_stops_at_it(client
 
 
 def test_a_cut_segment_is_reported(client, bucket, store):
-    made(store, 40, size=10_000, batch=8)
+    make_conversation(store, 40, size=10_000, batch=8)
     segment = min(name for name in objects(client, bucket) if "/s/" in name)
     for left in (b"", b"short"):
         client.put_object(Bucket=bucket, Key=segment, Body=left)
@@ -229,7 +229,7 @@ def test_a_cut_segment_is_reported(client, bucket, store):
 
 
 def test_a_store_that_another_thread_closes_says_so(store):
-    made(store, 40, size=10_000, batch=8)
+    make_conversation(store, 40, size=10_000, batch=8)
     bodies(store)
     store._bucket.close()
     with pytest.raises(StoreClosed):
@@ -242,7 +242,7 @@ def test_a_versioned_bucket(client, bucket, server, recency):
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     with open_store(f"s3://{bucket}/h?endpoint_url={server.url}&recency={recency}") as store:
         for _ in range(2):
-            old = made(store, 40, size=10_000, batch=8)
+            old = make_conversation(store, 40, size=10_000, batch=8)
             assert bodies(store) == texts(0, 40, 10_000)
             with pytest.raises(Conflict):
                 store.append(KEY, ["x"], after=None, revision=revision())
@@ -258,7 +258,7 @@ def test_a_versioned_bucket(client, bucket, server, recency):
 
 
 def test_a_missing_segment_is_reported(client, bucket, store):
-    made(store, 40, size=10_000, batch=8)
+    make_conversation(store, 40, size=10_000, batch=8)
     for name in objects(client, bucket):
         if "/s/" in name:
             client.delete_object(Bucket=bucket, Key=name)
@@ -267,7 +267,7 @@ def test_a_missing_segment_is_reported(client, bucket, store):
 
 
 def test_forget_leaves_nothing_of_it_in_the_bucket(client, bucket, store):
-    made(store, 40, size=10_000, batch=8)
+    make_conversation(store, 40, size=10_000, batch=8)
     store.forget(KEY, before=13)
     assert bodies(store) == texts(13, 40, 10_000)
     kept = b"".join(client.get_object(Bucket=bucket, Key=name)["Body"].read() for name in objects(client, bucket))
@@ -276,8 +276,8 @@ def test_forget_leaves_nothing_of_it_in_the_bucket(client, bucket, store):
 
 def test_a_sweep_removes_what_expired_and_nothing_else(client, bucket, store, server):
     store.append(KEY, ["x"], after=None, revision=revision(expires=1_000_000))
-    made(store, 2, key=Key("scope", "living"))
-    made(store, 20, key=Key("scope", "large"), size=20_000, batch=5)
+    make_conversation(store, 2, key=Key("scope", "living"))
+    make_conversation(store, 20, key=Key("scope", "large"), size=20_000, batch=5)
     client.put_object(Bucket=bucket, Key=LEFT, Body=b"left")
     done = store.sweep()
     assert (done.expired, done.segments) == (1, 0), "young leftovers are left alone"
@@ -301,12 +301,12 @@ def test_the_sweep_of_the_command_line(client, bucket, server, capsys):
 def test_where_delete_knows_no_condition_a_tombstone_stays(client, bucket, store, server):
     store._ensure_probed()
     store._bucket.service = type(store._bucket.service)(conditional_delete=False)
-    old = made(store, 40, size=10_000, batch=8)
+    old = make_conversation(store, 40, size=10_000, batch=8)
     assert store.delete(KEY, version=old.revision.version) is True
     assert objects(client, bucket) == ["history/c/scope/conversation"]
     assert (store.read(KEY), list(store.keys()), list(store.heads("scope").items)) == (None, [], [])
     assert store.delete(KEY) is False
-    made(store, 2)
+    make_conversation(store, 2)
     assert bodies(store) == texts(0, 2)
 
 
@@ -324,7 +324,7 @@ def test_the_policy_in_the_documentation_is_what_is_used(store, server):
     policy = json.loads(page.partition("```json")[2].partition("```")[0])
     allowed = [action for part in policy["Statement"] for action in [part["Action"]]]
     due = {action for actions in allowed for action in ([actions] if isinstance(actions, str) else actions)}
-    made(store, 400, size=10_000, batch=8)
+    make_conversation(store, 400, size=10_000, batch=8)
     bodies(store)
     store.forget(KEY, before=13)
     store.heads("scope")

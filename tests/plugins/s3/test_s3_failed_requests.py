@@ -8,7 +8,20 @@ import pytest
 from botocore.config import Config
 from chathistory_s3.names import object_path
 from chathistory_s3.segments import SegmentStore
-from s3_samples import HOUR, KEY, NOW, bodies, head_of, made, objects, opened, revision, text, texts, tried
+from s3_samples import (
+    HOUR,
+    KEY,
+    NOW,
+    bodies,
+    head_of,
+    make_conversation,
+    objects,
+    open_s3_store,
+    revision,
+    text,
+    texts,
+    tried,
+)
 from s3_server import CREDENTIALS
 
 from chathistory import open_store
@@ -29,7 +42,7 @@ class Case:
     after: tuple  # (start, end) of the finished write, or None
 
     def prepared(self, store):
-        return made(store, self.records, size=SIZE, batch=6) if self.records else None
+        return make_conversation(store, self.records, size=SIZE, batch=6) if self.records else None
 
 
 def _append(store, head, *, count=1, updated=None, size=SIZE):
@@ -77,17 +90,17 @@ def look(store):
 @pytest.mark.parametrize("name", CASES)
 def test_a_writer_that_dies_after_any_request(server, client, bucket, name):
     case = CASES[name]
-    with opened(client, bucket, "dry") as store:
+    with open_s3_store(client, bucket, "dry") as store:
         total = counted(server, store, case)
     assert total >= 1
     for at in range(total):
         place = {"bucket": bucket, "prefix": f"killed-{at}"}
-        with opened(client, timeout=0.01, **place) as store:
+        with open_s3_store(client, timeout=0.01, **place) as store:
             head = case.prepared(store)
             server.kill_after(at)
             outcome = tried(partial(case.do, store, head))
             server.stop_faults()
-        with opened(client, **place) as other:
+        with open_s3_store(client, **place) as other:
             due = BOUNDS[name] if isinstance(outcome, Exception) else (case.after,)
             assert look(other) in due, f"after request {at} of {total}: {outcome!r}"
             assert list(other.keys()) == ([KEY] if look(other) else [])
@@ -124,11 +137,11 @@ FAILURES = ("reset after", "reset before", "503", "500", "409")
 def test_any_request_of_a_write_may_fail_once(server, client, bucket, name, turn):
     """Each request in one way, which goes round; the long tests have each in every way."""
     case = CASES[name]
-    with opened(client, bucket, "dry") as store:
+    with open_s3_store(client, bucket, "dry") as store:
         total = counted(server, store, case)
     for at in range(total):
         what = FAILURES[(at + turn + list(CASES).index(name)) % len(FAILURES)]
-        with opened(client, bucket, f"failed-{at}") as store:
+        with open_s3_store(client, bucket, f"failed-{at}") as store:
             head = case.prepared(store)
             server.fail(what, skip=at)
             case.do(store, head)
@@ -138,8 +151,8 @@ def test_any_request_of_a_write_may_fail_once(server, client, bucket, name, turn
 
 @pytest.mark.parametrize("what", ["503", "500", "409", "reset before"])
 def test_a_storm_ends_in_our_error_and_harms_nothing(server, client, bucket, what):
-    with opened(client, bucket, "storm", timeout=0.3) as store:
-        head = made(store, 6, size=SIZE)
+    with open_s3_store(client, bucket, "storm", timeout=0.3) as store:
+        head = make_conversation(store, 6, size=SIZE)
         server.fail(what, kind="PUT", times=10**6)
         with pytest.raises(StoreUnavailable) as caught:
             store.append(KEY, [text(6, SIZE)], after=head, revision=revision())
@@ -151,7 +164,7 @@ def test_a_storm_ends_in_our_error_and_harms_nothing(server, client, bucket, wha
 
 
 def test_a_short_storm_is_waited_out(server, store):
-    head = made(store, 1)
+    head = make_conversation(store, 1)
     for what in ("503", "409", "500", "reset before", "reset after"):
         server.fail(what, kind="PUT")
     assert store.append(KEY, [text(1)], after=head, revision=revision()).end == 2
@@ -160,10 +173,10 @@ def test_a_short_storm_is_waited_out(server, store):
 
 def test_a_lost_reply_and_another_writer_behind_it(server, client, bucket, store):
     """The first try was stored and another writer appended, and the repetition is refused: the core settles it."""
-    head = made(store, 1)
+    head = make_conversation(store, 1)
     given = revision()
     server.fail("reset after", kind="PUT")
-    with opened(client, bucket, "history") as other:
+    with open_s3_store(client, bucket, "history") as other:
         original = store._heads.load
 
         def look_late(key):
@@ -181,9 +194,9 @@ def test_a_lost_reply_and_another_writer_behind_it(server, client, bucket, store
 @pytest.mark.parametrize("what", ["500", "reset before"])
 def test_a_twin_of_an_append_does_not_take_it_for_its_own(server, client, bucket, store, what):
     """Two writers with the very same append: one has made it, whatever the other met on the way."""
-    head = made(store, 1)
+    head = make_conversation(store, 1)
     given = revision()
-    with opened(client, bucket, "history") as other:
+    with open_s3_store(client, bucket, "history") as other:
         seen = other._heads.load(KEY)
         store.append(KEY, ["ours"], after=head, revision=given)
         server.fail(what, kind="PUT")
@@ -198,8 +211,8 @@ def test_boto3s_own_retry_makes_a_false_refusal_that_the_core_settles(server, bu
     retrying = boto3.session.Session(**CREDENTIALS).client(
         "s3", endpoint_url=running.url, config=Config(retries={"total_max_attempts": 3})
     )
-    with opened(retrying, bucket, "history") as store:
-        head = made(store, 1)
+    with open_s3_store(retrying, bucket, "history") as store:
+        head = make_conversation(store, 1)
         given = revision()
         server.fail("reset after", kind="PUT")
         with pytest.raises(Conflict) as caught:
@@ -213,7 +226,7 @@ def test_boto3s_own_retry_makes_a_false_refusal_that_the_core_settles(server, bu
 
 def test_a_slow_answer_is_given_up(running, bucket, server):
     with open_store(f"s3://{bucket}/slow?endpoint_url={running.url}&timeout=0.3") as store:
-        made(store, 1)
+        make_conversation(store, 1)
         server.fail("delay", kind="GET", seconds=1.0, times=50)
         with pytest.raises(StoreUnavailable):
             store.read(KEY)

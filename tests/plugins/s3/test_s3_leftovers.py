@@ -4,7 +4,20 @@ import itertools
 from functools import partial
 
 import pytest
-from s3_samples import KEY, bodies, content_of, head_of, made, objects, opened, remains, revision, text, texts, tried
+from s3_samples import (
+    KEY,
+    bodies,
+    content_of,
+    head_of,
+    make_conversation,
+    objects,
+    open_s3_store,
+    remains,
+    revision,
+    text,
+    texts,
+    tried,
+)
 from test_s3_failed_requests import CASES, SIZE
 
 from chathistory import Key
@@ -42,17 +55,17 @@ def counted(server, store, case):
                                   "delete"])  # fmt: skip
 def test_after_a_writer_that_died_an_erasure_is_complete_at_once(server, client, bucket, name):
     case = CASES[name]
-    with opened(client, bucket, "dry") as store:
+    with open_s3_store(client, bucket, "dry") as store:
         total = counted(server, store, case)
     for at in range(total):
         place = {"bucket": bucket, "prefix": f"killed-{at}"}
-        with opened(client, timeout=0.01, **place) as store:
-            made(store, 1, key=Key("bystander", "c"))
+        with open_s3_store(client, timeout=0.01, **place) as store:
+            make_conversation(store, 1, key=Key("bystander", "c"))
             head = case.prepared(store)
             server.kill_after(at)
             tried(partial(case.do, store, head))
             server.stop_faults()
-        with opened(client, **place) as other:
+        with open_s3_store(client, **place) as other:
             report = erased(other)
             assert (report.left, report.complete) == ((), True), f"after request {at} of {total}"
             left = remains(client, bucket, SECRET, f"killed-{at}/")
@@ -65,13 +78,13 @@ def test_after_a_writer_that_died_an_erasure_is_complete_at_once(server, client,
 @pytest.mark.parametrize("do", [lambda store: store.forget(KEY, before=99), lambda store: store.delete(KEY)])
 def test_what_a_first_append_left_that_broke_off_goes_with_the_text(server, client, bucket, do):
     """The same messages were stored in a second try: the first one's segments have them too."""
-    with opened(client, bucket, "history", timeout=0.01) as store:
+    with open_s3_store(client, bucket, "history", timeout=0.01) as store:
         server.kill_after(2)
-        assert isinstance(tried(lambda: made(store, 40, size=SIZE)), Exception)
+        assert isinstance(tried(lambda: make_conversation(store, 40, size=SIZE)), Exception)
         server.stop_faults()
-    with opened(client, bucket, "history") as store:
+    with open_s3_store(client, bucket, "history") as store:
         assert remains(client, bucket, SECRET)
-        made(store, 40, size=SIZE)
+        make_conversation(store, 40, size=SIZE)
         do(store)
         assert not remains(client, bucket, SECRET)
 
@@ -81,17 +94,17 @@ def _erase(other):
 
 
 def _make_and_delete(other):
-    made(other, 40, size=SIZE)
+    make_conversation(other, 40, size=SIZE)
     other.delete(KEY)
 
 
 def _make_and_forget(other):
-    made(other, 40, size=SIZE)
+    make_conversation(other, 40, size=SIZE)
     other.forget(KEY, before=7)
 
 
 def _make_damage_and_delete(other):
-    made(other, 40, size=SIZE)
+    make_conversation(other, 40, size=SIZE)
     other._bucket.put(other._names.head(KEY), b"noise")
     other.delete(KEY)
 
@@ -106,14 +119,19 @@ MEANWHILE = {
     "make and forget": _make_and_forget,
     "make, damage and delete": _make_damage_and_delete,
     "delete": lambda other: other.delete(KEY),
-    "make": lambda other: made(other, 2),
+    "make": lambda other: make_conversation(other, 2),
     "sweep": _sweep,
     "erase twice": lambda other: (_erase(other), _erase(other)),
     "erase and delete": lambda other: (_erase(other), other.delete(KEY)),
     "erase, make and delete": lambda other: (_erase(other), _make_and_delete(other)),
     "erase, make, forget and delete": lambda other: (_erase(other), _make_and_forget(other), other.delete(KEY)),
     "make, forget and delete": lambda other: (_make_and_forget(other), other.delete(KEY)),
-    "erase, make, and erase twice": lambda other: (_erase(other), made(other, 2), _erase(other), _erase(other)),
+    "erase, make, and erase twice": lambda other: (
+        _erase(other),
+        make_conversation(other, 2),
+        _erase(other),
+        _erase(other),
+    ),
 }
 
 
@@ -130,7 +148,7 @@ def meanwhile():
 @pytest.mark.parametrize(("what", "count", "deletes"), list(meanwhile()))
 def test_nothing_vanishes_below_a_writer_who_makes_a_conversation(client, bucket, what, count, deletes):
     """All but the commit is done when somebody else comes: either it is whole after it, or it was refused."""
-    with opened(client, bucket, "h") as store, opened(client, bucket, "h") as other:
+    with open_s3_store(client, bucket, "h") as store, open_s3_store(client, bucket, "h") as other:
         for each in (store, other):
             each._bucket.service = type(each._bucket.service)(conditional_delete=deletes)
         put, begun = store._heads.put, []
@@ -142,7 +160,7 @@ def test_nothing_vanishes_below_a_writer_who_makes_a_conversation(client, bucket
             return put(*given, **named)
 
         store._heads.put = put_late
-        result = tried(lambda: made(store, count, size=SIZE))
+        result = tried(lambda: make_conversation(store, count, size=SIZE))
         assert begun
         assert not isinstance(result, CorruptRecord)
         head = head_of(other)
@@ -161,8 +179,8 @@ def test_nothing_vanishes_below_a_writer_who_makes_a_conversation(client, bucket
 @pytest.mark.parametrize("what", ["erase", "delete", "sweep"])
 def test_nothing_vanishes_below_a_writer_who_fills_segments(client, bucket, server, what):
     """He is refused, or all of his conversation is there."""
-    with opened(client, bucket, "h") as store, opened(client, bucket, "h") as other:
-        head = made(store, 26, size=SIZE, batch=6)
+    with open_s3_store(client, bucket, "h") as store, open_s3_store(client, bucket, "h") as other:
+        head = make_conversation(store, 26, size=SIZE, batch=6)
         put, begun = store._heads.put, []
 
         def put_late(*given, **named):
@@ -185,8 +203,8 @@ def test_nothing_vanishes_below_a_writer_who_fills_segments(client, bucket, serv
 
 def test_leftovers_of_every_kind_are_removed_and_counted(client, bucket, server, store):
     for at in range(3):
-        made(store, 40, key=Key("scope", f"c{at}"), size=SIZE)
-    made(store, 2, key=Key("scope", "ä" * 200))
+        make_conversation(store, 40, key=Key("scope", f"c{at}"), size=SIZE)
+    make_conversation(store, 2, key=Key("scope", "ä" * 200))
     names = objects(client, bucket)
     segments = [name for name in names if "/s/" in name]
     client.put_object(Bucket=bucket, Key="history/c/scope/c0", Body=b"noise")
@@ -209,7 +227,7 @@ def test_leftovers_of_every_kind_are_removed_and_counted(client, bucket, server,
 
 
 def test_what_is_there_is_named_and_left(client, bucket, server, store):
-    head = made(store, 40, size=SIZE)
+    head = make_conversation(store, 40, size=SIZE)
     before = objects(client, bucket, "history/c/") + objects(client, bucket, "history/s/")
     report = store.remove_leftovers(KEY.scope)
     assert (report.removed, report.complete) == (0, False)
@@ -221,7 +239,7 @@ def test_what_is_there_is_named_and_left(client, bucket, server, store):
 
 def test_another_scope_whose_name_begins_alike_is_left_alone(client, bucket, server, store):
     for scope in ("scope", "scope2", "scop", "Scope", "scope/x"):
-        made(store, 2, key=Key(scope, "c"))
+        make_conversation(store, 2, key=Key(scope, "c"))
         client.put_object(Bucket=bucket, Key=store._names.head(Key(scope, "damaged")), Body=b"noise")
     assert erased(store).complete
     for scope in ("scope2", "scop", "Scope", "scope/x"):
@@ -233,7 +251,7 @@ def test_another_scope_whose_name_begins_alike_is_left_alone(client, bucket, ser
 @pytest.mark.parametrize("kind", ["LIST", "DELETE", "DELETES", "GET"])
 def test_without_the_right_to_it_is_a_refusal_and_never_complete(client, bucket, server, store, kind):
     for at in range(2):
-        made(store, 40, key=Key("scope", f"c{at}"), size=SIZE)
+        make_conversation(store, 40, key=Key("scope", f"c{at}"), size=SIZE)
         client.delete_object(Bucket=bucket, Key=f"history/c/scope/c{at}")
     server.fail("403", kind=kind, times=10**6)
     try:
@@ -256,7 +274,7 @@ def test_the_traits_name_what_is_not_reached(store):
 
 def test_old_versions_are_what_is_not_reached(client, bucket, server, store):
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    made(store, 3)
+    make_conversation(store, 3)
     assert erased(store).complete
     assert not remains(client, bucket, SECRET)
     versions = client.list_object_versions(Bucket=bucket, Prefix="history/c/")["Versions"]
@@ -268,7 +286,7 @@ def test_old_versions_are_what_is_not_reached(client, bucket, server, store):
 
 def test_no_uploads_in_parts_are_made(client, bucket, server, store):
     """So none can be left over: each object is one PUT."""
-    made(store, 2, size=10_000_000)
+    make_conversation(store, 2, size=10_000_000)
     assert set(server.kinds()) <= {"PUT", "GET", "DELETE"}
     assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
     assert bodies(store)[1] == text(1, 10_000_000)

@@ -17,9 +17,9 @@ from s3_samples import (
     damage_record,
     head_object,
     head_of,
-    made,
+    make_conversation,
     objects,
-    opened,
+    open_s3_store,
     remains,
     revision,
     text,
@@ -53,7 +53,7 @@ def restored(store, key=KEY):
 @pytest.mark.parametrize("seed", range(4))
 def test_any_byte_of_the_object_may_be_another(client, bucket, server, store, seed):
     """Whatever one byte becomes, in the head or in its records: all other records are found, at their positions."""
-    head = made(store, 16, size=SIZE, batch=4)
+    head = make_conversation(store, 16, size=SIZE, batch=4)
     head = store.append(KEY, texts(16, 23, 40), after=head, revision=revision())
     sizes = [SIZE] * 16 + [40] * 7
     data = content_of(client, bucket, HEAD)
@@ -76,7 +76,7 @@ def test_any_byte_of_the_object_may_be_another(client, bucket, server, store, se
 @pytest.mark.parametrize("what", ["zeros", "empty", "html", "noise", "gone"])
 @pytest.mark.parametrize("batch", [1, 2, 3, 30])
 def test_records_in_segments_outlive_any_head(client, bucket, store, what, batch):
-    made(store, 30, size=SIZE, batch=batch)
+    make_conversation(store, 30, size=SIZE, batch=batch)
     due = {at: body for at, body in enumerate(texts(0, 30, SIZE)) if remains(client, bucket, body[:20], "history/s/")}
     left = HEADS[what](content_of(client, bucket, HEAD))
     client.delete_object(Bucket=bucket, Key=HEAD)
@@ -91,9 +91,9 @@ def test_records_in_segments_outlive_any_head(client, bucket, store, what, batch
     assert store.append(KEY, ["more"], after=head, revision=revision()).end == len(due) + 1
 
 
-def test_records_behind_holes_are_kept(client, bucket, server, store):
+def test_records_after_holes_are_kept(client, bucket, server, store):
     """A segment is gone, another has a damaged record, and so have the tail and the head."""
-    head = made(store, 90, size=5000, batch=3)
+    head = make_conversation(store, 90, size=5000, batch=3)
     content = store._heads.load(KEY).content
     gone, hurt = content.segments[0], content.segments[-1]
     assert len(content.segments) >= 3
@@ -118,7 +118,7 @@ def test_records_behind_holes_are_kept(client, bucket, server, store):
 
 def test_a_head_that_was_removed_is_found_by_its_name_only(client, bucket, server, store):
     """As a deleted conversation may have left something, no walk brings it back; whoever asks for it can."""
-    made(store, 30, size=SIZE)
+    make_conversation(store, 30, size=SIZE)
     client.delete_object(Bucket=bucket, Key=HEAD)
     assert list(store.keys()) == list(store.scan_keys()) == list(store.damaged_keys()) == []
     found, seen = found_of(store)
@@ -133,7 +133,7 @@ def test_a_head_that_was_removed_is_found_by_its_name_only(client, bucket, serve
 
 
 def test_nothing_of_a_deleted_conversation_is_found(client, bucket, server, store):
-    made(store, 30, size=SIZE)
+    make_conversation(store, 30, size=SIZE)
     store._bucket.service = type(store._bucket.service)(conditional_delete=False)
     store.delete(KEY)
     assert objects(client, bucket) == [HEAD], "a tombstone"
@@ -143,7 +143,7 @@ def test_nothing_of_a_deleted_conversation_is_found(client, bucket, server, stor
 @pytest.mark.parametrize("named", [True, False])
 def test_leftovers_of_unfinished_appends_do_not_mix_in(client, bucket, server, store, named):
     """A segment that the head does not name has other records at the same positions."""
-    head = made(store, 30, size=SIZE, batch=6)
+    head = make_conversation(store, 30, size=SIZE, batch=6)
     content = store._heads.load(KEY).content
     place = store._names.segments_at(object_path(KEY), content.incarnation)
     for first in (0, content.tail_start):
@@ -161,7 +161,7 @@ def test_leftovers_of_unfinished_appends_do_not_mix_in(client, bucket, server, s
 def test_a_copy_of_another_head_gives_nothing_of_it_away(client, bucket, server, store):
     secret = Key("another", "secret")
     store.append(secret, ["s3cr3t"], after=None, revision=revision())
-    made(store, 30, size=SIZE)
+    make_conversation(store, 30, size=SIZE)
     client.put_object(Bucket=bucket, Key=HEAD, Body=content_of(client, bucket, head_object(store, secret)))
     _, seen = found_of(store)
     assert seen == dict(enumerate(texts(0, 30, SIZE)))
@@ -180,7 +180,7 @@ MEANWHILE = {
     "a forget": (False, lambda other, head: other.forget(KEY, before=3)),
     "a restoration": (True, lambda other, head: restored(other)),
     "a delete": (True, lambda other, head: other.delete(KEY)),
-    "a delete and another conversation": (True, lambda other, head: (other.delete(KEY), made(other, 2))),
+    "a delete and another conversation": (True, lambda other, head: (other.delete(KEY), make_conversation(other, 2))),
     "an erasure": (True, lambda other, head: other.remove_leftovers(KEY.scope)),
     "other damage": (True, lambda other, head: other._bucket.put(HEAD, b"other noise")),
 }
@@ -191,10 +191,10 @@ MEANWHILE = {
 def test_whoever_came_meanwhile_is_not_written_over(client, bucket, store, what, late):
     """Between the look and the new head, and while the records are stored for it."""
     is_damaged, do = MEANWHILE[what]
-    head = made(store, 30, size=SIZE)
+    head = make_conversation(store, 30, size=SIZE)
     if is_damaged:
         damage_head(client, bucket, store)
-    with opened(client, bucket, "history") as other:
+    with open_s3_store(client, bucket, "history") as other:
         found = store.find_records(KEY)
         put, seen = store._heads.put, []
 
@@ -227,8 +227,8 @@ def test_whoever_came_meanwhile_is_not_written_over(client, bucket, store, what,
 @pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "gone"])
 def test_who_dies_while_restoring_loses_nothing(server, client, bucket, damaged):
     def prepared(prefix):
-        store = opened(client, bucket, prefix, timeout=0.01)
-        made(store, 30, size=SIZE, batch=6)
+        store = open_s3_store(client, bucket, prefix, timeout=0.01)
+        make_conversation(store, 30, size=SIZE, batch=6)
         name = head_object(store)
         if damaged:
             change(client, bucket, name, lambda data: b"noise" + data[5:])
@@ -247,7 +247,7 @@ def test_who_dies_while_restoring_loses_nothing(server, client, bucket, damaged)
         server.kill_after(at)
         tried(lambda store=store: restored(store))
         server.stop_faults()
-        with opened(client, bucket, f"killed-{at}") as other:
+        with open_s3_store(client, bucket, f"killed-{at}") as other:
             if isinstance(tried(lambda other=other: head_of(other)), CorruptRecord) or (
                 head_of(other) is None and other.find_records(KEY) is not None
             ):
@@ -263,7 +263,7 @@ def test_who_dies_while_restoring_loses_nothing(server, client, bucket, damaged)
 
 
 def test_a_new_revision_for_a_sound_head_moves_no_record(client, bucket, server, store):
-    head = made(store, 30, size=SIZE)
+    head = make_conversation(store, 30, size=SIZE)
     before = objects(client, bucket, "history/s/")
     found = store.find_records(KEY)
     server.log.clear()

@@ -4,7 +4,7 @@ import pytest
 from botocore.config import Config
 from chathistory_s3 import S3Store
 from chathistory_s3.bucket import Service
-from s3_samples import KEY, bodies, made, objects, revision, texts
+from s3_samples import KEY, bodies, make_conversation, objects, revision, texts
 from s3_service_quirks import QUIRKS, REVIVES
 
 from chathistory import Key, open_store
@@ -71,7 +71,7 @@ def test_every_quirk_is_tried():
 @pytest.mark.parametrize("quirk", REFUSED)
 def test_what_the_guard_cannot_rest_on_is_refused(server, client, bucket, url, quirk):
     with open_store(url) as store:
-        head = made(store, 2)
+        head = make_conversation(store, 2)
     server.quirks = (quirk,)
     with hasty(url) as store:
         for _ in range(2):
@@ -91,7 +91,7 @@ def test_what_can_be_done_without_is_done_without(server, client, bucket, url, q
     """A life of conversations, with segments, pages, forgets, deletes and an erasure."""
     server.quirks, server.page = (quirk,), 4
     with open_store(url) as store, open_store(url) as other:
-        head = made(store, 40, size=10_000, batch=8)
+        head = make_conversation(store, 40, size=10_000, batch=8)
         assert store._bucket.service == USED[quirk]
         assert bodies(other) == texts(0, 40, 10_000)
         assert bodies(other, start=17) == texts(17, 40, 10_000)
@@ -99,7 +99,7 @@ def test_what_can_be_done_without_is_done_without(server, client, bucket, url, q
             other.append(KEY, ["x"], after=None, revision=revision())
         head = other.append(KEY, texts(40, 41, 10_000), after=head, revision=revision())
         keys = [Key(KEY.scope, f"c{at}") for at in range(5)]
-        heads = [made(store, 1, key=key) for key in keys]
+        heads = [make_conversation(store, 1, key=key) for key in keys]
         walked, cursor = [], None
         while True:
             page = other.heads(KEY.scope, after=cursor, limit=3)
@@ -115,7 +115,7 @@ def test_what_can_be_done_without_is_done_without(server, client, bucket, url, q
         assert (store.read(KEY), other.read(KEY)) == (None, None)
         with pytest.raises(Conflict):
             other.append(KEY, ["late"], after=head, revision=revision())
-        made(other, 3)
+        make_conversation(other, 3)
         assert bodies(store) == texts(0, 3)
         store.sweep(now=4e9, grace=0)
         for key in list(store.scan_keys()):
@@ -131,7 +131,7 @@ def test_a_listing_that_cannot_be_relied_on_is_an_error(server, url, quirk):
     with hasty(url) as store:
         keys = [Key(KEY.scope, f"c{at}") for at in range(9)]
         for key in keys:
-            made(store, 1, key=key)
+            make_conversation(store, 1, key=key)
         server.quirks, server.page = (quirk,), 4
         for walk in (
             lambda: store.heads(KEY.scope),
@@ -151,7 +151,7 @@ def test_a_listing_that_cannot_be_relied_on_is_an_error(server, url, quirk):
 def test_a_put_without_an_etag_proves_nothing(server, url):
     """It was done, but nothing could be guarded by what it says."""
     with open_store(url) as store:
-        head = made(store, 2)
+        head = make_conversation(store, 2)
         server.quirks = ("PUT has no ETag",)
         with open_store(url) as other, pytest.raises(StoreUnavailable, match="could not be determined") as caught:
             other.append(KEY, ["x"], after=head, revision=revision())
@@ -168,7 +168,7 @@ def test_501_is_a_refusal_and_no_outage(server, url):
     server.quirks = ("conditional PUT is not implemented",)
     with open_store(url) as store:
         with pytest.raises(StoreRejected, match="does not support this kind of request"):
-            made(store, 1)
+            make_conversation(store, 1)
         assert server.kinds() == ["PUT"]
 
 
@@ -177,7 +177,7 @@ def test_the_error_says_how_to_configure_a_client_that_adds_checksums(server, ru
     client = running.client(request_checksum_calculation="when_supported")
     server.quirks = ("checksums of PUT are not implemented",)
     with S3Store(client, bucket=bucket) as store, pytest.raises(StoreRejected, match="NotImplemented"):
-        made(store, 1)
+        make_conversation(store, 1)
     client.close()
 
 
@@ -201,7 +201,7 @@ def test_a_probe_that_vanishes_proves_nothing(server, client, bucket, url):
             return put(name, data, etag=etag)
 
         store._bucket.replace = replace
-        assert made(store, 1).end == 1
+        assert make_conversation(store, 1).end == 1
         assert removed
         assert store._bucket.service == Service()
 
