@@ -266,7 +266,9 @@ class Prompt:
         state = self._conversation.state()
         if state and state.engine.open_turn and lease_end(state.engine.open_turn):
             since = next((entry.time for entry in reversed(entries) if entry.kind == "message"), "before")
-            self._print_note(f"another process is waiting for a reply since {since}; /abandon gives that reply up")
+            self._print_note(
+                f"another process has been waiting for a reply since {since}; /abandon gives that reply up"
+            )
         elif self._can_retry():
             self._print_note(_UNANSWERED)
 

@@ -145,7 +145,7 @@ def rewind(id: str, *, to: int, target: CommandTarget, as_json: bool) -> None:
     "--record",
     type=int,
     metavar="POSITION",
-    help="Position of the message to leave out, or to leave a block of it out.",
+    help="Position of the message to leave out, as a whole or only its --block.",
 )
 @click.option("--block", type=int, metavar="N", help="Index of its content block, from 0. [default: the whole message]")
 @click.option("--thinking", is_flag=True, help="Leave out all thinking so far.")

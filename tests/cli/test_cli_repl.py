@@ -126,7 +126,7 @@ def test_a_turn_of_another_process_can_be_abandoned(terminal, open_history, stor
         first.say("hello")
         assert slow.reached.wait(100)
         second = terminal("chat", "-c", "a", "--store", store, **place)
-        second.expect("hello", "another process is waiting for a reply since")
+        second.expect("hello", "another process has been waiting for a reply since")
         second.say("me too")
         second.expect("Error: process ", "is waiting for a reply in conversation 'a'", "--abandon")
         second.say("/abandon")
