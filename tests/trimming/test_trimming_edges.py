@@ -307,7 +307,7 @@ def test_an_empty_reply_does_not_close_a_turn():
     session.send_many(3)
     session.send([tool_result("toolu_1")])
     assert session.chat.trim(LastTurns(1, 1)) is None
-    with pytest.raises(errors.InvalidInput, match="cannot forget while a tool call waits for its result"):
+    with pytest.raises(errors.InvalidInput, match="cannot forget while a tool call is waiting for its result"):
         session.chat.forget(before=3)
     session.send("are you there?")
     assert session.chat.trim(LastTurns(1, 1))
