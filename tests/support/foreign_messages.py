@@ -202,10 +202,6 @@ class ForeignMessages:
                 last["input"] = self.rng.choice([{}, json.dumps(last["input"])[:-2], ""])
             message |= self.rng.choice([{}, {"type": "message", "stop_reason": None}])
 
-    def _marks(self, message: dict) -> None:
-        for holder in _objects(message):
-            holder.setdefault("cache_control", {"type": "ephemeral"})
-
     def _extra_key(self, message: dict) -> None:
         holder, _ = self._place(message)
         holder.setdefault(self.rng.choice(KEYS), copy.deepcopy(self.rng.choice(VALUES)))
