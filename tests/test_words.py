@@ -89,7 +89,8 @@ def project_files() -> Iterator[Path]:
                 and path != Path(__file__)
             ):
                 yield path
-    yield from (ROOT / name for name in ("README.md", "Makefile", "pyproject.toml", "zensical.toml"))
+    yield from sorted(ROOT.glob("*.md"))
+    yield from (ROOT / name for name in ("Makefile", "pyproject.toml", "zensical.toml"))
 
 
 FILES = list(project_files())

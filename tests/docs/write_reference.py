@@ -4,9 +4,9 @@ docs/reference/*.md          every public name: see reference_pages.py
 docs/reference/commands.md   every command with its arguments, options and environment variables
 docs/errors.md               the tree of errors, and the words of each
 docs/choosing.md             the table of traits, between two comments
-docs/configuration.md        the tables of settings and of options, between comments
 docs/configuration.md        the tables of settings and options, between comments
 docs/design.md               the list of modules, between two comments
+CHANGELOG.md                 the section of unreleased changes; docs/changelog.md has the same text for the site
 tests/api.txt                names and signatures only: a change of it is a change for users
 """
 
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+from changelog_pages import make_changelog, make_changelog_page
 from docs_names import ERRORS, public, snapshot
 from docstrings import parse_docstring
 from reference_pages import ERRORS_PAGE, MADE, ROOT, Context, add_links, join_parts, make_table, pages, render_docstring
@@ -228,6 +229,8 @@ WRITTEN: dict[str, Callable[[], str]] = {
     "docs/choosing.md": choosing_page,
     "docs/configuration.md": configuration_page,
     "docs/design.md": design_page,
+    "CHANGELOG.md": make_changelog,
+    "docs/changelog.md": make_changelog_page,
     "tests/api.txt": snapshot,
 }
 

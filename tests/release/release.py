@@ -28,7 +28,7 @@ SHIPPED = {  # import names, and their folders in the tree
     **{path.name: path for path in sorted((ROOT / "plugins").glob("chathistory_*"))},
 }
 NOT_CODE = ("LICENSE", "METADATA", "RECORD", "WHEEL", "entry_points.txt")
-IN_SDIST = {"LICENSE", "Makefile", "PKG-INFO", "README.md", "pyproject.toml", "zensical.toml"}
+IN_SDIST = {"CHANGELOG.md", "LICENSE", "Makefile", "PKG-INFO", "README.md", "pyproject.toml", "zensical.toml"}
 
 CONTRACT = """
 import pytest
