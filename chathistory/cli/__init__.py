@@ -23,12 +23,22 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.util import find_spec
 
 __all__ = ["main"]
+
+_EXTRA = ("click", "rich")
+"""The packages that the extra `cli` installs."""
 
 
 def main() -> None:
     """Run the command with the arguments of this process, and exit."""
+    if missing := [name for name in _EXTRA if find_spec(name) is None]:
+        sys.stderr.write(
+            f"Error: the command chathistory needs packages that are not installed ({', '.join(missing)}); "
+            'to install them, run: pip install "chathistory[cli]"\n'
+        )
+        sys.exit(2)
     from chathistory.cli.app import run  # click costs 30 ms, which `import chathistory.cli` does not need
 
     try:

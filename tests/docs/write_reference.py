@@ -71,7 +71,10 @@ EXIT_CODES = {
 
 
 def commands_page() -> str:
-    intro = "Every command with its arguments and options. [Using chathistory](../using.md) shows them in use."
+    intro = (
+        'The command needs `pip install "chathistory[cli]"`. Below is every command with its arguments and options; '
+        "[Using chathistory](../using.md) shows them in use."
+    )
     codes = make_table(["Exit code", "Meaning"], [[str(int(code)), words] for code, words in EXIT_CODES.items()])
     parts = ["# Commands", MADE, intro, codes]
     for words, command in list_commands():

@@ -6,8 +6,8 @@
 1. the sdist from the tree, and the wheel from the sdist;
 2. their contents: every module, script and licence, and nothing else;
 3. their metadata, as a package index reads it;
-4. in an empty environment of each Python: the wheel alone, a chat with the fake in two processes, and the contract
-   on `memory:` and `file:`.
+4. in an empty environment of each Python: the library alone; with the extra `cli`, a chat with the fake in two
+   processes; and the contract on `memory:` and `file:`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,20 @@ SHIPPED = {  # import names, and their folders in the tree
 }
 NOT_CODE = ("LICENSE", "METADATA", "RECORD", "WHEEL", "entry_points.txt")
 IN_SDIST = {"CHANGELOG.md", "LICENSE", "Makefile", "PKG-INFO", "README.md", "pyproject.toml", "zensical.toml"}
+
+USAGE_ERROR = 2
+LIBRARY = """
+import sys
+
+from chathistory import History, load_settings, open_store
+
+with open_store(sys.argv[1]) as store:
+    history = History(store)
+    history.conversation("alone").append({"role": "user", "content": "Good morning"})
+    print([(row.id, row.messages) for row in history.list().items])
+assert load_settings().scope
+assert not {"click", "rich"} & set(sys.modules)
+"""
 
 CONTRACT = """
 import pytest
@@ -149,11 +163,24 @@ def check_installed(wheel: Path, python: Path, folder: Path) -> str:
     run(python, "-m", "venv", folder / "env")
     own = folder / "env" / "bin"
     run(own / "python", "-m", "pip", "install", "--quiet", wheel, cwd=folder)
+    check_library(own, folder)
+    run(own / "python", "-m", "pip", "install", "--quiet", f"{wheel}[cli]", cwd=folder)
     check_chat(own, folder)
     run(own / "python", "-m", "pip", "install", "--quiet", "pytest", cwd=folder)
     (folder / "test_file_contract.py").write_text(CONTRACT)
     seen = run(own / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_file_contract.py", cwd=folder)
     return seen.splitlines()[-1]
+
+
+def check_library(own: Path, folder: Path) -> None:
+    """Use the library without the extra `cli`, and check that the command names what it needs."""
+    seen = run(own / "python", "-W", "error", "-c", LIBRARY, f"file:{folder}/alone", cwd=folder)
+    if seen.strip() != "[('alone', 1)]":
+        sys.exit(f"without the extra cli, the library does not list the conversation: {seen}")
+    done = subprocess.run([own / "chathistory", "list"], cwd=folder, capture_output=True, text=True, check=False)
+    hint = '(click, rich); to install them, run: pip install "chathistory[cli]"'
+    if done.returncode != USAGE_ERROR or done.stdout or hint not in done.stderr or done.stderr.count("\n") != 1:
+        sys.exit(f"without the extra cli, the command does not say what to install: {done.stdout}{done.stderr}")
 
 
 def check_chat(own: Path, folder: Path) -> None:
