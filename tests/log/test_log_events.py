@@ -33,9 +33,9 @@ from chathistory.storage.values import LARGEST_NUMBER
 from chathistory.testing import FakeMessagesAPI
 
 KEY = Key("default", "c")
-HERE = Path(__file__).parent
-LINES = (HERE / "golden_lines.jsonl").read_text(encoding="utf-8").splitlines()
-HEADS = (HERE / "golden_heads.jsonl").read_text(encoding="utf-8").splitlines()
+GOLDEN = Path(__file__).parents[1] / "golden"
+LINES = (GOLDEN / "format-2/lines.jsonl").read_text(encoding="utf-8").splitlines()
+HEADS = (GOLDEN / "format-2/heads.jsonl").read_text(encoding="utf-8").splitlines()
 
 
 def head_with(payload: str, end: int = 1000) -> Head:
@@ -284,8 +284,8 @@ def test_one_turn_reads_the_state_at_most_twice(monkeypatch):
 
 # What a development version wrote, before the stored format was frozen.
 
-OLD_LINES = (HERE / "format_1_lines.jsonl").read_text(encoding="utf-8").splitlines()
-OLD_HEADS = (HERE / "format_1_heads.jsonl").read_text(encoding="utf-8").splitlines()
+OLD_LINES = (GOLDEN / "development/lines.jsonl").read_text(encoding="utf-8").splitlines()
+OLD_HEADS = (GOLDEN / "development/heads.jsonl").read_text(encoding="utf-8").splitlines()
 OLD = r"has format 1, written by a development version of chathistory before the format was frozen; expected format 2"
 
 
