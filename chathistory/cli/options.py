@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import click
@@ -42,6 +42,11 @@ __all__ = [
     "select_filters",
     "shared_options",
 ]
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # which is generic from click 8.4 on only
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MAX_SEARCHED = 200  # newest conversations that are searched for an id similar to one that does not exist
@@ -187,7 +192,7 @@ def _complete_name(context: click.Context, parameter: click.Parameter, incomplet
     return [name for name in names if name.startswith(incomplete) and _COMPLETABLE.fullmatch(name)]
 
 
-class _ParsedBy(click.ParamType[Any]):
+class _ParsedBy(_ParamType):
     """The type of an option that a function parses; its `ConfigError` becomes a usage error."""
 
     name = "text"
