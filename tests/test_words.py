@@ -81,7 +81,7 @@ def split_name(name: str) -> set[str]:
 
 def project_files() -> Iterator[Path]:
     """Yield the files that people read: code, tests, docs and the small files of the top level."""
-    for folder in ("chathistory", "plugins", "tests", "docs"):
+    for folder in ("chathistory", "plugins", "tests", "docs", ".github"):
         for path in sorted((ROOT / folder).rglob("*")):
             if (
                 path.suffix in TEXTS
@@ -96,7 +96,7 @@ def project_files() -> Iterator[Path]:
 FILES = list(project_files())
 
 
-@pytest.mark.parametrize("top", ["chathistory", "plugins", "tests", "docs", ""])
+@pytest.mark.parametrize("top", ["chathistory", "plugins", "tests", "docs", ".github", ""])
 def test_no_archaic_phrase_and_no_metaphor_is_left(top):
     files = [path for path in FILES if path.relative_to(ROOT).parts[0] == top or (not top and path.parent == ROOT)]
     assert files

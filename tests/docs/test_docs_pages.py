@@ -15,7 +15,7 @@ from chathistory.testing import FakeMessagesAPI
 pytestmark = pytest.mark.repeated
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON = [page for page in PAGES if BLOCK.search(page.read_text())]
 

@@ -28,7 +28,10 @@ SHIPPED = {  # import names, and their folders in the tree
     **{path.name: path for path in sorted((ROOT / "plugins").glob("chathistory_*"))},
 }
 NOT_CODE = ("LICENSE", "METADATA", "RECORD", "WHEEL", "entry_points.txt")
-IN_SDIST = {"CHANGELOG.md", "LICENSE", "Makefile", "PKG-INFO", "README.md", "pyproject.toml", "zensical.toml"}
+IN_SDIST = {
+    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"),
+    *("Makefile", "PKG-INFO", "pyproject.toml", "zensical.toml"),
+}
 
 USAGE_ERROR = 2
 LIBRARY = """
