@@ -13,7 +13,7 @@
     schema      the lines of a file: records and commits, each with its checksum
     errors      the errors of the operating system, translated
 
-Each uses only those below it. `docs/file-format.md` describes the format for other programs.
+Each uses only those below it. `docs/format.md` describes the files for other programs.
 """
 
 from __future__ import annotations

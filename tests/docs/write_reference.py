@@ -38,7 +38,7 @@ SCHEMES = {  # the schemes of each store class
     "mongodb": ["mongodb", "mongodb+srv"],
     "s3": ["s3"],
 }
-PAGES = {"memory": "memory.md", "file": "file-format.md", "redis": "redis.md", "mongodb": "mongodb.md", "s3": "s3.md"}
+PAGES = {"memory": "memory.md", "file": "file.md", "redis": "redis.md", "mongodb": "mongodb.md", "s3": "s3.md"}
 BEGIN, END = "<!-- table of traits -->", "<!-- end of the table -->"
 
 

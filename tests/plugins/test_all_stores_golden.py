@@ -83,7 +83,7 @@ def test_s3_reads_all_of_its_golden_store(golden, corpus):
 
 
 def test_modification_times_that_git_has_lost_do_not_change_what_is_read(corpus, tmp_path):
-    """As docs/file-format.md says: without them the listing is slower, and still exact."""
+    """As docs/file.md says: without them the listing is slower, and still exact."""
     load_files(corpus / "file", tmp_path / "store", times=False)
     with open_store(f"file:{tmp_path}/store") as store:
         assert_equal({"listing": describe_listing(History(store))}, corpus)

@@ -1,4 +1,4 @@
-"""The keys on the server, as docs/redis.md describes them; no other key is read or changed."""
+"""The keys on the server, as docs/format.md describes them; no other key is read or changed."""
 
 from __future__ import annotations
 
