@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Executor, Future
+from functools import partial
 
 import anthropic
 import pytest
 from stored_entries import list_kinds
 
-from chathistory import AsyncChatEngine, AsyncHistory, errors
+from chathistory import AsyncChatEngine, AsyncHistory, aio, errors
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Cut, Failure, Paused, Reply
 
@@ -130,48 +132,82 @@ def test_one_of_sixteen_sends_is_answered(run_engine, chat_of):
     assert list_kinds(chat_of("a")) == ["message", "message"]
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-def test_cancelling_at_any_moment_leaves_no_open_turn(run_engine, chat_of, streaming):
-    """Cancel after each number of steps of the event loop, until the turn ends before the cancel."""
+class InlineExecutor(Executor):
+    """Runs each function at once in the thread of the event loop, so that a turn always takes the same steps."""
 
-    async def turn(engine, name):
+    def submit(self, function, /, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001  # raised by whoever awaits the future
+            future.set_exception(error)
+        return future
+
+
+async def cancel_turn(engine, name, *, streaming, wait):
+    """Start a turn, cancel it after `wait`, check what is stored; return whether it had ended before, and the log."""
+
+    async def run_turn():
         if not streaming:
             return await engine.send(name, "hello")
         async with engine.stream(name, "hello") as stream:
             return await stream.get_final_reply()
 
-    async def steps(count):
-        for _ in range(count):
-            await asyncio.sleep(0)
+    task = asyncio.create_task(run_turn())
+    await wait()
+    had_ended = task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    chat = engine.history.conversation(name)
+    state = await chat.state()
+    log = [entry.kind async for entry in chat.entries() if entry.kind != "setup"]
+    assert state is None or state.engine.open_turn is None, log
+    assert log in ([], ["message", "turn_abandoned"], ["message", "reply_interrupted"], ["message", "message"])
+    assert (await engine.send(name, "still here?")).text == TEXT
+    return had_ended, tuple(log)
+
+
+async def run_loop_steps(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_cancelling_after_each_step_leaves_no_open_turn(run_engine, monkeypatch, streaming):
+    """Cancel after each number of steps of the event loop, until the turn ends before the cancel."""
+    monkeypatch.setattr(aio, "ThreadPoolExecutor", lambda *_, **__: InlineExecutor())
 
     async def work(engine):
-        seen = set()
-        for count in range(60):
-            name = f"chat {count}"
-            task = asyncio.create_task(turn(engine, name))
-            await steps(count)
-            await asyncio.sleep(0.001 * (count % 7))
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await asyncio.sleep(0.01)  # a step that runs in a thread ends
-            chat = engine.history.conversation(name)
-            summary = await chat.state()
-            log = [entry.kind async for entry in chat.entries() if entry.kind != "setup"]
-            assert summary is None or summary.engine.open_turn is None, (count, log)
-            assert log in (
-                [],
-                ["message", "turn_abandoned"],
-                ["message", "reply_interrupted"],
-                ["message", "message"],
-            ), count
-            seen.add(tuple(log))
-            again = await engine.send(name, "still here?")
-            assert again.text == TEXT
-        return seen
+        seen = []
+        for count in range(1000):
+            wait = partial(run_loop_steps, count)
+            had_ended, log = await cancel_turn(engine, f"chat {count}", streaming=streaming, wait=wait)
+            seen.append(log)
+            if had_ended:
+                return seen
+        raise AssertionError("the turn does not end")
 
     seen, _ = run_engine(lambda _body: TEXT, work)
     assert ("message", "turn_abandoned") in seen
-    assert len(seen) > 1
+    assert (("message", "reply_interrupted") in seen) == streaming
+    assert seen[-1] == ("message", "message")
+
+
+@pytest.mark.repeated
+@pytest.mark.parametrize("streaming", [False, True])
+def test_cancelling_at_any_moment_leaves_no_open_turn(run_engine, streaming):
+    """Cancel after different times, while steps run in threads. What is seen may differ, and is always sound."""
+
+    async def work(engine):
+        for count in range(60):
+
+            async def wait(count=count):
+                await run_loop_steps(count)
+                await asyncio.sleep(0.001 * (count % 7))
+
+            await cancel_turn(engine, f"chat {count}", streaming=streaming, wait=wait)
+
+    run_engine(lambda _body: TEXT, work)
 
 
 def test_cancelling_a_stream_closes_the_turn(run_engine, chat_of):
@@ -184,8 +220,7 @@ def test_cancelling_a_stream_closes_the_turn(run_engine, chat_of):
                     pass
 
         task = asyncio.create_task(read())
-        await asyncio.to_thread(paused.reached.wait, 10)
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(paused.reached.wait, 100)
         task.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await task
@@ -225,9 +260,9 @@ def test_cancelling_while_a_turn_is_opened_closes_it_once_it_is_stored(open_agai
     async def main():
         async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
             task = asyncio.create_task(engine.send("a", "hello"))
-            await asyncio.to_thread(reached.wait, 10)
+            assert await asyncio.to_thread(reached.wait, 100)
             task.cancel()
-            await asyncio.sleep(0.01)
+            await run_loop_steps(3)  # the cancel arrives
             go.set()
             with pytest.raises(asyncio.CancelledError):
                 await task

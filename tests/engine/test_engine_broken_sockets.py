@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import anthropic
 import httpx2
 import pytest
+from patient_clients import open_async_client, open_client
 from stored_entries import list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
@@ -20,17 +22,20 @@ from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Paused, Raw, Res
 MODEL = "claude-sonnet-5-5"
 TEXT = "one two three"
 CALL = [{"type": "text", "text": "See. "}, {"type": "tool_use", "name": "f", "input": {"city": "Oslo" * 20}}]
-BREAKS = {
-    "clean end": (Cut(TEXT, 5), errors.IncompleteReply, "reply_interrupted"),
-    "clean end before the first event": (Cut(TEXT, 0), errors.IncompleteReply, "turn_abandoned"),
-    "clean end within a tool call": (Cut(CALL, 8), errors.IncompleteReply, "reply_interrupted"),
-    "closed": (Drop(TEXT, 5), httpx2.TransportError, "reply_interrupted"),
-    "reset": (Reset(TEXT, 5), httpx2.TransportError, "reply_interrupted"),
-    "time-out": (Paused(TEXT, after=5), httpx2.ReadTimeout, "reply_interrupted"),
-    "error event": (ErrorEvent(TEXT, 5), anthropic.APIStatusError, "reply_interrupted"),
-    "a page of a proxy": (Raw(), errors.IncompleteReply, "turn_abandoned"),
-}
-OPTIONS = {"api_key": "x", "max_retries": 0, "timeout": 1.0}
+
+
+def make_breaks():
+    """Return, by name: an answer that breaks, the error that the caller gets, and what is saved."""
+    return {
+        "clean end": (Cut(TEXT, 5), errors.IncompleteReply, "reply_interrupted"),
+        "clean end before the first event": (Cut(TEXT, 0), errors.IncompleteReply, "turn_abandoned"),
+        "clean end within a tool call": (Cut(CALL, 8), errors.IncompleteReply, "reply_interrupted"),
+        "closed": (Drop(TEXT, 5), httpx2.TransportError, "reply_interrupted"),
+        "reset": (Reset(TEXT, 5), httpx2.TransportError, "reply_interrupted"),
+        "time-out": (Paused(TEXT, after=5), httpx2.ReadTimeout, "reply_interrupted"),
+        "error event": (ErrorEvent(TEXT, 5), anthropic.APIStatusError, "reply_interrupted"),
+        "a page of a proxy": (Raw(), errors.IncompleteReply, "turn_abandoned"),
+    }
 
 
 def check_turn(url, api, kind):
@@ -43,10 +48,11 @@ def check_turn(url, api, kind):
     api.assert_extends()
 
 
-@pytest.mark.parametrize(("answer", "expected", "kind"), BREAKS.values(), ids=BREAKS)
-def test_a_broken_stream_over_a_socket(tmp_path, answer, expected, kind):
+@pytest.mark.parametrize("how", make_breaks())
+def test_a_broken_stream_over_a_socket(tmp_path, how):
+    answer, expected, kind = make_breaks()[how]
     api, url = FakeMessagesAPI([answer, "whole"]), f"file:{tmp_path}/store"
-    with api.serve() as address, open_store(url) as store, anthropic.Anthropic(base_url=address, **OPTIONS) as client:
+    with api.serve() as address, open_store(url) as store, open_client(address, answer) as client:
         engine = ChatEngine(client, store, model=MODEL)
         with pytest.raises(expected) as caught, engine.stream("a", "hello") as stream:
             list(stream)
@@ -54,12 +60,13 @@ def test_a_broken_stream_over_a_socket(tmp_path, answer, expected, kind):
     check_turn(url, api, kind)
 
 
-@pytest.mark.parametrize(("answer", "expected", "kind"), BREAKS.values(), ids=BREAKS)
-def test_a_broken_stream_over_a_socket_for_asyncio(tmp_path, answer, expected, kind):
+@pytest.mark.parametrize("how", make_breaks())
+def test_a_broken_stream_over_a_socket_for_asyncio(tmp_path, how):
+    answer, expected, kind = make_breaks()[how]
     api, url = FakeMessagesAPI([answer, "whole"]), f"file:{tmp_path}/store"
 
     async def main(address, store):
-        client = anthropic.AsyncAnthropic(base_url=address, **OPTIONS)
+        client = open_async_client(address, answer)
         async with client, AsyncChatEngine(client, store, model=MODEL) as engine:
             with pytest.raises(expected):
                 async with engine.stream("a", "hello") as stream:
@@ -75,11 +82,11 @@ def test_cancelling_a_stream_over_a_socket(tmp_path):
     api, url = FakeMessagesAPI([paused, "whole"]), f"file:{tmp_path}/store"
 
     async def main(address, store):
-        client = anthropic.AsyncAnthropic(base_url=address, **OPTIONS | {"timeout": 30})
+        client = open_async_client(address)
         async with client, AsyncChatEngine(client, store, model=MODEL) as engine:
-            task = asyncio.create_task(_read_stream(engine))
-            await asyncio.to_thread(paused.reached.wait, 10)
-            await asyncio.sleep(0.1)
+            seen = asyncio.Event()
+            task = asyncio.create_task(_read_stream(engine, seen))
+            await seen.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -89,17 +96,23 @@ def test_cancelling_a_stream_over_a_socket(tmp_path):
     check_turn(url, api, "reply_interrupted")
 
 
-async def _read_stream(engine):
+async def _read_stream(engine, seen):
     async with engine.stream("a", "hello") as stream:
         async for _ in stream:
-            pass
+            seen.set()
 
 
 CHILD = """
+import signal
 import sys
 import anthropic
 from chathistory import ChatEngine, open_store
 
+def interrupt_once(*_):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt_once)
 store_url, address = sys.argv[1:]
 client = anthropic.Anthropic(base_url=address, api_key="x")
 engine = ChatEngine(client, open_store(store_url), model="claude-sonnet-5-5")
@@ -109,17 +122,27 @@ with engine.stream("a", "hello") as stream:
 """
 
 
+def interrupt_until_it_ends(child):
+    """Send SIGINT repeatedly, and return what the child prints.
+
+    A signal that arrives just before the child blocks in a system call is noticed only after the call: one may be lost.
+    """
+    while True:
+        child.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.communicate(timeout=0.2)
+
+
 def test_ctrl_c_over_a_socket(tmp_path):
     paused = Paused(TEXT, after=5)
     api, url = FakeMessagesAPI([paused, "whole"]), f"file:{tmp_path}/store"
     with api.serve() as address:
         run = [sys.executable, "-c", CHILD, url, address]
         with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-            kill = threading.Timer(60, child.kill)
+            kill = threading.Timer(300, child.kill)
             kill.start()
             assert child.stdout.readline() == "one \n"
-            child.send_signal(signal.SIGINT)
-            _, trouble = child.communicate()
+            _, trouble = interrupt_until_it_ends(child)
             kill.cancel()
     assert "KeyboardInterrupt" in trouble
     assert "saved" in trouble

@@ -314,7 +314,7 @@ def test_of_two_last_results_from_two_processes_one_sends(open_again, chat_of):
         ]
         assert gate.reached.wait(100)
         gate.gate.set()
-        done = [each.result(30) for each in both]
+        done = [each.result(100) for each in both]
     assert sorted(type(each).__name__ for each in done) == ["Reply", "list"]
     assert len(api.requests) == 2
     assert list_kinds(chat_of("a")) == ["message"] * 6
@@ -331,7 +331,7 @@ def test_the_same_last_result_from_two_processes_is_sent_once(open_again, chat_o
         with pytest.raises(errors.TurnInProgress):
             engines[1].submit("a", reply, {"toolu_1": "sun"}, partial=True)
         gate.gate.set()
-        done = first.result(30)
+        done = first.result(100)
     assert engines[1].submit("a", reply, {"toolu_1": "sun"}, partial=True).position == done.position
     assert len(api.requests) == 2
 
@@ -410,7 +410,7 @@ def test_a_question_that_is_being_answered_is_not_sent_again(engine_on):
         with pytest.raises(errors.TurnInProgress):
             engine_on(api).send("a", "hello")
         gate.gate.set()
-        assert first.result(30).text == "slow"
+        assert first.result(100).text == "slow"
     assert len(api.requests) == 1
 
 

@@ -494,7 +494,7 @@ def test_a_killed_process_is_not_waited_for(tmp_path, reaped):
     with FakeMessagesAPI(paused).serve() as address:
         child = subprocess.Popen([sys.executable, "-c", CHILD, url, address])
         try:
-            assert paused.reached.wait(60)
+            assert paused.reached.wait(300)
             with open_store(url) as store:
                 api = FakeMessagesAPI("after the restart")
                 engine = ChatEngine(api.client(), store, model=MODEL)

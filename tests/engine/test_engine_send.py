@@ -112,7 +112,7 @@ def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, cha
         with pytest.raises(errors.TurnInProgress) as caught:
             engine_on(other).send("a", "second")
         paused.gate.set()
-        assert under_way.result(10).text == "slow"
+        assert under_way.result(100).text == "slow"
     assert other.requests == []
     assert caught.value.until.utcoffset() == timedelta(0)
     assert list_kinds(chat_of("a")) == ["message", "message"]
@@ -135,7 +135,7 @@ def test_of_sixteen_sends_at_once_one_is_answered(open_again, chat_of):
         while sum(future.done() for future in futures) < 15:
             threading.Event().wait(0.01)
         paused.gate.set()
-        results = sorted(future.result(10) for future in futures)
+        results = sorted(future.result(100) for future in futures)
     assert results == ["answer"] + ["in progress"] * 15
     assert len(api.requests) == 1
     assert list_kinds(chat_of("a")) == ["message", "message"]
@@ -228,7 +228,7 @@ def test_a_turn_that_another_process_left_open_can_be_abandoned_and_resumed(engi
         assert engine.resume("a").text == "resumed"
         paused.gate.set()
         with pytest.raises(errors.OrphanedReply):
-            under_way.result(10)
+            under_way.result(100)
     assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant"]
 
 

@@ -17,10 +17,10 @@ def main(arguments: list[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m chathistory.testing.fake_api", description=_ABOUT)
     parser.add_argument("--port", type=int, default=0, help="the port on the loopback interface; 0: any free one")
-    with FakeMessagesAPI().serve(parser.parse_args(arguments).port) as url:
+    port = parser.parse_args(arguments).port
+    with contextlib.suppress(KeyboardInterrupt), FakeMessagesAPI().serve(port) as url:
         print(url, flush=True)  # noqa: T201 - the output of the command
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        threading.Event().wait()
 
 
 _ABOUT = "A fake of Claude's Messages API for a first try without a key: it has no model, and echoes."

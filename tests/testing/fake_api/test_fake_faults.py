@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
 
 import anthropic
 import httpx2
 import pytest
+from patient_clients import open_client
 from rule_examples import MODEL, call, text, user
 
 from chathistory.testing import FakeMessagesAPI
@@ -166,9 +167,18 @@ def test_a_message_that_does_not_stream_is_paused_too(connect):
     assert outcome[0].content[0].text == WORDS
 
 
-def test_a_paused_stream_runs_into_the_client_s_read_timeout(connect):
-    client = connect(FakeMessagesAPI(Paused(WORDS, after=AFTER_TWO_WORDS)), timeout=httpx2.Timeout(5, read=0.05))
-    message, error = broken(client)
+def test_a_paused_stream_runs_into_the_client_s_read_timeout():
+    paused = Paused(WORDS, after=AFTER_TWO_WORDS)
+    with FakeMessagesAPI(paused).client(timeout=httpx2.Timeout(600, read=0.05)) as client:
+        message, error = broken(client)
+    assert type(error) is httpx2.ReadTimeout
+    assert message.content[0].text == "one two "
+
+
+def test_a_paused_stream_over_a_socket_runs_into_the_client_s_read_timeout():
+    paused = Paused(WORDS, after=AFTER_TWO_WORDS)
+    with FakeMessagesAPI(paused).serve() as url, open_client(url, paused) as client:
+        message, error = broken(client)
     assert type(error) is httpx2.ReadTimeout
     assert message.content[0].text == "one two "
 
@@ -219,7 +229,7 @@ async def broken_async(client):
 )
 def test_faults_are_the_same_for_asynchronous_clients(reply, error):
     async def run():
-        async with FakeMessagesAPI(reply).async_client(timeout=httpx2.Timeout(5, read=0.05)) as client:
+        async with FakeMessagesAPI(reply).async_client(timeout=httpx2.Timeout(600, read=0.05)) as client:
             return await broken_async(client)
 
     message, raised = asyncio.run(run())
@@ -242,7 +252,7 @@ def test_a_paused_stream_can_be_cancelled_and_lets_other_tasks_run():
     async def run():
         async with FakeMessagesAPI([paused, "other"]).async_client() as client:
             task = asyncio.create_task(broken_async(client))
-            assert await asyncio.to_thread(paused.reached.wait, 10)
+            assert await asyncio.to_thread(paused.reached.wait, 100)
             assert (await client.messages.create(**ASK)).content[0].text == "other"
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -256,15 +266,15 @@ def test_a_wrong_reply_inside_of_a_fault_is_named(connect):
         connect(FakeMessagesAPI(Cut(Failure(500), after=1))).messages.create(**ASK)
 
 
-def test_answers_over_the_socket_do_not_wait_for_delayed_acknowledgements():
-    with FakeMessagesAPI().serve() as url, anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
-        client.messages.create(**ASK)
-        durations = []
-        for _ in range(9):
-            start = time.perf_counter()
+def test_answers_over_the_socket_do_not_wait_for_delayed_acknowledgements(monkeypatch):
+    """The kernel of the client may acknowledge the first of two sends after 40 ms only, so there is one per answer."""
+    sends = []
+    write = socket.SocketIO.write
+    monkeypatch.setattr(socket.SocketIO, "write", lambda self, data: sends.append(bytes(data)) or write(self, data))
+    with FakeMessagesAPI().serve() as url, open_client(url) as client:
+        for _ in range(3):
             client.messages.create(**ASK)
-            durations.append(time.perf_counter() - start)
-    assert sorted(durations)[4] < 0.035  # 44 ms and more with two sends
+    assert [(send[:15], send[-1:]) for send in sends] == [(b"HTTP/1.1 200 OK", b"}")] * 3
 
 
 def test_the_server_is_on_the_loopback_interface_and_ends_with_its_block():
@@ -279,14 +289,24 @@ def test_the_server_is_on_the_loopback_interface_and_ends_with_its_block():
     assert not [each for each in set(threading.enumerate()) - before if "process_request_thread" in each.name]
 
 
+def interrupt(process):
+    """Send SIGINT, again after half a minute in case one is lost, and return the exit code.
+
+    A signal that arrives just before the main thread blocks in a system call is noticed only after the call.
+    """
+    while True:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(30)
+
+
 def test_the_command_prints_the_url_and_serves_until_interrupted():
     command = [sys.executable, "-m", "chathistory.testing.fake_api"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
         url = process.stdout.readline().decode().strip()
         with anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
             assert client.messages.create(**ASK).content[0].text.startswith("[fake reply, no model] You said: Hello")
-            process.send_signal(signal.SIGINT)
-            assert process.wait(100) == 0
+            assert interrupt(process) == 0
         assert process.stderr.read() == b""
 
 
