@@ -163,6 +163,8 @@ def _import_plugin(point: EntryPoint) -> object:
             problem = f"the plugin of {_distribution_name(point)} cannot be imported: {error}"
             fix = f'pip install --upgrade "{_distribution_name(point)}{extras}"'
         raise PluginError(f"{point.name}: {problem}; to fix this, run: {fix}") from error
+    except PluginError:  # the plugin itself says why it cannot be used here
+        raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}{_describe_requirement(point)}"
         raise PluginError(

@@ -15,6 +15,7 @@ import errno
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pathlib import Path
 from urllib.parse import unquote
 from zlib import crc32
 
-from chathistory.errors import InvalidInput
+from chathistory.errors import InvalidInput, PluginError
 from chathistory.storage.safe_names import safe_name
 from chathistory.storage.values import Key
 from chathistory_file.errors import Damage
@@ -52,6 +53,12 @@ __all__ = [
 SUFFIX = ".jsonl"
 ASIDE = ".aside"
 TEMPORARY = ".tmp"
+
+if not hasattr(os, "O_NOFOLLOW"):
+    raise PluginError(
+        f"file: needs a POSIX system such as Linux or macOS, and this is {sys.platform}; choose another backend "
+        "(the command `chathistory backends` lists them)"
+    )
 
 SAFE_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """Flags for opening a file: fail at a symbolic link, and do not block on a pipe."""

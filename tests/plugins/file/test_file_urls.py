@@ -1,5 +1,7 @@
 """The folder of a URL; parsing a URL touches no folder."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,31 @@ def test_the_folder_stays_the_same_when_the_process_goes_elsewhere(tmp_path, mon
     store = FileStore(Path("history"))
     monkeypatch.chdir("/")
     assert store.root == str(tmp_path / "history")
+
+
+WITHOUT_POSIX = """
+import os
+
+del os.O_NOFOLLOW  # as on Windows
+from chathistory import open_store
+from chathistory.errors import PluginError
+
+try:
+    open_store("file:./history")
+except PluginError as error:
+    print(error)
+with open_store("memory:"):
+    print("memory: works")
+"""
+
+
+def test_a_system_that_is_not_posix_is_named(tmp_path):
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_POSIX]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        (
+            f"file: needs a POSIX system such as Linux or macOS, and this is {sys.platform}; choose another backend "
+            "(the command `chathistory backends` lists them)"
+        ),
+        "memory: works",
+    ], done.stderr
