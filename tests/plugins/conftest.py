@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from dataclasses import replace
 
 import pytest
+from chathistory_redis.urls import OPTIONS
 from mongodb_servers import replica_set
 from redis_servers import Server
 from s3_server import CREDENTIALS, serving
@@ -32,6 +34,13 @@ def mongodb_url():
 def s3_server():
     with serving() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _patient_redis(monkeypatch):
+    """Let clients wait long for a busy machine; a test about a time-out sets its own."""
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        monkeypatch.setitem(OPTIONS, name, replace(OPTIONS[name], default=100.0))
 
 
 @pytest.fixture

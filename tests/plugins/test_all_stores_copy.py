@@ -6,7 +6,7 @@ import itertools
 import random
 import subprocess
 import sys
-import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -61,7 +61,7 @@ def broken_off(url_of, backend, *, kills, small, large):
         expected = whole(source)
         seen, halves = 0, 0
         for _ in range(kills):
-            _kill_a_copy(urls, after=rng.randrange(2, 40), late=rng.random() * 0.01)
+            _kill_a_copy(urls, after=rng.randrange(2, 25))
             there = {key: stored for key, stored in whole(target).items() if stored[0].revision.expires != 1}
             halves += len(list(target.keys())) - len(there)
             assert {key: expected[key] for key in there} == there
@@ -77,15 +77,23 @@ def broken_off(url_of, backend, *, kills, small, large):
         assert whole(target) == expected
 
 
-def _kill_a_copy(urls, *, after, late):
-    """Let a process copy, and kill it some milliseconds after so many appends."""
-    process = subprocess.Popen([sys.executable, str(COPIER), *urls], stdout=subprocess.PIPE, text=True)
-    for _ in range(after):
-        process.stdout.readline()
-    time.sleep(late)
+def _kill_a_copy(urls, *, after):
+    """Let a process copy so many portions, and then to the middle of the next large conversation, and kill it.
+
+    It is killed while it stores the next portion.
+    """
+    process = subprocess.Popen(
+        [sys.executable, str(COPIER), *urls], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    stored = Counter()
+    while name := process.stdout.readline().rstrip("\n"):
+        stored[name] += 1
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        if stored.total() >= after and name.startswith("large") and stored[name] == 10:
+            break
     process.kill()
-    process.wait()
-    process.stdout.close()
+    process.communicate()
 
 
 def _rows(store, scope):

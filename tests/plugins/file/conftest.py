@@ -8,7 +8,7 @@ from chathistory_file import FileStore
 
 @pytest.fixture
 def store(tmp_path):
-    with FileStore(tmp_path / "history") as store:
+    with FileStore(tmp_path / "history", lock_timeout=600) as store:
         yield store
 
 

@@ -99,5 +99,5 @@ def holding(store: FileStore, key: Key = KEY):
 @contextlib.contextmanager
 def fresh(store: FileStore):
     """Give another store on the same folder, as another process would open it."""
-    with FileStore(store.root) as other:
+    with FileStore(store.root, lock_timeout=600) as other:
         yield other

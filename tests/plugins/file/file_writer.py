@@ -17,7 +17,7 @@ KEY = Key("default", "busy")
 
 def main(folder: str, name: str, times: int) -> None:
     """Append batches of three lines that say who wrote them."""
-    store, head, number = FileStore(folder), None, 0
+    store, head, number = FileStore(folder, lock_timeout=600), None, 0
     while not times or number < times:
         bodies = [f"{name}-{number}-{part}" + "." * (number * 37 % 3000) for part in range(3)]
         try:

@@ -18,13 +18,13 @@ def _writer(store, name, times):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_eight_processes_append_to_one_conversation(store):
-    processes = [_writer(store, f"p{number}", 12) for number in range(8)]
+def test_four_processes_append_to_one_conversation(store):
+    processes = [_writer(store, f"p{number}", 12) for number in range(4)]
     acknowledged = [line.split() for process in processes for line in process.communicate()[0].splitlines()]
     assert all(process.returncode == 0 for process in processes)
     bodies = [body.rstrip(".") for body in bodies_of(store, KEY)]
-    assert len(acknowledged) == 96
-    assert len(bodies) == 288
+    assert len(acknowledged) == 48
+    assert len(bodies) == 144
     for position, _, first in acknowledged:
         stem = first[: -len("-0")]
         assert bodies[int(position) : int(position) + 3] == [f"{stem}-{part}" for part in range(3)]
@@ -34,8 +34,8 @@ def _campaign(store, kills):
     dice, acknowledged = random.Random(kills), []
     for round_ in range(kills):
         with _writer(store, f"k{round_}", 0) as process:
-            acknowledged.append(process.stdout.readline())
-            time.sleep(dice.random() * 0.05)
+            acknowledged += [process.stdout.readline() for _ in range(dice.randrange(1, 20))]
+            time.sleep(dice.random() * 0.002)  # so that it is at any step of the next append
             process.kill()
             acknowledged += [line for line in process.stdout if line.endswith("\n")]
         _check_all_there(store, acknowledged)
@@ -57,10 +57,15 @@ def _check_all_there(store, acknowledged):
 
 
 def test_nothing_acknowledged_is_lost_when_writers_are_killed(store):
-    assert _campaign(store, 15) > 30
+    assert _campaign(store, 5) >= 5
+
+
+@pytest.mark.repeated
+def test_nothing_acknowledged_is_lost_in_fifteen_kills(store):
+    assert _campaign(store, 15) >= 15
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 def test_nothing_acknowledged_is_lost_in_two_hundred_kills(store):
-    assert _campaign(store, 200) > 400
+    assert _campaign(store, 200) >= 200

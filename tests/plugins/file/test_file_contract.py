@@ -15,12 +15,12 @@ class TestFile(HistoryStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path):
         self.folder = tmp_path
-        with open_store(f"file:{tmp_path}/history", lock_timeout=30) as store:
+        with open_store(f"file:{tmp_path}/history", lock_timeout=600) as store:
             yield store
 
     def reopen(self, store: HistoryStore) -> HistoryStore:
         assert isinstance(store, FileStore)
-        return open_store(f"file:{store.root}", lock_timeout=30)
+        return open_store(f"file:{store.root}", lock_timeout=600)
 
     def unreachable_store(self) -> HistoryStore:
         in_the_way = self.folder / "a-file"

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,14 @@ from chathistory import Key
 from chathistory.errors import Conflict, StoreClosed, StoreUnavailable
 
 HOLDER = """
-import sys, time
+import sys
 from chathistory import Key
 from chathistory_file import FileStore
 from chathistory_file.files import Paths
 store = FileStore(sys.argv[1])
 def hold():
     print("locked", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 store._locks.run(Paths.for_key(store.root, Key("default", "support/42")), hold)
 """
 
@@ -30,16 +29,35 @@ store._locks.run(Paths.for_key(store.root, Key("default", "support/42")), hold)
 @pytest.fixture
 def holder(store):
     fill_store(store, ["1"])
-    with subprocess.Popen([sys.executable, "-c", HOLDER, store.root], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", HOLDER, store.root]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "locked\n"
         yield process
         process.kill()
 
 
-def test_a_writer_waits_no_longer_than_the_timeout(store, holder):
-    with FileStore(store.root, lock_timeout=0.3) as other:
+def note_tries(store):
+    """Return a semaphore that is released each time that a writer of this store has found the lock taken."""
+    locks, taken = store._locks, threading.Semaphore(0)
+
+    def try_lock(path, fds, real=locks._try_lock):
+        is_locked = real(path, fds)
+        if not is_locked:
+            taken.release()
+        return is_locked
+
+    locks._try_lock = try_lock
+    return taken
+
+
+def wait_until_tried(taken):
+    assert taken.acquire(timeout=100)
+
+
+def test_a_writer_waits_until_the_timeout_and_no_longer(store, holder):
+    with FileStore(store.root, lock_timeout=0.2) as other:
         head = other.read(KEY).head  # readers do not wait
-        begun = time.monotonic()
+        taken = note_tries(other)
         for call in (
             lambda: other.append(KEY, ["2"], after=head, revision=revision()),
             lambda: other.forget(KEY, before=1),
@@ -48,14 +66,15 @@ def test_a_writer_waits_no_longer_than_the_timeout(store, holder):
             with pytest.raises(StoreUnavailable) as caught:
                 call()
             assert caught.value.outcome == "not stored"
-        assert time.monotonic() - begun > 0.8  # it did wait
+            wait_until_tried(taken)
+            wait_until_tried(taken)  # it did wait
         assert bodies_of(other) == ["1"]
 
 
 def test_a_dead_holder_holds_nothing(store, holder):
     holder.kill()
     holder.wait()
-    with FileStore(store.root, lock_timeout=100) as other:
+    with FileStore(store.root, lock_timeout=600) as other:
         other.append(KEY, ["2"], after=other.read(KEY).head, revision=revision())
     assert bodies_of(store) == ["1", "2"]
 
@@ -74,7 +93,7 @@ def test_threads_wait_for_each_other_with_the_same_timeout(tmp_path):
 
             thread = threading.Thread(target=write)
             thread.start()
-            thread.join(100)
+            thread.join()
         assert caught == ["not stored"]
 
 
@@ -109,11 +128,12 @@ def test_close_stops_the_writers_that_wait(store):
             outcome.append("closed")
 
     with holding(store):
+        taken = note_tries(store)
         waiting = threading.Thread(target=write)
         waiting.start()
-        time.sleep(0.1)
+        wait_until_tried(taken)
         store._open_guard.close()
-    waiting.join(100)
+    waiting.join()
     assert outcome == ["closed"]
 
 
@@ -131,12 +151,13 @@ def test_a_writer_that_is_under_way_when_the_store_closes_leaves_no_lock_behind(
 def test_two_writers_of_one_store_have_a_lock_file_each_and_leave_one_open(store):
     head = fill_store(store, ["1"])
     with holding(store):
+        taken = note_tries(store)
         writer = threading.Thread(
             target=store.append, args=(KEY, ["2"]), kwargs={"after": head, "revision": revision()}
         )
         writer.start()
-        time.sleep(0.05)  # so that it usually waits; if not, it has no less to do
-    writer.join(100)
+        wait_until_tried(taken)
+    writer.join()
     assert bodies_of(store) == ["1", "2"]
     assert len([path for path in open_files() if path.startswith(store.root)]) == 1
 

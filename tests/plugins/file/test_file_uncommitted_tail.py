@@ -122,19 +122,25 @@ def test_a_long_batch_that_was_cut_is_uncommitted_as_a_whole(store):
     assert f"{len(longer) - 2 - len(whole)} bytes that were set aside" in store.list_notes(KEY)[0]
 
 
-def _imitations(store, first):
-    """Return bodies that hold the lines that would go on, as they are and as text of JSON."""
+def _imitations(store, places):
+    """Return bodies that hold the lines that would go on at a place, as they are and as text of JSON."""
     size = path_of(store).stat().st_size
     later = Head(KEY, 0, 3, revision())
-    for at in range(size, size + 60):
+    for at in (size + place for place in places):
         batch = encode_batch([b"forged"], later, first=2, at=at)
         record, commit = (line.decode().rstrip("\n") for line in (batch.records, batch.commit))
         yield from (commit, record, f'{{"a":{commit}}}', f'{{"a":[{record}]}}', f"[{record}]", f"{record} {commit}")
 
 
-def test_a_body_that_imitates_a_line_is_not_believed(store):
+IN_A_LINE = len('[1,"00000000",')
+STARTS = [0, *(IN_A_LINE + len(before) for before in ("", "[", '{"a":', '{"a":['))]
+"""Where the line begins, and where the imitation begins in it."""
+
+
+@pytest.mark.parametrize("places", [STARTS, pytest.param(range(60), marks=pytest.mark.repeated)], ids=["starts", "all"])
+def test_a_body_that_imitates_a_line_is_not_believed(store, places):
     first = fill_store(store, ["first"])
-    for body in _imitations(store, first):
+    for body in _imitations(store, places):
         head = store.append(KEY, [body], after=first, revision=revision())
         whole = path_of(store).read_bytes()
         with fresh(store) as other:

@@ -20,7 +20,6 @@ def valkey():
 @pytest.fixture(scope="session")
 def cluster():
     with ended(Cluster()) as cluster:
-        cluster.tolerate_pauses()
         yield cluster
 
 

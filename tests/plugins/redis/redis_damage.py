@@ -12,6 +12,7 @@ from typing import Any
 import redis
 
 MARKER = b"s3cr3t-marker"
+DAY = 86_400_000
 
 OTHER_TYPES: dict[str, Callable[[Any, bytes], object]] = {
     "text": lambda client, name: client.set(name, MARKER),
@@ -274,7 +275,7 @@ def _strays() -> Iterator[Damage]:
 def _lifetimes() -> Iterator[Damage]:
     for place in ("conversation", "listing", "scopes"):
         yield Damage(
-            f"time to live: {place}", lambda client, names, place=place: client.pexpire(getattr(names, place), 60_000)
+            f"time to live: {place}", lambda client, names, place=place: client.pexpire(getattr(names, place), DAY)
         )
         yield Damage(f"expired: {place}", lambda client, names, place=place: client.pexpire(getattr(names, place), -1))
 

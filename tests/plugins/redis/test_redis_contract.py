@@ -1,4 +1,7 @@
-"""The storage contract: on Valkey, on a Cluster of three masters, and on older Redis."""
+"""The storage contract: on Valkey, on a Cluster of three masters, and on older Redis.
+
+`make test` runs it on Valkey, and on the Cluster the part in which the slots matter.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,18 @@ from redis_servers import DEBIAN, OLDEST, Server, free_port
 
 from chathistory import open_store
 from chathistory.testing import HistoryStoreContract
+from chathistory.testing.contract.base_test_class import ContractTest
+from chathistory.testing.contract.damage import DamagedHeads
+from chathistory.testing.contract.forget_and_delete import Deleting
+from chathistory.testing.contract.listing import Listing
+from chathistory.testing.contract.scan_without_index import CompleteWalks
 
 
-class OnServer(HistoryStoreContract):
-    """Each test has a prefix of its own, so that nothing of the others is in its store.
+class OnServer(ContractTest):
+    """What the contract needs of a server.
 
-    A subclass gives `url`, and with `raw` a client that sees all keys there.
+    Each test has a prefix of its own, so that nothing of the others is in its store. A subclass gives `url`, and with
+    `raw` a client that sees all keys there.
     """
 
     @pytest.fixture
@@ -33,7 +42,7 @@ class OnServer(HistoryStoreContract):
         return open_store(self.url)
 
     def unreachable_store(self):
-        return open_store(f"{self.url.split('://')[0]}://127.0.0.1:{free_port()}", socket_connect_timeout=1)
+        return open_store(f"{self.url.split('://')[0]}://127.0.0.1:{free_port()}")
 
     def remains(self, text):
         names = list(self.raw.scan_iter(f"{self.prefix}*", count=1000))
@@ -81,11 +90,11 @@ def raw_parts(client, name) -> list[bytes]:
     return [client.get(name) or b""]
 
 
-class TestValkey(OnServer):
+class TestValkey(OnServer, HistoryStoreContract):
     """Valkey 9."""
 
 
-class TestCluster(OnServer):
+class OnCluster(OnServer):
     """Three masters: what belongs together is in one slot, what does not is on all of them."""
 
     @pytest.fixture
@@ -97,6 +106,18 @@ class TestCluster(OnServer):
         return cluster_client
 
 
+class TestClusterBySlots(OnCluster, Listing, Deleting, DamagedHeads, CompleteWalks):
+    """The part that depends on where the slots are: one call concerns the keys of many slots, or of all.
+
+    What concerns a single conversation runs the same scripts as on one server. `TestCluster` tests it as well.
+    """
+
+
+@pytest.mark.repeated
+class TestCluster(OnCluster, HistoryStoreContract):
+    """The whole contract."""
+
+
 @pytest.fixture(scope="module", params=[OLDEST, DEBIAN])
 def older(request):
     with Server(binary=request.param) as server:
@@ -104,7 +125,7 @@ def older(request):
 
 
 @pytest.mark.stress
-class TestOlder(OnServer):
+class TestOlder(OnServer, HistoryStoreContract):
     """Redis 6.2 and 7.0."""
 
     @pytest.fixture

@@ -97,7 +97,7 @@ def check(load: Load) -> int:
 
 @pytest.mark.parametrize("wait", [None, 1])
 def test_a_sentinel_failover_under_load(wait, prefix):
-    with ended(Sentinels()) as group:
+    with ended(Sentinels(failover=True)) as group:
         load = Load(group.url, prefix=prefix, **({} if wait is None else {"wait": wait, "wait_timeout": 0.5}))
         load.goes_on()
         time.sleep(2)
@@ -116,7 +116,7 @@ def test_a_sentinel_failover_under_load(wait, prefix):
 
 def test_a_master_that_comes_back_as_a_replica_takes_no_writes(prefix):
     """It hangs, is replaced, and wakes up: for a moment there are two masters."""
-    with ended(Sentinels()) as group:
+    with ended(Sentinels(failover=True)) as group:
         load = Load(group.url, prefix=prefix)
         load.goes_on()
         time.sleep(2)
@@ -130,7 +130,7 @@ def test_a_master_that_comes_back_as_a_replica_takes_no_writes(prefix):
 
 @pytest.mark.parametrize("wait", [None, 1])
 def test_the_master_of_a_cluster_is_killed_under_load(wait, prefix):
-    with ended(Cluster(replicas=1)) as cluster:
+    with ended(Cluster(replicas=1, failover=True)) as cluster:
         load = Load(cluster.url, prefix=prefix, **({} if wait is None else {"wait": wait, "wait_timeout": 0.5}))
         load.goes_on()
         time.sleep(2)
@@ -146,7 +146,7 @@ def test_the_master_of_a_cluster_is_killed_under_load(wait, prefix):
 
 
 def test_the_master_of_a_cluster_without_replicas_is_down_and_comes_back(prefix):
-    with ended(Cluster(options=("--appendonly", "yes", "--appendfsync", "always"))) as cluster:
+    with ended(Cluster(options=("--appendonly", "yes", "--appendfsync", "always"), failover=True)) as cluster:
         load = Load(cluster.url, prefix=prefix)
         load.goes_on()
         time.sleep(2)
@@ -161,7 +161,7 @@ def test_the_master_of_a_cluster_without_replicas_is_down_and_comes_back(prefix)
 def test_what_the_replica_did_not_have_is_lost_without_wait_and_never_silently(wait, prefix):
     """The replica hangs, and is then restarted from its disk, so that it lacks later appends."""
     saved = ("--appendonly", "yes", "--appendfsync", "always")
-    with ended(Sentinels(options=saved)) as group:
+    with ended(Sentinels(options=saved, failover=True)) as group:
         load = Load(group.url, prefix=prefix, **({} if wait is None else {"wait": wait, "wait_timeout": 0.3}))
         load.goes_on()
         group.replica.stop(signal.SIGSTOP)

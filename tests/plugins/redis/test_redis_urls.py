@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import signal
-import socket
 import ssl
 import threading
-import time
 
 import pytest
 import redis
 import redis.asyncio
 import trustme
 from chathistory_redis import RedisStore
-from chathistory_redis.urls import ServerAddress, connect
+from chathistory_redis.urls import OPTIONS, ServerAddress, connect
 from fault_proxy import FaultProxy
-from redis_servers import Pair, Sentinels, Server, ended, until
+from redis_servers import Pair, Sentinels, Server, ended, free_port, until
 
 from chathistory import Key, StoreURL, open_store
 from chathistory.errors import ConfigError, Conflict, StoreUnavailable
 from chathistory.testing.contract.checked_reads import read_bodies
 from chathistory.testing.contract.samples import KEY, append_lines, create_conversation, make_lines, make_revision
 
+TIMEOUTS = {name: OPTIONS[name].default for name in ("socket_timeout", "socket_connect_timeout")}
+"""As users have them; the tests wait longer (tests/plugins/conftest.py)."""
 HOSTS = {
     "redis://": (("localhost", 6379),),
     "redis://host": (("host", 6379),),
@@ -58,7 +58,7 @@ WRONG = [
     *(
         "redis://host/1?db=2",
         "redis://:secret@host?password=secret",
-        "redis://host?wait=1&wait_timeout=9",
+        "redis://host?wait=1&wait_timeout=9&socket_timeout=9",
         "redis://host?retry=3",
     ),
     *("redis://host?socket_timeout=0", "redis://host?max_connections=0", "redis://host?username="),
@@ -74,7 +74,8 @@ def test_what_a_url_says():
     address = ServerAddress.from_url(StoreURL.parse("redis+sentinel://u%40:p/@a%3Ass@host/my%2Fmaster/2"))
     assert (address.settings["username"], address.settings["password"]) == ("u@", "p/@a:ss")
     assert (address.location.service, address.settings["db"]) == ("my/master", 2)
-    assert address.settings["socket_timeout"] == address.sentinel_settings["socket_timeout"] == 5
+    timeout = OPTIONS["socket_timeout"].default
+    assert address.settings["socket_timeout"] == address.sentinel_settings["socket_timeout"] == timeout
     assert "password" not in address.sentinel_settings
     assert "a:ss" not in repr(address)
 
@@ -103,10 +104,11 @@ def test_open_does_no_input_or_output_and_shows_no_secret(url):
 
 
 def test_a_client_has_time_outs_and_no_retries():
+    assert list(TIMEOUTS.values()) == [5, 5]
     for url in ("redis://h", "rediss://h", "unix:///x", "redis+sentinel://h/m"):
         client = connect(ServerAddress.from_url(StoreURL.parse(url)))
         settings = client.connection_pool.connection_kwargs
-        assert (settings["socket_timeout"], settings["socket_connect_timeout"]) == (5, 5)
+        assert {name: settings[name] for name in TIMEOUTS} == {name: OPTIONS[name].default for name in TIMEOUTS}
         assert client.get_retry().get_retries() == 0
         client.close()
 
@@ -128,7 +130,7 @@ def test_sentinels(prefix):
         with open_store(group.url.replace("/mymaster", "/other")) as store, pytest.raises(StoreUnavailable) as caught:
             store.read(KEY)
         assert caught.value.outcome == "not stored"
-        with open_store(group.url, prefix=prefix, socket_connect_timeout=1) as store:
+        with open_store(group.url, prefix=prefix) as store:
             head = append_lines(store, create_conversation(store))
             assert read_bodies(store, KEY) == make_lines(2)
             assert list(store.heads(KEY.scope).items) == [head]
@@ -222,25 +224,47 @@ def test_more_threads_than_connections_wait(valkey, prefix):
         assert sorted(store.keys()) == sorted(keys)
 
 
+class CountingLock:
+    """A lock that notes how many have asked for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked = threading.Semaphore(0)
+
+    def __enter__(self):
+        self._asked.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+    def wait_until_asked_by(self, count: int) -> None:
+        for _ in range(count):
+            assert self._asked.acquire(timeout=100)
+
+
 def test_threads_that_wait_for_a_cluster_that_is_not_there_wait_once(prefix):
     """The client of a Cluster is made by one thread for all: each does not wait its turn, and then as long again."""
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(64)  # takes connections, and says nothing
-        url = f"redis+cluster://127.0.0.1:{silent.getsockname()[1]}"
-        with open_store(url, prefix=prefix, socket_timeout=0.5, socket_connect_timeout=0.5) as store:
-            errors: list[str] = []
-            threads = [threading.Thread(target=lambda: errors.append(_error(store))) for _ in range(8)]
-            begun = time.monotonic()
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert time.monotonic() - begun < 2
-            assert errors == ["not stored"] * 8
-            begun = time.monotonic()
-            assert _error(store) == "not stored", "a later caller tries again"
-            assert time.monotonic() - begun > 0.4
+    with open_store(f"redis+cluster://127.0.0.1:{free_port()}", prefix=prefix) as store:
+        connection, attempts, errors = store._connection, [], []
+        connection._lock = lock = CountingLock()
+
+        def open_client(real=connection._open_client):
+            attempts.append("attempt")
+            if len(attempts) == 1:
+                lock.wait_until_asked_by(8)
+            return real()
+
+        connection._open_client = open_client
+        threads = [threading.Thread(target=lambda: errors.append(_error(store))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == ["not stored"] * 8
+        assert len(attempts) == 1
+        assert _error(store) == "not stored"
+        assert len(attempts) == 2, "a later caller tries again"
 
 
 def _error(store) -> str:
@@ -254,12 +278,12 @@ def test_waiting_for_a_replica_and_the_disks(prefix):
         with pair.master.client() as client:
             until(lambda: client.info("replication").get("slave0", {}).get("state") == "online", what="the replica")
             until(lambda: client.execute_command("WAIT", 1, 1000), what="the copy")
-        with open_store(pair.master.url, prefix=prefix, wait=1, wait_fsync=True) as store:
+        with open_store(pair.master.url, prefix=prefix, wait=1, wait_fsync=True, wait_timeout=90) as store:
             head = create_conversation(store)
             with open_store(pair.replica.url, prefix=prefix) as copy:
                 assert copy.read(KEY).head == head
-        with open_store(pair.master.url, prefix=prefix, wait=1, wait_timeout=0.2) as store:
             head = append_lines(store, head)
+        with open_store(pair.master.url, prefix=prefix, wait=1, wait_timeout=0.2) as store:
             pair.replica.stop(signal.SIGSTOP)
             given = make_revision()
             with pytest.raises(StoreUnavailable, match="0 of 1") as caught:
