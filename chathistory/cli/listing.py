@@ -58,7 +58,8 @@ def list_(limit: int, after: str | None, *, target: CommandTarget, as_json: bool
         page = read_listing(history, filters, limit=limit, after=after)
         if as_json:
             for row in page.items:
-                print_json(asdict(row) | {"records": row.records, "tokens": row.tokens})
+                origin = row.origin.to_dict() if row.origin else None
+                print_json(asdict(row) | {"origin": origin, "records": row.records, "tokens": row.tokens})
             for each in page.damaged:
                 print_json(damaged_to_json(each))
         else:

@@ -192,7 +192,7 @@ def _add_message(state: ConversationState, entry: Entry, event: MessageAdded, po
         engine = replace(engine, unanswered_turn=None)
     if is_reply and event.lease_until is None and response.stop_reason != "pause_turn":
         engine = _close_turn(engine, entry, None)
-    return ConversationState(state.identity, state.annotations, totals, view.with_tokens(tokens), engine)
+    return ConversationState(state.identity, state.annotations, totals, view.with_tokens(tokens), engine, state.extra)
 
 
 def _count_usage(state: ConversationState, response: Response, at: int) -> ConversationState:
@@ -213,8 +213,8 @@ def _use_container(engine: EngineState, response: Response, at: int) -> EngineSt
     id, expires_at = values.get("id"), values.get("expires_at")
     if not is_sendable_id(id):
         return engine
-    since = known.since if known and known.id == id else at
-    container = Container(id, expires_at if isinstance(expires_at, str) else None, since)
+    before = known if known and known.id == id else Container(id, since=at)
+    container = replace(before, expires_at=expires_at if isinstance(expires_at, str) else None)
     return replace(engine, container=container)
 
 

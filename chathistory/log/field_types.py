@@ -157,7 +157,7 @@ class ViewStart:
         Args:
             values: The JSON object, checked with `is_valid`.
         """
-        return cls(**values)
+        return cls(**{name: values[name] for name in stored_names(cls)})
 
     @staticmethod
     def is_valid(value: Any) -> bool:
@@ -166,7 +166,7 @@ class ViewStart:
         Args:
             value: The JSON value.
         """
-        is_whole = isinstance(value, dict) and value.keys() == stored_names(ViewStart)
+        is_whole = isinstance(value, dict) and value.keys() >= stored_names(ViewStart)
         return is_whole and not isinstance(load_fields(ViewStart, value), WrongField)
 
 

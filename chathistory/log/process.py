@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from chathistory.log.stored_fields import select_unknown
 
 __all__ = ["Process", "has_ended", "this_process"]
 
 _PROC = Path("/proc")
+_NAMES = ("host", "pid", "boot", "namespace", "started")
 _ENDED = frozenset("ZXx")  # the states of a process that has ended, but whose parent has not collected it
 
 
@@ -29,6 +32,7 @@ class Process:
         boot: The id of the machine's boot; None: unknown.
         namespace: Its PID namespace and time namespace; None: unknown.
         started: When it started, in clock ticks since the boot; None: unknown.
+        extra: Fields that this version does not know.
     """
 
     host: str
@@ -36,10 +40,12 @@ class Process:
     boot: str | None = None
     namespace: str | None = None
     started: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the known attributes as a JSON object."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        values = {name: value for name in _NAMES if (value := getattr(self, name)) is not None}
+        return values | self.extra
 
     @classmethod
     def from_dict(cls, values: object) -> Self | None:
@@ -56,7 +62,7 @@ class Process:
             return None
         if not (isinstance(boot, str | None) and isinstance(namespace, str | None)):
             return None
-        return cls(host, pid, boot, namespace, started)
+        return cls(host, pid, boot, namespace, started, select_unknown(values, _NAMES))
 
 
 _own: Process | None = None

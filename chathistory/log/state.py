@@ -4,6 +4,10 @@ The state is computed from the events of the log; `log.apply` says how each even
 `Revision.payload` with every append. So a listing, a title and the next append need no records at all. Its five parts
 are stored in one JSON object, each field under its own name.
 
+Fields that this version does not know are kept, in the state and in the objects within it, while the object that they
+belong to stays the same. They cannot be computed again: a fork, and a head that is rebuilt from the records, do not
+have them. A forget keeps them, so a later version may not quote messages in a field without a new format number.
+
 This module has no `from __future__ import annotations`: `stored_fields` reads the evaluated annotations.
 """
 
@@ -26,6 +30,7 @@ from chathistory.log.stored_fields import (
     is_number,
     is_text,
     load_fields,
+    select_unknown,
     stored_names,
 )
 from chathistory.messages.json_values import DECODER, is_storable
@@ -57,6 +62,10 @@ def _clamp_number(number: int) -> int:
     return number if 0 <= number <= LARGEST_NUMBER else max(0, min(number, LARGEST_NUMBER))
 
 
+def _is_storable_object(value: Any) -> bool:
+    return isinstance(value, dict) and is_storable(value)
+
+
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
     """A turn without a stored reply.
@@ -67,6 +76,7 @@ class OpenTurn:
         since: When it was opened, or started again (microseconds since 1970 UTC).
         lease: The id of the entry that opened it, or started it again. The writer of that entry owns the turn.
         process: The process that wrote that entry; None: unknown.
+        extra: Fields that this version does not know.
     """
 
     id: str
@@ -74,6 +84,7 @@ class OpenTurn:
     since: int = 0
     lease: str = ""
     process: Process | None = None
+    extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -83,7 +94,7 @@ class OpenTurn:
             "since": self.since,
             "lease": self.lease,
         }
-        return values | ({"process": self.process.to_dict()} if self.process else {})
+        return values | ({"process": self.process.to_dict()} if self.process else {}) | self.extra
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "OpenTurn | None":
@@ -95,7 +106,8 @@ class OpenTurn:
         if values is None:
             return None
         process = Process.from_dict(values.get("process"))
-        return cls(values["id"], values["lease_until"], values.get("since", 0), values.get("lease", ""), process)
+        extra = select_unknown(values, ("id", "lease_until", "since", "lease", "process"))
+        return cls(values["id"], values["lease_until"], values.get("since", 0), values.get("lease", ""), process, extra)
 
     @staticmethod
     def is_valid(value: Any) -> bool:
@@ -105,7 +117,7 @@ class OpenTurn:
             value: The JSON value.
         """
         return value is None or (
-            isinstance(value, dict)
+            _is_storable_object(value)
             and is_text(value.get("id"))
             and is_number(value.get("lease_until"))
             and is_number(value.get("since", 0))
@@ -122,17 +134,19 @@ class ClosedTurn:
         state: "interrupted": it was interrupted, timed out or was abandoned. "refused": the API did not accept it.
         since: When it was closed (microseconds since 1970 UTC).
         process: The process that had opened it; None: unknown.
+        extra: Fields that this version does not know.
     """
 
     id: str
     state: str
     since: int
     process: Process | None = None
+    extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the turn as a JSON object."""
         values = {"id": self.id, "state": self.state, "since": self.since}
-        return values | ({"process": self.process.to_dict()} if self.process else {})
+        return values | ({"process": self.process.to_dict()} if self.process else {}) | self.extra
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "ClosedTurn | None":
@@ -143,7 +157,8 @@ class ClosedTurn:
         """
         if values is None:
             return None
-        return cls(values["id"], values["state"], values["since"], Process.from_dict(values.get("process")))
+        extra = select_unknown(values, ("id", "state", "since", "process"))
+        return cls(values["id"], values["state"], values["since"], Process.from_dict(values.get("process")), extra)
 
     @staticmethod
     def is_valid(value: Any) -> bool:
@@ -153,7 +168,7 @@ class ClosedTurn:
             value: The JSON value.
         """
         return value is None or (
-            isinstance(value, dict)
+            _is_storable_object(value)
             and is_text(value.get("id"))
             and is_text(value.get("state"))
             and is_number(value.get("since"))
@@ -168,15 +183,17 @@ class Origin:
         scope: The scope of the original conversation.
         id: The id of the original conversation.
         position: The position up to which it was copied.
+        extra: Fields that this version does not know.
     """
 
     scope: str
     id: str
     position: int
+    extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a JSON object."""
-        return {"scope": self.scope, "id": self.id, "position": self.position}
+        return {"scope": self.scope, "id": self.id, "position": self.position, **self.extra}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Origin | None":
@@ -185,7 +202,10 @@ class Origin:
         Args:
             values: The JSON object, checked with `is_valid`.
         """
-        return cls(**values) if values else None
+        if not values:
+            return None
+        extra = select_unknown(values, ("scope", "id", "position"))
+        return cls(values["scope"], values["id"], values["position"], extra)
 
     @staticmethod
     def is_valid(value: Any) -> bool:
@@ -196,7 +216,7 @@ class Origin:
         """
         if value == {}:
             return True
-        is_whole = isinstance(value, dict) and value.keys() == {"scope", "id", "position"}
+        is_whole = _is_storable_object(value) and value.keys() >= {"scope", "id", "position"}
         return is_whole and is_text(value["scope"]) and is_text(value["id"]) and is_number(value["position"])
 
 
@@ -220,11 +240,13 @@ class Container:
         id: The id of the container.
         expires_at: The API's value. It is earlier than the end of the container's life, and moves with each use.
         since: When a reply first named it (microseconds since 1970 UTC); None: unknown.
+        extra: Fields that this version does not know.
     """
 
     id: str
     expires_at: str | None = None
     since: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def is_usable(self, time: int) -> bool:
         """Return True while the API keeps the container: for 30 days from its creation.
@@ -242,7 +264,7 @@ class Container:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a JSON object."""
-        return {"id": self.id, "expires_at": self.expires_at, "since": self.since}
+        return {"id": self.id, "expires_at": self.expires_at, "since": self.since, **self.extra}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Container | None":
@@ -254,11 +276,8 @@ class Container:
         id, expires_at, since = values.get("id"), values.get("expires_at"), values.get("since")
         if not is_sendable_id(id):
             return None
-        return cls(id, expires_at if isinstance(expires_at, str) else None, since if is_number(since) else None)
-
-
-def _is_storable_object(value: Any) -> bool:
-    return isinstance(value, dict) and is_storable(value)
+        extra = select_unknown(values, ("id", "expires_at", "since"))
+        return cls(id, expires_at if isinstance(expires_at, str) else None, since if is_number(since) else None, extra)
 
 
 def _is_map_of_numbers(value: Any) -> bool:
@@ -407,6 +426,7 @@ class ConversationState:
         totals: What a listing shows.
         view: Which messages are sent.
         engine: Open turn, setup and container.
+        extra: Fields that this version does not know.
     """
 
     identity: Identity
@@ -414,6 +434,7 @@ class ConversationState:
     totals: Totals = Totals()
     view: ViewState = ViewState()
     engine: EngineState = EngineState()
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -421,7 +442,7 @@ class ConversationState:
         for part in (self.identity, self.annotations, self.totals, self.view, self.engine):
             if part is not _DEFAULTS.get(type(part)):  # a part that is the default is not stored
                 values |= dump_fields(part)
-        return values
+        return values | self.extra
 
     def encode(self) -> str:
         """Return the text for `Revision.payload`. A number out of range is written as the nearest one in range."""
@@ -434,10 +455,10 @@ _KEYS = frozenset[str]().union(*map(stored_names, _PARTS.values()))
 
 
 def _load_state(values: dict[str, Any]) -> ConversationState | WrongField:
-    """Return the state in a JSON object without its format number, or the first field that is wrong or unknown."""
-    if not values.keys() <= _KEYS:
+    """Return the state in a JSON object without its format number, or the first field that is wrong."""
+    parts: dict[str, Any] = {"extra": {} if values.keys() <= _KEYS else select_unknown(values, _KEYS)}
+    if not is_storable(parts["extra"]):
         return WrongField("an unknown field")
-    parts: dict[str, Any] = {}
     for name, cls in _PARTS.items():
         part = load_fields(cls, values)
         if isinstance(part, WrongField):

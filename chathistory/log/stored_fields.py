@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, KeysView, Mapping
+from collections.abc import Callable, Collection, KeysView, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ __all__ = [
     "is_text",
     "is_text_or_none",
     "load_fields",
+    "select_unknown",
     "stored_names",
 ]
 
@@ -115,6 +116,16 @@ def _find_layout(cls: type) -> _Layout:
 def stored_names(cls: type) -> KeysView[str]:
     """Return the names of the stored fields of a dataclass."""
     return _find_layout(cls).by_name.keys()
+
+
+def select_unknown(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Return the fields of a JSON object that this version does not know, so that they can be stored again.
+
+    Args:
+        values: The JSON object.
+        known: The names that this version knows.
+    """
+    return {name: value for name, value in values.items() if name not in known}
 
 
 def load_fields(cls: type[T], values: Mapping[str, Any], **others: Any) -> T | WrongField:

@@ -230,8 +230,8 @@ def make_snapshot_entries(log: ConversationLog, head: ConversationHead, before: 
         state=without_preview.to_dict(),
         renamed_calls=_find_renamed(log, head, before, sent),
     )
-    is_setup_gone = any(entry.position == state.engine.setup_position for entry in entries)
-    return [Entry(snapshot), Entry(setup)] if setup and is_setup_gone else [Entry(snapshot)]
+    gone = next((entry for entry in entries if entry.position == state.engine.setup_position), None)
+    return [Entry(snapshot), Entry(setup, extra=gone.extra)] if setup and gone else [Entry(snapshot)]
 
 
 def _find_renamed(

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import re
-from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
@@ -41,7 +40,7 @@ def scenario(store) -> list[str]:
     chat.rewind(to=59)
     chat.append(said("regenerated"))
     tell("regenerated", chat.messages()[-2:])
-    tell("other scope", asdict(chat.fork("copy", scope="other").state().identity.origin))
+    tell("other scope", chat.fork("copy", scope="other").state().identity.origin.to_dict())
     for target in ("support/42", "support/42 again"):
         try:
             chat.fork(target)

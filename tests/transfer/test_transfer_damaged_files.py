@@ -305,8 +305,8 @@ WRONG = [
     *({"payload": wrong} for wrong in (5, None, "", "{}", "x\ny", "\ud800", DEEP, "x" * 300_000, [], {"v": 2})),
     *({"payload": ConversationState(Identity("b", 1)).encode()[:-1] + f",{more}}}"} for more in (
         '"messages":"many"', '"created":"y"', f'"created":{HUGE}', '"title":5', '"open_turn":7', '"metadata":[]',
-        f'"metadata":{{"a":{"[" * 300}{"]" * 300}}}', '"metadata":{"a":NaN}', '"x":1', '"path_position":5',
-        '"cut_position":1', '"view_start":9',
+        f'"metadata":{{"a":{"[" * 300}{"]" * 300}}}', '"metadata":{"a":NaN}', f'"x":{"[" * 300}{"]" * 300}',
+        '"path_position":5', '"cut_position":1', '"view_start":9',
     )),
 ]  # fmt: skip
 
