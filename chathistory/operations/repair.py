@@ -14,7 +14,7 @@ from typing import Any
 
 from chathistory.log.active_path import ActiveEntries, clip_ranges, exclude_positions, load_ranges, ranges_from_entry
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, select_messages
+from chathistory.log.entry import FORMAT, Entry, is_cut_entry, is_message_entry, select_messages
 from chathistory.log.events import CompactionByAPI, Cut, MessageAdded, Repair, Setup, UnknownEvent
 from chathistory.log.field_types import PositionRange
 from chathistory.log.lease import check_no_open_turn
@@ -170,8 +170,10 @@ def _find_loss_reason(record: ReadableRecord | LostRecord) -> str | None:
     if isinstance(record, LostRecord):
         return f"left out: the record is damaged, {record.reason}"
     event = record.entry.event
-    is_unsupported = isinstance(event, UnknownEvent) and not event.is_optional
-    return "left out: a later version of chathistory wrote it" if is_unsupported else None
+    if not isinstance(event, UnknownEvent) or event.is_optional:
+        return None
+    writer = "a development version" if record.entry.version < FORMAT else "a later version"
+    return f"left out: {writer} of chathistory wrote it"
 
 
 @dataclass(slots=True)

@@ -12,13 +12,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
-from chathistory.errors import Conflict, ConversationExists, ConversationNotFound, CorruptRecord, InvalidInput
+from chathistory.errors import (
+    Conflict,
+    ConversationExists,
+    ConversationNotFound,
+    CorruptRecord,
+    InvalidInput,
+    UnsupportedRecord,
+)
 from chathistory.log.active_path import contains_position
 from chathistory.log.apply import apply, apply_all, begin_state
 from chathistory.log.bulk_create import bulk_create
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.conversation_log import ConversationLog, unless_expired
-from chathistory.log.entry import Entry, encode, is_message_entry
+from chathistory.log.entry import FORMAT, Entry, encode, is_message_entry
 from chathistory.log.events import Forked, MessageAdded, Repair, Rewind, Snapshot
 from chathistory.log.field_types import PositionRange
 from chathistory.log.read_damaged import LostRecord, read_repaired
@@ -49,6 +56,7 @@ def fork_conversation(source: ConversationLog, target: ConversationLog, *, at: i
         InvalidInput: `at` is outside the conversation or has no record before it, or it is within a turn whose
             thinking is no longer sent.
         CorruptRecord: A record below `at` is damaged and was not repaired.
+        UnsupportedRecord: A record below `at` was written before the stored format was frozen.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -144,6 +152,8 @@ class _ForkBuilder:
         """
         for part in parts:
             for entry in self._source.decode_part(part):
+                if entry.version < FORMAT:
+                    raise UnsupportedRecord(self._source.key, entry.position, entry.version)
                 if isinstance(entry.event, Snapshot):  # its state includes the forgotten records
                     self._state, self._is_state_complete = parse_state(entry.event.state), True
                 self._state = apply(self._state or begin_state(entry), entry, entry.position)

@@ -66,7 +66,7 @@ class OtherConversation(Damage):
 
 
 class NewerLayout(Exception):
-    """A later version of this package wrote a valid commit in another layout."""
+    """The file has another layout: a later version of this package wrote it, or one before the layout was frozen."""
 
     def __init__(self, layout: int) -> None:
         self.layout = layout

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from chathistory.storage.values import Head, Key
-from chathistory_file.errors import Damage, OtherConversation
+from chathistory_file.errors import Damage, NewerLayout, OtherConversation
 from chathistory_file.files import ChunkReader, OpenFile, Paths, open_existing
 from chathistory_file.schema import (
     COMMIT,
@@ -153,7 +153,7 @@ def load_state(
     Raises:
         Damage: The last commit is damaged.
         OtherConversation: All commits are of another conversation.
-        NewerLayout: A later version wrote a commit.
+        NewerLayout: A version with another layout wrote a commit.
     """
     if file is None or not file.size:
         return None
@@ -272,16 +272,13 @@ def _search_commit(reader: ChunkReader, state: FileState | None, is_own: Callabl
 
 
 def _check_uncommitted(reader: ChunkReader, *, has_others: bool) -> None:
-    """Raise `Damage` if a file without any commit of its conversation is not the beginning of a first append."""
+    """Raise an error if a file without any commit of its conversation is not the beginning of a first append."""
     if has_others:
         raise OtherConversation
     if is_utf16(reader):
         raise Damage(None, "the file was saved as UTF-16, perhaps by an editor; save it as UTF-8")
     if any(line.startswith(_EARLIER_LAYOUT) for _, line in reader.iter_lines(0, reader.size)):
-        raise Damage(
-            None,
-            "the file has layout 1 of a development version; read it with that version, or delete the conversation",
-        )
+        raise NewerLayout(1)
 
 
 def is_utf16(reader: ChunkReader) -> bool:

@@ -107,7 +107,7 @@ def find_records(writer: S3Writer, key: Key) -> FoundRecords | None:
     if isinstance(remains.error, CorruptRecord):
         problem = remains.error.reason
     elif remains.error is not None:
-        problem = f"a later version of this library wrote it, in format {remains.error.version}; upgrade"
+        problem = f"another version of this library wrote it, in format {remains.error.version}"
     return FoundRecords(key, remains.etag, start, end, problem)
 
 

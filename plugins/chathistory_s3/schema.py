@@ -175,7 +175,7 @@ def decode_head(data: bytes, key: Key | None, *, with_tail: bool = True) -> Head
 
     Raises:
         CorruptRecord: The head is damaged.
-        UnsupportedRecord: A later version of this library wrote it.
+        UnsupportedRecord: A later version of this library wrote it, or a version before the format was frozen.
     """
     line, _, tail = data.partition(b"\n")
     if len(data) < SMALLEST_HEAD and (tombstone := _TOMBSTONE.fullmatch(line)):
@@ -189,13 +189,12 @@ def decode_head(data: bytes, key: Key | None, *, with_tail: bool = True) -> Head
     except (ValueError, RecursionError):
         fields = None
     version = fields.get("v") if isinstance(fields, dict) else None
-    if isinstance(fields, dict) and type(version) is int and version > FORMAT:
+    if isinstance(fields, dict) and type(version) is int and version > 0 and version != FORMAT:
         if key is None:
-            raise CorruptRecord(None, None, f"a later version of this library wrote it, in format {version}; upgrade")
+            later = f"a later version of this library wrote it, in format {version}; upgrade"
+            raise CorruptRecord(None, None, later if version > FORMAT else _EARLIER_LAYOUT)
         end = fields.get("end")
         raise UnsupportedRecord(key, end if type(end) is int else 0, version)
-    if type(version) is int and 0 < version < FORMAT:
-        raise CorruptRecord(key, None, _EARLIER_LAYOUT)
     try:
         content = _parse_fields(fields, tail if with_tail else b"")
     except (_Malformed, InvalidInput, KeyError, TypeError, ValueError):

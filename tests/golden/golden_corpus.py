@@ -20,6 +20,7 @@ from golden_stores import to_json
 from chathistory import Entry, History, HistoryStore, Key
 from chathistory.errors import ChatHistoryError
 from chathistory.log.events import UnknownEvent
+from chathistory.log.state import Origin
 from chathistory.view import ViewRepair
 
 HERE = Path(__file__).parent
@@ -119,6 +120,8 @@ def to_plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, ViewRepair):
         return value.position
+    if isinstance(value, Origin):
+        return value.to_dict()
     if is_dataclass(value):
         return {each.name: to_plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):

@@ -94,7 +94,6 @@ WRONG = [
     {"setup_fingerprints": {"a": 1}},
     {"container": "x"},
     {"drop_stale_thinking": 1},
-    {"unknown": 1},
     {"model": 1},
     {"preview": {}},
 ]
