@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_terminal import COMMAND, Terminal
+from cli_terminal import COMMAND, CommandForks, Terminal
 
 from chathistory import History, open_store
 from chathistory.cli import app
@@ -28,10 +28,14 @@ def home(tmp_path) -> Path:
 
 @pytest.fixture
 def env(home) -> dict[str, str]:
-    """The user's environment; the terminal has a width of its own, not the one of the tests' terminal."""
+    return make_env(home)
+
+
+def make_env(home: Path) -> dict[str, str]:
+    """Return a user's environment; the terminal has a width of its own, not the one of the tests' terminal."""
     own = {"HOME": str(home), "XDG_DATA_HOME": str(home / "da ta?a=b%20#@ü"), "TERM": "xterm-256color"}
     plain = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONWARNINGS": "error"}
-    not_theirs = ("XDG_", "PYTHON", "COLUMNS", "LINES")
+    not_theirs = ("XDG_", "PYTHON", "COLUMNS", "LINES", "ANTHROPIC_", "CHATHISTORY_")
     return {name: value for name, value in os.environ.items() if not name.startswith(not_theirs)} | own | plain
 
 
@@ -80,13 +84,20 @@ def run(env, tmp_path) -> Callable[..., Done]:
     return run
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory) -> Iterator[CommandForks]:
+    forks = CommandForks(make_env(tmp_path_factory.getbasetemp()))
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def terminal(env, tmp_path) -> Iterator[Callable[..., Terminal]]:
-    """Run the command in a terminal of its own."""
+def terminal(env, tmp_path, forks) -> Iterator[Callable[..., Terminal]]:
+    """Run the command in a terminal of its own, in a process that is forked after its imports."""
     opened = []
 
     def terminal(*words: str, **more: str) -> Terminal:
-        opened.append(Terminal(words, env | more, tmp_path))
+        opened.append(Terminal(words, env | more, tmp_path, forks=forks))
         return opened[-1]
 
     yield terminal

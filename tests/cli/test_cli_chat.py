@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
-from cli_terminal import COMMAND
+from cli_terminal import COMMAND, signal_until
 
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Cut, Failure, Paused
@@ -79,8 +80,8 @@ def test_a_script_gets_the_text_as_it_is(run, store):
         assert run("chat", "--store", store, "hello", **place).stdout == "a\x1b[1mb\n"
 
 
-def test_without_a_key_one_sentence_names_both_ways_on(process, run):
-    done = process("chat", "hello")
+def test_without_a_key_one_sentence_names_both_ways_on(run):
+    done = run("chat", "hello")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "set ANTHROPIC_API_KEY to" in done.stderr
@@ -129,6 +130,12 @@ def begun(env, store):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
 
 
+def has_ended(process: subprocess.Popen, seconds: float) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode is not None
+
+
 def test_a_reply_that_nobody_reads_is_not_lost(env, store, run):
     slow = Paused("one two three", after=5)
     with served(FakeMessagesAPI([slow])) as place:
@@ -150,13 +157,7 @@ def test_ctrl_c_keeps_what_came(env, store, run):
         process = begun(env | place, store)
         assert slow.reached.wait(100)
         assert process.stdout.read(8) == b"one two "
-        for _ in range(10):  # a signal just before a system call that waits is seen after it
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(1)
-                break
-            except subprocess.TimeoutExpired:
-                continue
+        signal_until(lambda: process.send_signal(signal.SIGINT), partial(has_ended, process), process.pid)
         _, errors = process.communicate(timeout=100)
     assert process.returncode == 130
     assert "the message is saved in 'a'" in errors.decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,15 @@ def shell_env(env, open_history, store):
     return env | {"CHATHISTORY_STORE": store, "PATH": f"{Path(COMMAND).parent}{os.pathsep}{env['PATH']}"}
 
 
-def script_of(shell, shell_env):
-    asking = shell_env | {"_CHATHISTORY_COMPLETE": f"{shell}_source"}
+@cache
+def script_of(shell):
+    asking = os.environ | {"_CHATHISTORY_COMPLETE": f"{shell}_source"}
     return subprocess.run([COMMAND], env=asking, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_there_is_a_script_for_each_shell(shell_env, shell):
-    script = script_of(shell, shell_env)
+def test_there_is_a_script_for_each_shell(shell):
+    script = script_of(shell)
     assert f"_CHATHISTORY_COMPLETE={shell}_complete" in script
     assert {"bash": "complete -o nosort -F", "zsh": "#compdef chathistory", "fish": "complete --no-files"}[
         shell
@@ -54,7 +56,7 @@ WORDS = [
 def test_bash_completes_commands_options_and_ids(shell_env, words, due):
     line = ["chathistory", *words]
     given = " ".join(f"'{word}'" for word in line)
-    code = f"{script_of('bash', shell_env)}\nCOMP_WORDS=({given}) COMP_CWORD={len(words)}\n"
+    code = f"{script_of('bash')}\nCOMP_WORDS=({given}) COMP_CWORD={len(words)}\n"
     code += "_chathistory_completion chathistory\n"
     code += 'printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "--norc", "-c", code], env=shell_env, capture_output=True, text=True, check=True)
@@ -64,7 +66,7 @@ def test_bash_completes_commands_options_and_ids(shell_env, words, due):
 @needs["fish"]
 @pytest.mark.parametrize(("words", "due"), WORDS, ids=str)
 def test_fish_completes_commands_options_and_ids(shell_env, tmp_path, words, due):
-    (tmp_path / "c.fish").write_text(script_of("fish", shell_env))
+    (tmp_path / "c.fish").write_text(script_of("fish"))
     code = f"source c.fish; complete -C 'chathistory {' '.join(words)}'"
     fish = ["fish", "--no-config", "-c", code]
     done = subprocess.run(fish, env=shell_env, cwd=tmp_path, capture_output=True, text=True, check=True)

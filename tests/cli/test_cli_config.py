@@ -172,7 +172,7 @@ def test_the_suggested_command_has_the_same_options(run, file, tmp_path):
     assert again == "chathistory chat --conversation b --fake --scope x --profile p --config o.toml"
     assert "conversations are kept" not in done.stderr  # the file was named
     assert run(*again.split()[1:], "more").stdout.startswith("[fake reply, no model] You said: more (message 3")
-    secret = run("chat", "--store", "memory:x?ttl=5", "--fake", "hi")
+    secret = run("chat", "--store", "memory:x?ttl=5000", "--fake", "hi")
     assert "--store URL" in secret.stderr
 
 

@@ -1,9 +1,14 @@
-"""The prompt in a real terminal, with a fake API on a real socket where timing matters."""
+"""The prompt in a real terminal, with a fake API on a real socket where timing matters.
+
+The commands run in forked processes (`terminal`), one of them in a new process.
+"""
 
 from __future__ import annotations
 
 import signal
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+
+from cli_terminal import Terminal, signal_until
 
 from chathistory import ChatEngine
 from chathistory.testing import FakeMessagesAPI
@@ -23,7 +28,7 @@ def kinds(open_history, name: str) -> list[str]:
         return [entry.kind for entry in history.conversation(name).entries()]
 
 
-def test_another_process_continues_the_conversation(terminal, run):
+def test_another_process_continues_the_conversation(terminal, run, env, tmp_path):
     first = terminal("chat", "--fake")
     first.expect("new conversation ", "/help")
     first.say("hello there")
@@ -33,14 +38,14 @@ def test_another_process_continues_the_conversation(terminal, run):
     first.say("/quit")
     assert first.end() == 0
 
-    second = terminal("chat", "--continue", "--fake")
-    second.expect("hello there", "message 1", "and again", "message 3 of this conversation)")
-    assert "no reply" not in second.seen
-    second.say("third")
-    second.expect("message 5 of this conversation")
-    second.expect("you> ")
-    second.type("\x04")
-    assert second.end() == 0
+    with closing(Terminal(("chat", "--continue", "--fake"), env, tmp_path)) as second:
+        second.expect("hello there", "message 1", "and again", "message 3 of this conversation)")
+        assert "no reply" not in second.seen
+        second.say("third")
+        second.expect("message 5 of this conversation")
+        second.expect("you> ")
+        second.type("\x04")
+        assert second.end() == 0
     assert run("list").stdout.split("\t")[1] == "6"
 
 
@@ -97,7 +102,7 @@ def test_a_signal_that_ends_the_process_during_a_reply_closes_the_turn(terminal,
         session.say("count")
         session.expect("one two ")
         assert slow.reached.wait(100)
-        session.process.send_signal(signal.SIGTERM)
+        signal_until(lambda: session.process.send_signal(signal.SIGTERM), session.has_ended, session.process.pid)
         assert session.end() == 128 + signal.SIGTERM
     assert kinds(open_history, "a") == ["setup", "message", "reply_interrupted"]
 
