@@ -36,28 +36,28 @@ def holder(store):
         process.kill()
 
 
-def note_tries(store):
+def note_failed_attempts(store):
     """Return a semaphore that is released each time that a writer of this store has found the lock taken."""
-    locks, taken = store._locks, threading.Semaphore(0)
+    locks, attempts = store._locks, threading.Semaphore(0)
 
     def try_lock(path, fds, real=locks._try_lock):
         is_locked = real(path, fds)
         if not is_locked:
-            taken.release()
+            attempts.release()
         return is_locked
 
     locks._try_lock = try_lock
-    return taken
+    return attempts
 
 
-def wait_until_tried(taken):
-    assert taken.acquire(timeout=100)
+def wait_for_attempt(attempts):
+    assert attempts.acquire(timeout=100)
 
 
 def test_a_writer_waits_until_the_timeout_and_no_longer(store, holder):
     with FileStore(store.root, lock_timeout=0.2) as other:
         head = other.read(KEY).head  # readers do not wait
-        taken = note_tries(other)
+        attempts = note_failed_attempts(other)
         for call in (
             lambda: other.append(KEY, ["2"], after=head, revision=revision()),
             lambda: other.forget(KEY, before=1),
@@ -66,8 +66,8 @@ def test_a_writer_waits_until_the_timeout_and_no_longer(store, holder):
             with pytest.raises(StoreUnavailable) as caught:
                 call()
             assert caught.value.outcome == "not stored"
-            wait_until_tried(taken)
-            wait_until_tried(taken)  # it did wait
+            wait_for_attempt(attempts)
+            wait_for_attempt(attempts)  # it did wait
         assert bodies_of(other) == ["1"]
 
 
@@ -128,10 +128,10 @@ def test_close_stops_the_writers_that_wait(store):
             outcome.append("closed")
 
     with holding(store):
-        taken = note_tries(store)
+        attempts = note_failed_attempts(store)
         waiting = threading.Thread(target=write)
         waiting.start()
-        wait_until_tried(taken)
+        wait_for_attempt(attempts)
         store._open_guard.close()
     waiting.join()
     assert outcome == ["closed"]
@@ -151,12 +151,12 @@ def test_a_writer_that_is_under_way_when_the_store_closes_leaves_no_lock_behind(
 def test_two_writers_of_one_store_have_a_lock_file_each_and_leave_one_open(store):
     head = fill_store(store, ["1"])
     with holding(store):
-        taken = note_tries(store)
+        attempts = note_failed_attempts(store)
         writer = threading.Thread(
             target=store.append, args=(KEY, ["2"]), kwargs={"after": head, "revision": revision()}
         )
         writer.start()
-        wait_until_tried(taken)
+        wait_for_attempt(attempts)
     writer.join()
     assert bodies_of(store) == ["1", "2"]
     assert len([path for path in open_files() if path.startswith(store.root)]) == 1

@@ -229,18 +229,18 @@ class CountingLock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asked = threading.Semaphore(0)
+        self._requests = threading.Semaphore(0)
 
     def __enter__(self):
-        self._asked.release()
+        self._requests.release()
         self._lock.acquire()
 
     def __exit__(self, *_):
         self._lock.release()
 
-    def wait_until_asked_by(self, count: int) -> None:
+    def wait_for_requests(self, count: int) -> None:
         for _ in range(count):
-            assert self._asked.acquire(timeout=100)
+            assert self._requests.acquire(timeout=100)
 
 
 def test_threads_that_wait_for_a_cluster_that_is_not_there_wait_once(prefix):
@@ -252,7 +252,7 @@ def test_threads_that_wait_for_a_cluster_that_is_not_there_wait_once(prefix):
         def open_client(real=connection._open_client):
             attempts.append("attempt")
             if len(attempts) == 1:
-                lock.wait_until_asked_by(8)
+                lock.wait_for_requests(8)
             return real()
 
         connection._open_client = open_client
