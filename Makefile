@@ -2,6 +2,7 @@
 # make test     what CI runs: style, types, and the tests on real stores
 # make all      format, then the same; before you commit
 # make stress   long campaigns: kills, races and big data; several minutes
+# make test-lowest   the core, the engine and the contract with the lowest versions of the dependencies
 # make docs     build the documentation as a site, in site/
 # make reference   write the generated pages of the documentation and the list of public names
 # make release  build sdist and wheel in dist/ and check them
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: chat test all format check hooks stress docs reference release bench clean
+.PHONY: chat test test-lowest all format check hooks stress docs reference release bench clean
 
 chat: $(VENV)/chat-ready
 	@test -n "$$ANTHROPIC_API_KEY" || echo "ANTHROPIC_API_KEY is not set: replies come from a fake without a model. The conversation is really saved."
@@ -43,6 +44,13 @@ hooks: $(VENV)/test-ready
 stress: $(VENV)/test-ready
 	$(BIN)/pytest -m stress --timeout 1800
 
+LOWEST := $(VENV)-lowest
+LOWEST_TESTS := tests/messages tests/log tests/storage tests/config tests/cli tests/engine \
+	tests/test_conversation.py tests/test_history.py tests/test_aio.py tests/plugins/*/test_*_contract.py
+
+test-lowest: $(LOWEST)/ready
+	$(LOWEST)/bin/pytest -m "not stress and not repeated" -n 2 --dist loadfile $(LOWEST_TESTS)
+
 docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict
 
@@ -57,7 +65,7 @@ bench: $(VENV)-bench/ready
 	$(VENV)-bench/bin/python -m tests.benchmarks $(BENCH)
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist build site
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-lowest .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist build site
 
 $(VENV)/chat-ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -73,4 +81,14 @@ $(VENV)-bench/ready: pyproject.toml tests/benchmarks/requirements-peers.txt
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[all]" --group test -r tests/benchmarks/requirements-peers.txt
+	@touch $@
+
+# uv does not read pip's configuration, so it gets the index from there
+$(LOWEST)/ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1" uv
+	@index=$${PIP_INDEX_URL:-$$($(LOWEST)/bin/pip config get global.index-url 2>/dev/null)}; \
+	$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --extra all --resolution lowest-direct \
+		$${index:+--default-index "$$index"} --output-file $(LOWEST)/constraints.txt pyproject.toml
+	$(LOWEST)/bin/python -m pip install --quiet --editable ".[all]" --group test --constraint $(LOWEST)/constraints.txt
 	@touch $@

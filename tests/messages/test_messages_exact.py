@@ -17,6 +17,7 @@ from faulty_stores import chat_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from message_kinds import KINDS, RESPONSE, same, sdk_message
+from platforms import needs_posix
 
 from chathistory import History, Key, Record, open_store
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
@@ -26,7 +27,7 @@ from chathistory.messages.json_values import to_plain_json
 KEY = Key("default", "c")
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", pytest.param("file", marks=needs_posix)])
 def store(request, tmp_path):
     url = "memory:" if request.param == "memory" else f"file:{tmp_path / 'history'}"
     with open_store(url) as store:

@@ -13,6 +13,7 @@ from functools import partial
 import anthropic
 import pytest
 from chathistory_memory import MemoryStore
+from platforms import needs_posix
 from trimming_session import (
     MODEL,
     SEARCH,
@@ -505,6 +506,7 @@ def test_a_summary_stays_first_when_later_records_are_repaired():
     assert session.broken_rules == []
 
 
+@needs_posix
 def test_messages_before_and_after_a_damaged_record_are_still_sent(tmp_path):
     """The file store returns nothing of a range with a damaged record."""
     session = EngineSession(url=f"file:{tmp_path}/store")
@@ -527,6 +529,7 @@ def test_messages_before_and_after_a_damaged_record_are_still_sent(tmp_path):
 # Several processes, and one that dies.
 
 
+@needs_posix
 def test_of_eight_processes_that_cut_at_once_only_one_succeeds(tmp_path):
     session = EngineSession(url=f"file:{tmp_path}/store")
     session.send_many(5)
@@ -558,6 +561,7 @@ def test_of_eight_processes_that_cut_at_once_only_one_succeeds(tmp_path):
     assert session.broken_rules == []
 
 
+@needs_posix
 def test_two_engines_that_alternate_do_not_cut_twice(tmp_path):
     session = EngineSession(url=f"file:{tmp_path}/store", trimming=LastTurns(4, 2))
     other = session.engine_with(trimming=LastTurns(4, 2))

@@ -6,10 +6,11 @@ from collections import Counter
 
 import pytest
 from file_samples import KEY, fill_store, fresh, open_files, path_of, revision
+from platforms import needs_linux
 
 from chathistory import Key
 
-pytestmark = pytest.mark.repeated
+pytestmark = [pytest.mark.repeated, needs_linux]
 
 COUNTED = ("open", "write", "pread", "read", "fdatasync", "fsync", "rename", "unlink", "ftruncate", "utime", "scandir")
 

@@ -10,9 +10,12 @@ from datetime import timedelta
 import pytest
 from chathistory_file.schema import encode_record
 from file_samples import KEY, bodies_of, fill_store, fresh, names, path_of, revision
+from platforms import needs_linux
 
 from chathistory import History, Key, open_store
 from chathistory.errors import CorruptRecord, StoreRejected, StoreUnavailable
+
+pytestmark = needs_linux
 
 SECRET = '{"text":"s3cr3t"}'
 REFUSED = [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG, errno.EPERM]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from chathistory_file import FileStore
 from file_samples import KEY, bodies_of, fill_store, fresh, holding, open_files, revision
+from platforms import needs_linux
 
 from chathistory import Key
 from chathistory.errors import Conflict, StoreClosed, StoreUnavailable
@@ -137,6 +138,7 @@ def test_close_stops_the_writers_that_wait(store):
     assert outcome == ["closed"]
 
 
+@needs_linux
 def test_a_writer_that_is_under_way_when_the_store_closes_leaves_no_lock_behind(store):
     fill_store(store, ["1"])
     with holding(store):
@@ -148,6 +150,7 @@ def test_a_writer_that_is_under_way_when_the_store_closes_leaves_no_lock_behind(
         assert other.delete(KEY)
 
 
+@needs_linux
 def test_two_writers_of_one_store_have_a_lock_file_each_and_leave_one_open(store):
     head = fill_store(store, ["1"])
     with holding(store):
@@ -162,6 +165,7 @@ def test_two_writers_of_one_store_have_a_lock_file_each_and_leave_one_open(store
     assert len([path for path in open_files() if path.startswith(store.root)]) == 1
 
 
+@needs_linux
 def test_a_forked_child_neither_writes_nor_keeps_the_lock(store):
     head = fill_store(store, ["1"])
     with holding(store):

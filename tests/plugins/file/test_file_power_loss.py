@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 from chathistory_file import FileStore
 from file_samples import KEY, bodies_of, fresh, path_of, revision
+from platforms import needs_linux
 
 from chathistory import Head
 from chathistory.errors import CorruptRecord
+
+pytestmark = needs_linux
 
 SECTOR = 512
 LONG_INFO = '{"preview":"' + "x" * 1900 + '"}'

@@ -13,9 +13,12 @@ import chathistory_file
 import pytest
 from chathistory_file import FileStore
 from file_samples import KEY, bodies_of, fill_store, flip, open_files, path_of, revision
+from platforms import needs_linux
 
 from chathistory import Head
 from chathistory.errors import StoreError
+
+pytestmark = needs_linux
 
 PLUGIN = str(Path(chathistory_file.__file__).parent)
 
