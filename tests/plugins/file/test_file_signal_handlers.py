@@ -46,6 +46,7 @@ def interrupted_at(step, call, *, event, module=""):
 
     def run():
         nonlocal struck
+        sys._getframe().f_trace_opcodes = event == "opcode"  # from Python 3.12 on, one frame must ask before `settrace`
         sys.settrace(trace)
         try:
             call()
