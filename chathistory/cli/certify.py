@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.options import OPTIONS
-from chathistory.cli.output import escape_controls, to_json_line
+from chathistory.cli.options import OPTIONS, RunState
+from chathistory.cli.output import to_json_line
 from chathistory.errors import ConfigError
 
 __all__ = ["certify"]
+
+_ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": ""}
+_PLAIN = ("-c", os.devnull, "--noconftest", "--import-mode=importlib", "-p", "no:cacheprovider")
 
 
 @click.command()
@@ -24,7 +29,6 @@ __all__ = ["certify"]
 )
 @click.option(
     "--hooks",
-    "hooks_name",
     metavar="MODULE:NAME",
     help="A CertifyHooks object: functions that only the author can write, such as a crash.",
 )
@@ -36,14 +40,18 @@ __all__ = ["certify"]
     metavar="N",
     help="Test only guarantee N (14: the listing); repeatable. The report is then no certificate.",
 )
-@click.option("--complete", is_flag=True, help="Fail if a test was skipped because a hook or an option is missing.")
+@click.option(
+    "--complete", is_flag=True, help="Fail if a test did not run that could have run: its hook or option is missing."
+)
 @OPTIONS["json"]
 @OPTIONS["debug"]
-def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, **options: Any) -> int:
+@click.pass_obj
+def certify(state: RunState, /, *, as_json: bool, **options: Any) -> int:
     r"""Test whether a store keeps the storage contract.
 
-    The report has a line for each guarantee. The tests work on conversations of their own with new names, and remove
-    them at the end. It needs pytest. The exit code is 1 if a guarantee is not kept.
+    It runs pytest with the plugin `chathistory.testing.certify`, and ignores the settings of pytest that it finds. The
+    report has a line for each guarantee. The tests work on conversations of their own with new names, and remove them
+    at the end. The exit code is 1 if a guarantee is not kept.
 
     \b
     Examples:
@@ -51,28 +59,30 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
       chathistory certify template:./trial.db --unreachable template:/nowhere/trial.db
       chathistory certify myscheme://localhost --hooks my_package.certify:hooks --complete
     """
-    from chathistory.testing.certify.author_hooks import CertifyHooks  # only this command needs it
-    from chathistory.testing.certify.run_suite import certify as run
-
-    hooks = None
-    if hooks_name is not None:
-        module, _, attribute = hooks_name.partition(":")
-        sys.path.insert(0, "")  # finds a module in the working directory, as `python -m` does
-        try:
-            hooks = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"--hooks: {json.dumps(hooks_name)} cannot be imported: {error}") from error
-        if not isinstance(hooks, CertifyHooks):
-            raise ConfigError(f"--hooks: {json.dumps(hooks_name)} is not a CertifyHooks (from chathistory.testing)")
-    progress = _print_progress if sys.stderr.isatty() else None
-    certificate = run(url, hooks=hooks, progress=progress, **options)
-    lines = [to_json_line(certificate.to_dict())] if as_json else list(map(escape_controls, certificate.lines()))
-    if complete and not certificate.is_complete and not as_json:
-        lines.append("NOT complete: tests were skipped because a hook or an option is missing")
-    click.echo("\n".join(lines))
-    return ExitCode.OK if certificate.all_passed and (certificate.is_complete or not complete) else ExitCode.FAILED
+    try:
+        import pytest  # only this command needs it
+    except ImportError:
+        raise ConfigError(
+            'certifying needs pytest, which is not installed; install it with: pip install "chathistory[certify]"'
+        ) from None
+    os.environ.update(_ALONE)  # this process ends with the command
+    arguments = [*_PLAIN, "-p", "chathistory.testing.certify", *_list_options(options)]
+    with tempfile.TemporaryDirectory() as folder:
+        if not as_json:
+            code = pytest.main([*arguments, "-qq", "-rN", f"--tb={'long' if state.debug else 'no'}"])
+        else:
+            report = Path(folder, "report.json")
+            code = pytest.main([*arguments, "-p", "no:terminal", f"--chathistory-report={report}"])
+            if report.exists():
+                click.echo(to_json_line(json.loads(report.read_text("utf-8"))))
+    return ExitCode.OK if code == pytest.ExitCode.OK else ExitCode.FAILED
 
 
-def _print_progress(done: int, total: int) -> None:
-    end = "" if done < total else "\n"
-    click.echo(f"\r{done} of {total} tests{end}", nl=False, err=True)
+def _list_options(options: dict[str, Any]) -> Iterator[str]:
+    """Yield the options of the command as those of the plugin."""
+    for name, given in options.items():
+        for value in given if isinstance(given, tuple) else [given]:
+            if value is True:
+                yield f"--chathistory-{name}"
+            elif value not in {None, False}:
+                yield f"--chathistory-{name}={value}"

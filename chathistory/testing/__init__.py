@@ -1,7 +1,8 @@
 """For tests: the contract of `HistoryStore` as a pytest class, and a fake of Claude's Messages API.
 
 `HistoryStoreContract` needs pytest. `FakeMessagesAPI` needs the Anthropic SDK only for the clients that it returns.
-`CertifyHooks` are what the author of a backend passes to `chathistory certify`, in addition to a URL.
+`CertifyHooks` are what the author of a backend passes to the pytest plugin `chathistory.testing.certify`, in addition
+to a URL.
 """
 
 from __future__ import annotations

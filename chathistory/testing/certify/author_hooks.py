@@ -1,4 +1,4 @@
-"""What only the author of a backend can do to it, as optional hooks for `chathistory certify`."""
+"""What only the author of a backend can do to it, as optional hooks for certifying."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["CertifyHooks"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifyHooks:
-    """Hooks for `chathistory certify`. All are optional; tests whose hook is missing are reported as not tested.
+    """Hooks for certifying a backend. All are optional; tests whose hook is missing are reported as not tested.
 
     Hooks get the backend's own stores and keys.
 
@@ -22,7 +22,8 @@ class CertifyHooks:
         reopen: Takes a store, which may be closed, and returns a second instance on its data. Default: the URL is
             opened again.
         unreachable_store: Returns a store with a server or disk that cannot be reached. Opening it must not fail; every
-            call must, within 10 seconds. Default: the URL of `--unreachable` is opened, if given.
+            call must, within 10 seconds. Default: the URL of `--chathistory-unreachable` is opened,
+            if given.
         crash: Ends the server or disk that keeps the data as hard as possible, starts it again, and returns when it
             answers.
         lose_answer: Takes a store and returns a context manager. Inside the context, one append to the store may be

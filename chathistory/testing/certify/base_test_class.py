@@ -10,11 +10,11 @@ from chathistory.testing.certify.scoped_store import ScopedStore
 from chathistory.testing.certify.target import Target
 from chathistory.testing.contract.base_test_class import ContractTest
 
-__all__ = ["NOT_TESTED", "TARGET", "CertifyTest", "skip_as_not_tested"]
+__all__ = ["LAST_TEST", "TARGET", "CertifyTest", "skip_as_not_tested"]
 
 TARGET = pytest.StashKey[Target]()
-NOT_TESTED = "needs "
-"""Prefix of the reason of a skip for a missing hook or option; other skips are caused by the traits."""
+LAST_TEST = "test_existing_conversations_are_untouched"
+"""The test that runs after all others."""
 
 
 class CertifyTest(ContractTest):
@@ -30,4 +30,4 @@ def skip_as_not_tested(what: str) -> NoReturn:
     Args:
         what: What was not given, such as "the hook `crash`".
     """
-    pytest.skip(NOT_TESTED + what)
+    pytest.skip(f"needs {what}")

@@ -20,7 +20,7 @@ from chathistory.history import History
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head
 from chathistory.testing.certify.base_test_class import CertifyTest, skip_as_not_tested
-from chathistory.testing.certify.writer_process import BATCH, batch_bodies, forgettable_body
+from chathistory.testing.certify.writer_process import BATCH, WriterOrder, batch_bodies, forgettable_body
 from chathistory.testing.contract.base_test_class import skip_unless
 from chathistory.testing.contract.checked_reads import list_heads, read_bodies, read_head
 from chathistory.testing.contract.concurrency import (
@@ -42,14 +42,20 @@ _ROUNDS = 40
 
 
 @contextmanager
-def _start_writer(order: str) -> Iterator[subprocess.Popen[str]]:
+def _start_writer(order: WriterOrder) -> Iterator[subprocess.Popen[str]]:
     """Start a writer process with an order on its standard input, and kill it at the end of the block."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # finds the backend's plugin as well
     command = [sys.executable, "-m", "chathistory.testing.certify.writer_process"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as process:  # noqa: S603  # our own
+    with subprocess.Popen(  # noqa: S603  # our own
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},  # finds the backend's plugin as well
+    ) as process:
         assert process.stdin is not None
-        process.stdin.write(f"{order}\n")
+        process.stdin.write(f"{order.to_json()}\n")
         process.stdin.flush()
         try:
             yield process
@@ -221,14 +227,19 @@ class ConcurrentProcesses(CertifyTest, guarantee=10):
         self._check_while_writing(store, "incarnations", *looks)
 
     def _check_while_writing(self, store: HistoryStore, work: str, *looks: Callable[[HistoryStore], object]) -> int:
-        """Call `looks` repeatedly while a process works; return how many rounds it did."""
+        """Call `looks` while a process works, once for each of its rounds; return how many rounds it did.
+
+        Looking without a pause could keep the lock of a store from the process until that gives up.
+        """
         skip_unless(store.traits.shared, "not shared")
         with _start_writer(
             self.target.order(self.scoped, KEY, work, rounds=_ROUNDS, until_stdin_closes=True)
         ) as process:
             reported = _RoundCounter(process)
-            reported.begun.wait(HANG_SECONDS)
-            while reported.rounds < _ROUNDS and reported.is_alive():
+            for _ in range(_ROUNDS):
+                assert reported.progress.acquire(timeout=HANG_SECONDS), "a process did not finish a round"
+                if reported.has_ended:
+                    break
                 for look in looks:
                     look(store)
             return reported.stop_writer()
@@ -240,15 +251,17 @@ class _RoundCounter(threading.Thread):
     def __init__(self, process: subprocess.Popen[str]) -> None:
         super().__init__(daemon=True)
         self.rounds = 0
-        self.begun = threading.Event()
+        self.has_ended = False
+        self.progress = threading.Semaphore(0)  # how many rounds, and the end, nobody has waited for
         self._process = process
         self.start()
 
     def run(self) -> None:
         for _ in self._process.stdout or ():
             self.rounds += 1
-            self.begun.set()
-        self.begun.set()  # it may have ended before its first round
+            self.progress.release()
+        self.has_ended = True
+        self.progress.release()
 
     def stop_writer(self) -> int:
         """Close the input of the process, check that it ends without an error, and return how many rounds it did."""

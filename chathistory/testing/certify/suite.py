@@ -1,16 +1,10 @@
 """The pytest class that certifies: the contract, and the tests of this package."""
 
-# ruff: noqa: E402  # asserts explain themselves only in modules that pytest knows of before they are imported
-
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import pytest
-
-pytest.register_assert_rewrite(
-    *(f"chathistory.testing.certify.{name}" for name in ("lost_answers", "constant_cost", "killed_processes"))
-)
 
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Key
@@ -52,6 +46,8 @@ class TestStore(
 ):
     """All tests, on the store at a URL."""
 
+    __test__ = True  # whatever names of test classes a project has configured
+
     @pytest.fixture
     def store(self, request: pytest.FixtureRequest) -> Iterator[HistoryStore]:
         self.target = request.config.stash[TARGET]
@@ -66,9 +62,7 @@ class TestStore(
 
     def unreachable_store(self) -> HistoryStore:
         store = self.target.unreachable_store()
-        return store or skip_as_not_tested(
-            "a store that cannot be reached (--unreachable URL, or the hook `unreachable_store`)"
-        )
+        return store or skip_as_not_tested("a store that cannot be reached (its URL, or the hook `unreachable_store`)")
 
     def remains(self, text: str) -> Sequence[str]:
         return (self.target.hooks.remains or skip_as_not_tested("the hook `remains`"))(text)
@@ -89,6 +83,6 @@ class TestStore(
         lose(store.inner, store.names.stored_key(key))
 
     @belongs_to(8)
-    def test_zz_existing_conversations_are_untouched(self, bystander: ScopedStore) -> None:
-        """Run last, after all tests that might touch the conversation."""
+    def test_existing_conversations_are_untouched(self, bystander: ScopedStore) -> None:
+        """Run last (see `LAST_TEST`), after all tests that might touch the conversation."""
         assert read_bodies(bystander, _KEY) == make_lines(5), "a conversation of another scope was changed by a test"

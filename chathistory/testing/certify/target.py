@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from chathistory.errors import ConfigError
 from chathistory.storage.plugins import open_store
 from chathistory.storage.store import HistoryStore
+from chathistory.storage.url import StoreURL
 from chathistory.storage.values import Key, Traits
 from chathistory.testing.certify.author_hooks import CertifyHooks
 from chathistory.testing.certify.scope_names import ScopeNames
 from chathistory.testing.certify.scoped_store import ScopedStore
+from chathistory.testing.certify.writer_process import WriterOrder
 
 __all__ = ["Target"]
 
@@ -22,15 +23,15 @@ class Target:
     """The store under test.
 
     Attributes:
-        url: The URL to certify.
+        url: The URL to certify; its `repr` hides secrets.
         unreachable: The URL of a store that cannot be reached, or None.
         hooks: The hooks of the author.
         exclusive: True if nothing else is stored there, so the tests may use scopes by their own names.
         leftover_scopes: Scopes that could not be emptied.
     """
 
-    url: str = field(repr=False)
-    unreachable: str | None = field(default=None, repr=False)
+    url: StoreURL
+    unreachable: StoreURL | None = None
     hooks: CertifyHooks = field(default_factory=CertifyHooks)
     exclusive: bool = False
     leftover_scopes: list[str] = field(default_factory=list)
@@ -48,7 +49,7 @@ class Target:
         with self.open_unscoped() as store:
             store.check()
             if self.exclusive and next(iter(store.keys()), None) is not None:
-                raise ConfigError("there are conversations at this URL; --exclusive needs an empty store")
+                raise ConfigError("there are conversations at this URL; an exclusive store must be empty")
             return store.traits
 
     def open_unscoped(self) -> HistoryStore:
@@ -79,10 +80,8 @@ class Target:
         rounds: int,
         name: str = "writer",
         until_stdin_closes: bool = False,
-    ) -> str:
-        """Return the order for a writer process, as a line of JSON for its standard input.
-
-        Arguments of a process are visible to other users, and a URL may hold a password.
+    ) -> WriterOrder:
+        """Return an order for a writer process.
 
         Args:
             scoped: The store; its names are used.
@@ -91,13 +90,15 @@ class Target:
             rounds: How many rounds it does at least.
             name: Part of the bodies that it writes.
             until_stdin_closes: Whether it continues until its standard input is closed.
-
-        Returns:
-            JSON, without a line break.
         """
-        real = scoped.names.stored_key(key)
-        target = {"url": self.url, "scope": real.scope, "id": real.id, "name": name}
-        return json.dumps(target | {"work": work, "rounds": rounds, "until_stdin_closes": until_stdin_closes})
+        return WriterOrder(
+            self.url,
+            scoped.names.stored_key(key),
+            work=work,
+            rounds=rounds,
+            name=name,
+            until_stdin_closes=until_stdin_closes,
+        )
 
     def clear(self, scoped: ScopedStore) -> None:
         """Close a scoped store and remove everything in its scopes; other scopes are never touched."""

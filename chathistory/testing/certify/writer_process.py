@@ -11,19 +11,56 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Self
 
 from chathistory.errors import Conflict
 from chathistory.storage.plugins import open_store
 from chathistory.storage.store import HistoryStore
+from chathistory.storage.url import StoreURL
 from chathistory.storage.values import Head, Key
 from chathistory.testing.contract.concurrency import IncarnationWriter, PairWriter
 from chathistory.testing.contract.samples import make_revision
 
-__all__ = ["BATCH", "batch_bodies", "forgettable_body"]
+__all__ = ["BATCH", "WriterOrder", "batch_bodies", "forgettable_body"]
 
 BATCH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WriterOrder:
+    """What a writer process does.
+
+    It is sent to standard input: arguments of a process are visible to other users, and a URL may hold a password.
+
+    Attributes:
+        url: The store; its `repr` hides secrets.
+        key: The conversation, by its name in the store.
+        work: A method of the writer's jobs, such as "appends".
+        rounds: How many rounds it does at least.
+        name: Part of the bodies that it writes.
+        until_stdin_closes: Whether it continues until its standard input is closed.
+    """
+
+    url: StoreURL
+    key: Key
+    work: str
+    rounds: int
+    name: str
+    until_stdin_closes: bool
+
+    def to_json(self) -> str:
+        """Return the order as JSON, without a line break."""
+        url = [self.url.scheme, self.url.location, dict(self.url.options)]
+        key = [self.key.scope, self.key.id]
+        return json.dumps([url, key, self.work, self.rounds, self.name, self.until_stdin_closes])
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the order that `to_json` wrote."""
+        url, key, *rest = json.loads(text)
+        return cls(StoreURL(*url), Key(*key), *rest)
 
 
 def batch_bodies(name: str, number: int, end: int) -> list[str]:
@@ -103,15 +140,14 @@ def _count_rounds(least: int, *, until_stdin_closes: bool) -> Iterator[int]:
         yield number
 
 
-def _run_order(order: dict[str, Any]) -> None:
-    with open_store(order["url"]) as store:
-        works = _Jobs(store, Key(order["scope"], order["id"]), order["name"])
-        step = getattr(works, order["work"])()
-        for number in _count_rounds(order["rounds"], until_stdin_closes=order["until_stdin_closes"]):
+def _run_order(order: WriterOrder) -> None:
+    with open_store(order.url) as store:
+        step = getattr(_Jobs(store, order.key, order.name), order.work)()
+        for number in _count_rounds(order.rounds, until_stdin_closes=order.until_stdin_closes):
             step()
             sys.stdout.write(f"{number}\n")
             sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    _run_order(json.loads(sys.stdin.readline()))
+    _run_order(WriterOrder.from_json(sys.stdin.readline()))

@@ -12,7 +12,10 @@ from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Key
 from chathistory.testing.contract.explain_failures import name_guarantees
 
-__all__ = ["ContractTest", "skip_unless"]
+__all__ = ["DOES_NOT_APPLY", "ContractTest", "skip_unless"]
+
+DOES_NOT_APPLY = "traits: "
+"""Prefix of the reason of a skip that is caused by the traits or the abilities of the store."""
 
 
 class ContractTest:
@@ -125,4 +128,4 @@ def skip_unless(condition: object, reason: str) -> None:
         reason: What the store lacks, such as "not shared".
     """
     if not condition:
-        pytest.skip(f"traits: {reason}")
+        pytest.skip(DOES_NOT_APPLY + reason)

@@ -1,4 +1,4 @@
-"""For tests of what plugin authors get: plugins that are installed, and `certify` as their authors run it."""
+"""For tests of what plugin authors get: plugins that are installed, and certifying as their authors do it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ class Done:
     code: int
     output: str
     errors: str
+    report: dict[str, Any] | None = None
 
     @property
     def data(self) -> dict[str, Any]:
-        return json.loads(self.output)
+        return self.report or json.loads(self.output)
 
     def guarantee(self, name: str) -> dict[str, Any]:
         [found] = [each for each in self.data["guarantees"] if each["name"] == name]
@@ -52,7 +54,7 @@ def plugin(tmp_path):
 
 
 @pytest.fixture
-def place():
+def fast_folder():
     """Give a folder in memory, where there is such a thing: hundreds of tests of a store wait for the disk else."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
@@ -60,14 +62,30 @@ def place():
 
 
 @pytest.fixture
-def command(tmp_path, place):
+def run_certify(pytester, monkeypatch, tmp_path, fast_folder):
+    """Run pytest with the plugin in this process, in a folder of its own; the options are without `chathistory-`."""
+    monkeypatch.chdir(fast_folder)
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+
+    def run_certify(url: str, *options: str, more: Sequence[str] = ()) -> Done:
+        words = [
+            f"--chathistory-{option.removeprefix('--')}" for option in (f"url={url}", "report=report.json", *options)
+        ]
+        done = pytester.runpytest_inprocess("-p", "chathistory.testing.certify", *words, *more)
+        return Done(int(done.ret), done.stdout.str(), done.stderr.str(), json.loads(Path("report.json").read_text()))
+
+    return run_certify
+
+
+@pytest.fixture
+def command(tmp_path, fast_folder):
     """Run the command in a process of its own, in a folder of its own."""
 
     def command(*words: str, **more: str) -> Done:
         path = os.pathsep.join(map(str, [tmp_path / "installed", TEMPLATE, Path(__file__).parent]))
         environment = os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "error"} | more
         run = [sys.executable, "-c", RUN, *words]
-        done = subprocess.run(run, cwd=place, env=environment, capture_output=True, text=True, timeout=1700)
+        done = subprocess.run(run, cwd=fast_folder, env=environment, capture_output=True, text=True, timeout=1700)
         return Done(done.returncode, done.stdout, done.stderr)
 
     return command

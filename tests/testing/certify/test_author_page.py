@@ -10,6 +10,7 @@ from click.core import Option
 
 from chathistory.cli.certify import certify
 from chathistory.testing import CertifyHooks, HistoryStoreContract
+from chathistory.testing.certify import pytest_addoption
 from chathistory.testing.guarantees import LISTING
 
 PAGE = (Path(__file__).parents[3] / "docs" / "writing-a-backend.md").read_text()
@@ -25,9 +26,15 @@ class TestDictStore(HistoryStoreContract):
             yield store
 
 
-def test_the_page_names_every_hook_and_option_of_the_command():
+def test_the_page_names_every_hook_and_option():
     for name in CertifyHooks.__slots__:
         assert f"`{name}(" in PAGE, name
+    parser = pytest.Parser(_ispytest=True)
+    pytest_addoption(parser)
+    names = [name for option in parser.getgroup("chathistory").options for name in option.names()]
+    assert len(names) == 7
+    for name in names:
+        assert f"{name}=" in PAGE or f"`{name}`" in PAGE, name
     for option in certify.params:
         assert not isinstance(option, Option) or option.name in {"help", "debug"} or option.opts[0] in PAGE, option.name
 

@@ -12,9 +12,9 @@ pytestmark = pytest.mark.timeout(300)  # a run of the kit is hundreds of tests, 
 
 class TestLMDB(HistoryStoreContract):
     @pytest.fixture
-    def store(self, tmp_path):
-        self.folder = tmp_path
-        with LMDBStore(tmp_path / "history.lmdb", 2**33) as store:
+    def store(self, fast_folder):
+        self.folder = fast_folder
+        with LMDBStore(fast_folder / "history.lmdb", 2**33) as store:
             yield store
 
     def reopen(self, store):
@@ -45,8 +45,8 @@ class TestLMDB(HistoryStoreContract):
 
 def test_it_is_certified_by_the_command(plugin, command):
     plugin("lmdb", "chathistory_lmdb")
-    options = [word for number in (3, 4, 6, 10) for word in ("--only", str(number))]
+    options = [word for number in (3, 6) for word in ("--only", str(number))]
     done = command("certify", "lmdb:./history.lmdb", "--json", *options)
     assert (done.code, done.errors) == (0, "")
     assert done.data["backend"] == "LMDBStore of lmdb-plugin 1.0"
-    assert [each["passed"] > 0 for each in done.data["guarantees"]] == [True] * 4
+    assert [each["passed"] > 0 for each in done.data["guarantees"]] == [True] * 2
