@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 from chathistory_memory import MemoryStore
+from draw_examples import draw_examples
 from entry_factory import make_entry
 from faulty_stores import chat_on, numbered, user
 from hostile_values import DATA, DEEP, HUGE, as_text, line_of, lines, values
@@ -58,8 +59,7 @@ def row_with(payload: str) -> ConversationInfo | Damaged | None:
 VALID = {"v": 2, "creation_id": "b", "created": 1}
 
 
-@settings(max_examples=500, deadline=None)
-@given(states, st.booleans())
+@draw_examples(200, 1000, states, st.booleans())
 def test_any_payload_is_a_row_or_damaged(values, valid_base):
     payload = as_text((VALID if valid_base else {}) | values)
     row = row_with(payload)
@@ -189,8 +189,7 @@ def decoded(line: str) -> Entry | CorruptRecord:
         return error
 
 
-@settings(max_examples=500, deadline=None)
-@given(lines)
+@draw_examples(200, 1000, lines)
 def test_any_line_is_an_entry_or_damaged(values):
     entry = decoded(line_of(values))
     if isinstance(entry, CorruptRecord):
@@ -206,7 +205,7 @@ small = st.integers(-1, 5) | st.booleans() | st.none() | st.just([[0, 1]]) | st.
 
 
 @pytest.mark.parametrize("kind", sorted(EVENT_CLASSES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.dictionaries(st.sampled_from([*DATA, "locations", "invalidates_thinking", "lease", "omitted"]), small | values)
 )

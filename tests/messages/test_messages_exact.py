@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import pytest
 from anthropic.types import Message, TextBlock, ToolUseBlock
+from draw_examples import draw_examples
 from entry_factory import make_entry
 from faulty_stores import chat_on
 from hypothesis import given, settings
@@ -217,8 +218,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.dictionaries(TEXTS, VALUES, max_size=4))
+@draw_examples(150, 600, st.dictionaries(TEXTS, VALUES, max_size=4))
 def test_any_json_is_read_back_from_its_line_or_refused(values):
     message = {"role": "user", "content": [{"type": "any", "value": values}]}
     try:

@@ -358,7 +358,7 @@ def test_damage_is_repaired_at_any_place(store, chat, damage_records, places):
     assert reopen(store, chat).info().title == "T"
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.repeated) for seed in range(3, 12))])
 def test_any_damage_is_repaired(store, chat, seed):
     """This includes damage of the repair itself."""
     choose = random.Random(seed)
@@ -378,28 +378,25 @@ def test_any_damage_is_repaired(store, chat, seed):
         chat.log.refresh()
 
 
-@pytest.mark.parametrize("seed", range(150))
-def test_repair_in_chunks_gives_the_same_as_in_one(seed, monkeypatch):
+@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 150), marks=pytest.mark.repeated)])
+def test_repair_in_chunks_gives_the_same_as_in_one(seeds, monkeypatch):
     """A conversation that is read in chunks is repaired in the same way as one that is read at once."""
-    outcomes = []
-    for size in (0, 300, 10**9):
-        monkeypatch.setattr(repair, "_CHUNK_SIZE", size)
-        with MemoryStore() as store:
-            chat = chat_on(store)
-            store_untidy_messages(chat, random.Random(seed))
-            found = chat.repair(dry_run=False)
-            outcomes.append(
-                (
-                    found,
-                    chat.messages(),
-                    chat.state().totals.messages,
-                    chat.state().totals.turns,
-                    chat.state().view.tokens,
-                )
-            )
-            assert chat.repair() == ()
-            assert list_problems(chat.messages()) == []
-    assert outcomes[0] == outcomes[1] == outcomes[2]
+    for seed in seeds:
+        outcomes = [repair_in_chunks(seed, size, monkeypatch) for size in (0, 300, 10**9)]
+        assert outcomes[0] == outcomes[1] == outcomes[2], seed
+
+
+def repair_in_chunks(seed, size, monkeypatch):
+    """Return what is repaired and what is left of a conversation."""
+    monkeypatch.setattr(repair, "_CHUNK_SIZE", size)
+    with MemoryStore() as store:
+        chat = chat_on(store)
+        store_untidy_messages(chat, random.Random(seed))
+        found = chat.repair(dry_run=False)
+        state = chat.state()
+        assert chat.repair() == ()
+        assert list_problems(chat.messages()) == []
+        return found, chat.messages(), state.totals.messages, state.totals.turns, state.view.tokens
 
 
 def store_untidy_messages(chat, choose):

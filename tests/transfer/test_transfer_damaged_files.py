@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from chathistory_memory import MemoryStore
+from draw_examples import draw_examples
 from entry_factory import make_entry
 from faulty_stores import DamagedStore, all_unless_named, chat_on, numbered, reply, said, texts, user
 from hostile_values import DEEP, HUGE, as_text, line_of, lines, values
@@ -356,8 +357,9 @@ def test_a_header_without_one_of_its_fields_is_skipped():
     assert import_data(MemoryStore(), make_export(header(more="later"), LINE)).complete
 
 
-@settings(max_examples=400, deadline=None)
-@given(
+@draw_examples(
+    100,
+    800,
     st.dictionaries(st.sampled_from([*header(), "x"]), values, max_size=3),
     st.lists(st.just(LINE) | lines.map(line_of) | st.text(max_size=30), max_size=3),
     st.integers(0, 4),
@@ -372,8 +374,7 @@ def test_any_file_is_imported_or_reported(wrong, bodies, end):
     check_no_harm(target)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(lines.map(line_of), min_size=1, max_size=5))
+@draw_examples(100, 600, st.lists(lines.map(line_of), min_size=1, max_size=5))
 def test_imported_lines_can_be_read(bodies):
     target = MemoryStore()
     report = import_data(target, make_export(header(end=len(bodies)), *bodies))
@@ -587,6 +588,7 @@ OBEYED = [
 ]
 
 
+@settings(deadline=None)
 @given(st.text() | st.lists(st.sampled_from([*OBEYED, "a", "\n", "[31m", "]0;x"])).map("".join))
 def test_neutralized_text_has_no_control_sequences(text):
     shown = neutralize(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import tempfile
 from dataclasses import replace
@@ -84,6 +85,29 @@ def find_text_in(data, text):
     """Return the conversations of a memory store that hold a text."""
     kept = [found for scope in data.scopes.values() for found in scope.values()]
     return [str(found.head.key) for found in kept if text in "\n".join([found.head.revision.payload, *found.bodies])]
+
+
+def run_first(*themes):
+    """Return a decorator of a test class: inherited tests of all other themes of the contract are marked `repeated`."""
+    names = {name for theme in themes for name in vars(theme)}
+
+    def mark_others(cls):
+        for name in dir(cls):
+            if name.startswith("test_") and name not in names and name not in vars(cls):
+                setattr(cls, name, pytest.mark.repeated(_wrap_test(getattr(cls, name))))
+        return cls
+
+    return mark_others
+
+
+def _wrap_test(test):
+    """Return the same test as another function, which can have marks of its own."""
+
+    @functools.wraps(test)
+    def run_test(*args, **kwargs):
+        test(*args, **kwargs)
+
+    return run_test
 
 
 HOOKS = ("remains", "damage_record", "damage_head", "lose_index")
