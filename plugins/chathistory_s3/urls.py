@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.loaders import create_loader
+from botocore.utils import parse_timestamp
 
 from chathistory.checks import class_name, is_coroutine_function
 from chathistory.errors import ConfigError
@@ -166,5 +168,14 @@ class S3ClientSettings:
         )
         core = botocore.session.get_session()
         core.register_component("data_loader", _get_loader())
+        core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
         session = boto3.session.Session(botocore_session=core, profile_name=self.profile, region_name=self.region)
         return session.client("s3", endpoint_url=self.endpoint_url, config=config)
+
+
+def _parse_time(value: Any) -> datetime:
+    """Parse a time in a response; the parser of boto3 takes more than half of the time that a listing takes."""
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return parse_timestamp(value)

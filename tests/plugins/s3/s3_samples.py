@@ -16,8 +16,11 @@ _ticks = itertools.count()
 
 
 def open_s3_store(client, bucket, prefix, **options):
-    """Open a store that does not probe the service, which is known to be moto: other tests check the probing."""
-    store = S3Store(client, bucket=bucket, prefix=prefix, **options)
+    """Open a store that does not probe the service, which is known to be moto: other tests check the probing.
+
+    It repeats requests for longer than the default, so that a busy machine makes no difference.
+    """
+    store = S3Store(client, bucket=bucket, prefix=prefix, **{"timeout": 60, **options})
     store._is_probed = True
     return store
 

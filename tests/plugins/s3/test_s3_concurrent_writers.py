@@ -28,11 +28,11 @@ def persist(store, name, count):
                 head = conflict.head
 
 
-@pytest.mark.parametrize("process_count", [4, pytest.param(8, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("process_count", [2, pytest.param(8, marks=pytest.mark.stress)])
 def test_threads_and_processes_on_one_conversation(server, client, bucket, store, process_count):
     thread_count = 2 * process_count
     code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import s3_writer; s3_writer.main(*sys.argv[1:])"
-    url = f"s3://{bucket}/history?endpoint_url={server.url}"
+    url = f"s3://{bucket}/history?timeout=60&endpoint_url={server.url}"
     writers = [
         subprocess.Popen([sys.executable, "-c", code, url, f"process{at}", "4"], env=os.environ)
         for at in range(process_count)

@@ -1,12 +1,15 @@
 """The storage contract: on moto with one lock, by hour (the default) and exact; with the long tests on Ceph."""
 
+import os
 import socket
 import uuid
+from functools import lru_cache
 
 import boto3
 import pytest
 from chathistory_s3 import S3Store
 from chathistory_s3.bucket import Service
+from chathistory_s3.urls import S3ClientSettings
 from s3_ceph_server import gateway
 from s3_samples import KEY, damage_head, damage_record, lose_markers, remains, revision
 from s3_server import CREDENTIALS
@@ -47,7 +50,7 @@ class OnS3(Below):
     def store(self, running, bucket, shared_client):
         running.stop_faults()
         self.client, self.bucket, self.prefix = shared_client, bucket, ""
-        self.url = f"s3://{bucket}/history?endpoint_url={running.url}&recency={self.recency}"
+        self.url = f"s3://{bucket}/history?timeout=60&endpoint_url={running.url}&recency={self.recency}"
         with self.reopen(None) as store:
             yield store
 
@@ -61,8 +64,22 @@ class OnS3(Below):
         return open_store(f"s3://bucket/history?endpoint_url=http://127.0.0.1:{closed_port()}&timeout=1")
 
 
+@lru_cache(maxsize=16)
+def client_of_process(_process, settings, create=S3ClientSettings.create_client):
+    return create(settings)
+
+
 class TestS3(OnS3, HistoryStoreContract):
-    """The whole contract."""
+    """The whole contract. The stores of a process share a client: making one takes longer than many of the tests.
+
+    In `TestExactListing` each store makes its own.
+    """
+
+    @pytest.fixture(autouse=True)
+    def _share_clients(self, monkeypatch):
+        monkeypatch.setattr(
+            S3ClientSettings, "create_client", lambda settings: client_of_process(os.getpid(), settings)
+        )
 
 
 class OfExact:

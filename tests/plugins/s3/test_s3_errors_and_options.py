@@ -13,7 +13,9 @@ from urllib.parse import quote
 
 import boto3
 import pytest
+from botocore.utils import parse_timestamp
 from chathistory_s3 import S3Store
+from chathistory_s3.urls import _parse_time
 from s3_samples import KEY, bodies, head_of, make_conversation, objects, revision, texts
 from s3_server import CREDENTIALS
 
@@ -32,6 +34,11 @@ from chathistory.errors import (
 LEFT = "history/s/scope/large/0123456789abcdef/0000000000000000000-0123456789abcdef"
 
 
+def is_listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture(scope="module")
 def rclone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rclone")
@@ -44,18 +51,18 @@ def rclone(tmp_path_factory):
     command = [binary, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", "test,s3cr3t-of-the-key"]
     environment = os.environ | {"RCLONE_CONFIG": str(folder / "none.conf")}
     process = subprocess.Popen([*command, str(folder / "data")], env=environment, stderr=subprocess.DEVNULL)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
+    late = time.monotonic() + 100
+    while not is_listening(port):
+        assert process.poll() is None, "rclone has ended"
+        assert time.monotonic() < late, "rclone does not listen"
+        time.sleep(0.05)
     yield f"http://127.0.0.1:{port}"
     process.terminate()
     process.wait(100)
 
 
 def test_a_service_that_ignores_conditions_is_refused(rclone):
-    with open_store(f"s3://bucket/history?endpoint_url={rclone}&addressing=path") as store:
+    with open_store(f"s3://bucket/history?timeout=60&endpoint_url={rclone}&addressing=path") as store:
         for _ in range(2):
             with pytest.raises(StoreRejected, match="ignores the condition"):
                 store.append(KEY, ["x"], after=None, revision=revision())
@@ -72,6 +79,13 @@ def test_a_refusal_is_described_in_the_words_of_the_store(server, store, what, w
         cause = caught.value.__cause__
         assert "SECRET-TEXT" not in repr(vars(cause)) + str(cause)
         assert CREDENTIALS["aws_secret_access_key"] not in repr(vars(cause))
+
+
+@pytest.mark.parametrize(
+    "value", ["2026-12-01T06:00:12.345Z", "2026-12-01T06:00:12Z", "Tue, 01 Dec 2026 06:00:12 GMT", 1_796_104_812]
+)
+def test_the_times_of_a_response_are_those_of_boto3(value):
+    assert _parse_time(value) == parse_timestamp(value)
 
 
 def test_a_missing_bucket_is_a_refusal(client, server):
@@ -97,14 +111,14 @@ def test_no_credentials_is_a_refusal(server, bucket, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with (
-        open_store(f"s3://{bucket}/h?endpoint_url={server.url}&region=us-east-1") as store,
+        open_store(f"s3://{bucket}/h?timeout=60&endpoint_url={server.url}&region=us-east-1") as store,
         pytest.raises(StoreRejected),
     ):
         store.check()
 
 
 def test_an_unknown_profile_is_a_refusal(server, bucket):
-    url = f"s3://{bucket}/h?endpoint_url={server.url}&profile=none"
+    url = f"s3://{bucket}/h?timeout=60&endpoint_url={server.url}&profile=none"
     with open_store(url) as store, pytest.raises(StoreRejected):
         store.check()
 
@@ -122,12 +136,12 @@ def test_a_wrong_url_gets_an_error_that_says_why(url):
 
 def test_a_url_opens_without_any_request(server, bucket, monkeypatch):
     monkeypatch.setattr(boto3.session, "Session", None)
-    open_store(f"s3://{bucket}/h?endpoint_url={server.url}&profile=none&sse=aws:kms&kms_key=k").close()
+    open_store(f"s3://{bucket}/h?timeout=60&endpoint_url={server.url}&profile=none&sse=aws:kms&kms_key=k").close()
     assert server.log == []
 
 
 def test_encryption_and_class_are_of_every_object(client, bucket, server):
-    url = f"s3://{bucket}/h?endpoint_url={server.url}&sse=AES256&storage_class=STANDARD_IA&addressing=path"
+    url = f"s3://{bucket}/h?timeout=60&endpoint_url={server.url}&sse=AES256&storage_class=STANDARD_IA&addressing=path"
     with open_store(url) as store:
         make_conversation(store, 40, size=10_000, batch=8)
     names = objects(client, bucket)
@@ -139,7 +153,7 @@ def test_encryption_and_class_are_of_every_object(client, bucket, server):
 
 def test_encryption_with_a_key_is_of_every_object(client, bucket, server):
     key = "arn:aws:kms:us-east-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
-    url = f"s3://{bucket}/h?endpoint_url={server.url}&sse=aws:kms&kms_key={quote(key, safe='')}"
+    url = f"s3://{bucket}/h?timeout=60&endpoint_url={server.url}&sse=aws:kms&kms_key={quote(key, safe='')}"
     with open_store(url) as store:
         make_conversation(store, 40, size=10_000, batch=8)
         assert bodies(store) == texts(0, 40, 10_000)
@@ -251,7 +265,7 @@ def test_a_store_that_another_thread_closes_says_so(store):
 def test_a_versioned_bucket(client, bucket, server, recency):
     """Conditions are about the newest version; a delete marker counts as nothing there."""
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    with open_store(f"s3://{bucket}/h?endpoint_url={server.url}&recency={recency}") as store:
+    with open_store(f"s3://{bucket}/h?timeout=60&endpoint_url={server.url}&recency={recency}") as store:
         for _ in range(2):
             old = make_conversation(store, 40, size=10_000, batch=8)
             assert bodies(store) == texts(0, 40, 10_000)
@@ -299,13 +313,13 @@ def test_a_sweep_removes_what_expired_and_nothing_else(client, bucket, store, se
 
 
 def test_the_sweep_of_the_command_line(client, bucket, server, capsys):
-    url = f"s3://{bucket}/h?endpoint_url={server.url}"
+    url = f"s3://{bucket}/h?timeout=60&endpoint_url={server.url}"
     with open_store(url) as store:
         store.append(KEY, ["x"], after=None, revision=revision(expires=1))
         assert run(["sweep", "--store", url]) == 0
         assert "expired: 1" in capsys.readouterr().out
         assert head_of(store) is None
-    assert run(["sweep", "--store", "s3://no-such-bucket?timeout=0.2&endpoint_url=" + server.url]) == 1
+    assert run(["sweep", "--store", "s3://no-such-bucket?timeout=60&endpoint_url=" + server.url]) == 1
     assert "no such bucket" in capsys.readouterr().err
 
 

@@ -290,7 +290,7 @@ def test_what_a_restoration_costs(client, bucket, server, store):
 
 def test_what_the_commands_make_of_damage(client, bucket, server, capsys):
     """One damaged head among three, and a damaged record: listed, repaired, and then erased to the last object."""
-    url = f"s3://{bucket}/h?endpoint_url={server.url}"
+    url = f"s3://{bucket}/h?timeout=60&endpoint_url={server.url}"
     with History(open_store(url)) as history:
         for name in ("one", "two", "three"):
             for at in range(4):

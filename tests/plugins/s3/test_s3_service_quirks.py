@@ -54,7 +54,7 @@ BLIND = {
 
 @pytest.fixture
 def url(server, bucket):
-    return f"s3://{bucket}/history?endpoint_url={server.url}"
+    return f"s3://{bucket}/history?timeout=60&endpoint_url={server.url}"
 
 
 def hasty(url):
