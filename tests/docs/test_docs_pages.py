@@ -35,7 +35,7 @@ def test_the_python_blocks_of_a_page_run_as_one_program(page, tmp_path, fake_api
     code = "".join(BLOCK.findall(page.read_text()))
     environment = os.environ | {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": fake_api, "HOME": str(tmp_path)}
     run = [sys.executable, "-W", "error", "-c", code]
-    process = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    process = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert process.returncode == 0, process.stderr
 
 

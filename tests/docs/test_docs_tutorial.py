@@ -85,7 +85,7 @@ class Reader:
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"http://127.0.0.1:{self.port}{path}", data, {"content-type": "application/json", **headers})
         try:
-            with urlopen(request, timeout=20) as answer:
+            with urlopen(request, timeout=100) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
@@ -199,7 +199,7 @@ def test_a_visitor_who_leaves_within_a_reply_closes_the_turn(app, script):
     body = json.dumps({"text": "One"}).encode()
     head = {"content-type": "application/json", "x-person": "fay"}
     url = f"http://127.0.0.1:{app.port}/chats/tea/stream"
-    with urlopen(Request(url, body, head), timeout=20) as answer:
+    with urlopen(Request(url, body, head), timeout=100) as answer:
         assert answer.readline() == b"event: text\n"
         assert paused.reached.wait(100)
     until(lambda: "reply_interrupted" in kinds_of(app, "fay"), patience=60, what="the end of the turn")

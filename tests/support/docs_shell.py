@@ -24,7 +24,10 @@ INDENTED = re.compile(
     r"(<!-- shown, not run: [^>]+ -->)?(?:\n\n|\A)((?:    (?:chathistory|export) [^\n]*\n)+)(?=\n|\Z)"
 )
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
-PATIENCE = 60.0
+PROMPT = re.compile(rb"(\x1b\[\?2004hyou> |\]: )(\x1b\[[0-9;?]*[a-zA-Z])*$")
+"""The prompt of `chat`, where the terminal is asked to mark what is pasted (its messages begin with "you> " too), and
+a question that ends in [y/N]."""
+PATIENCE = 100.0
 
 
 @dataclass
@@ -84,10 +87,14 @@ class Shell:
         try:
             return self._watched(process, ours)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it left running as well
+            self._kill_all(process)
             self.code = process.wait()
             os.close(ours)
+
+    def _kill_all(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill the process and those that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
     def _watched(self, process: subprocess.Popen[bytes], screen: int) -> str:
         seen, late, typed = b"", time.monotonic() + PATIENCE, False
@@ -98,13 +105,13 @@ class Shell:
                 except OSError:  # the other end is closed
                     break
             elif process.poll() is not None:
-                break
-            elif re.search(rb"(> |\]: )(\x1b\[[0-9;?]*[a-zA-Z])*$", seen):
+                self._kill_all(process)  # what it left running; then the other end is closed
+            elif PROMPT.search(seen):
                 os.write(screen, b"\x04" if typed else self.typed)
                 typed = True
                 seen += b"\n"
             assert time.monotonic() < late, f"{process.args} did not end: {seen!r}"
-        process.wait(PATIENCE)
+        process.wait()
         return ESCAPES.sub("", seen.decode()).replace("\r\n", "\n").rstrip()
 
 
