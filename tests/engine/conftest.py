@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from uuid import uuid4
 
 import pytest
@@ -14,19 +15,21 @@ from chathistory.testing import FakeMessagesAPI
 MODEL = "claude-sonnet-5-5"
 
 
-@pytest.fixture(params=["memory", "file"])
-def open_again(request, tmp_path) -> Iterator[Callable[[], HistoryStore]]:
+@pytest.fixture(params=["memory", pytest.param("file", marks=pytest.mark.repeated)])
+def store_url(request, tmp_path) -> str:
+    """Return the URL of a new store.
+
+    The engine does the same on every backend (tests/plugins has a scenario on each), so files are for the repeated
+    tests, except where test files override this fixture.
+    """
+    return f"memory:{uuid4().hex}" if request.param == "memory" else f"file:{tmp_path}/store"
+
+
+@pytest.fixture
+def open_again(store_url) -> Iterator[Callable[[], HistoryStore]]:
     """Return a function that opens the same store once more, as another process would."""
-    url = f"memory:{uuid4().hex}" if request.param == "memory" else f"file:{tmp_path}/store"
-    stores = []
-
-    def open_store_again() -> HistoryStore:
-        stores.append(open_store(url))
-        return stores[-1]
-
-    yield open_store_again
-    for store in stores:
-        store.close()
+    with ExitStack() as stores:
+        yield lambda: stores.enter_context(open_store(store_url))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import anthropic
 import pytest
@@ -33,6 +34,12 @@ MODEL = "claude-sonnet-5-5"
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}
 SEARCH_TOOLS = [{"type": "web_search_20250305", "name": "web_search"}]
 ELSEWHERE = Process("elsewhere", 7, "another boot", "1-1", 5)
+
+
+@pytest.fixture(params=["memory", "file"])
+def store_url(request, tmp_path) -> str:
+    """Return the URL of a new store: what another process sees of a turn is tested in files each time."""
+    return f"memory:{uuid4().hex}" if request.param == "memory" else f"file:{tmp_path}/store"
 
 
 def count_renewals(chat) -> int:
