@@ -1,6 +1,8 @@
 # make chat     talk to Claude in the terminal; run it again to continue
-# make test     what CI runs: style, types, and the tests on real stores
-# make all      format, then the same; before you commit
+# make quick    style, types and unit tests; within a minute
+# make test     what CI runs first: style, types, and every behaviour once, on real stores
+# make test-wide   what CI runs next: coverage, more inputs, odd configurations, the lowest versions
+# make all      format, then `make test`; before you commit
 # make stress   long campaigns: kills, races and big data; several minutes
 # make test-lowest   the core, the engine and the contract with the lowest versions of the dependencies
 # make docs     build the documentation as a site, in site/
@@ -12,24 +14,46 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: chat test test-lowest all format check hooks stress docs reference release bench clean
+# runs a command, and prints what it cost: the processor time includes the servers that the tests started
+TIMED = @bash -c 'TIMEFORMAT="make $@: %0lR; processor time %0lU, and %0lS of the system"; time "$$@"' make
+PYTEST = $(BIN)/pytest -n 2 --dist loadfile
+
+.PHONY: chat quick test test-main test-wide coverage wide test-lowest all format check lint types unit hooks stress docs reference release bench clean
 
 chat: $(VENV)/chat-ready
 	@test -n "$$ANTHROPIC_API_KEY" || echo "ANTHROPIC_API_KEY is not set: replies come from a fake without a model. The conversation is really saved."
 	@$(BIN)/chathistory chat --conversation hello $$(test -n "$$ANTHROPIC_API_KEY" || echo --fake)
 
-test: check
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not stress and not repeated" -n 2 --dist loadfile
-	$(BIN)/pytest -m "repeated and not stress" -n 2 --dist loadfile
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+test:
+	$(TIMED) $(MAKE) --no-print-directory check test-main
 
-check: $(VENV)/test-ready
+test-main: $(VENV)/test-ready
+	$(PYTEST) -m "not stress and not repeated"
+
+test-wide:
+	$(TIMED) $(MAKE) --no-print-directory coverage wide test-lowest
+
+coverage: $(VENV)/test-ready
+	$(PYTEST) --cov -m "not stress and not repeated" --ignore tests/plugins
+
+wide: $(VENV)/test-ready
+	$(PYTEST) -m "repeated and not stress"
+
+quick: $(VENV)/test-ready
+	$(TIMED) $(MAKE) --no-print-directory -j 2 lint types unit
+
+check: lint types
+
+lint: $(VENV)/test-ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+types: $(VENV)/test-ready
 	$(BIN)/mypy
 	$(BIN)/basedpyright
+
+unit: $(VENV)/test-ready
+	$(BIN)/pytest -q -m "not stress and not repeated" tests/messages tests/view tests/storage
 
 all: format test
 
