@@ -264,6 +264,8 @@ def _search_commit(reader: ChunkReader, state: FileState | None, is_own: Callabl
         if not scanned.lines:
             tail.add_junk(scanned.data, ended=scanned.is_ended)
     after = state.after if state else 0
+    if state is None and any(line.startswith(_EARLIER_LAYOUT) for _, line in reader.iter_lines(0, reader.size)):
+        raise NewerLayout(1)
     if tail.is_damaged and not any(_has_zeroed_sector(reader, start, reader.size) for start in (after, tail.stop)):
         raise Damage(None, "the last commit is damaged")
     if state is None:
@@ -277,8 +279,6 @@ def _check_uncommitted(reader: ChunkReader, *, has_others: bool) -> None:
         raise OtherConversation
     if is_utf16(reader):
         raise Damage(None, "the file was saved as UTF-16, perhaps by an editor; save it as UTF-8")
-    if any(line.startswith(_EARLIER_LAYOUT) for _, line in reader.iter_lines(0, reader.size)):
-        raise NewerLayout(1)
 
 
 def is_utf16(reader: ChunkReader) -> bool:

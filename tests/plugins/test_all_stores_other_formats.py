@@ -255,3 +255,18 @@ def test_commands_name_the_format_and_exit_with_an_error(tmp_path, capsys, versi
     assert list(codes.values()) == [1, 1, 3, 0, 3, 1, 1], codes
     with open_store(url) as store:
         assert dump(url, store, tmp_path / "after") == before
+
+
+def test_a_file_of_the_first_layout_is_refused_and_left_alone(tmp_path):
+    """It had a commit after a tab, and its records were not in brackets."""
+    url = f"file:{tmp_path}/store"
+    data = b'{"v":1,"id":"m1"}\n\t{"commit":{"end":1,"sum":1,"start":0,"info":{}},"crc":1}\n'
+    with open_store(url) as store:
+        history = History(store)
+        history.conversation(GOOD.id).append(MESSAGES)
+        path = tmp_path / "store/default/other.jsonl"
+        path.write_bytes(data)
+        check_refused(calls_on_head(history), 1)
+        check_row(history, 1)
+        assert [(each.key, each.state) for each in history.check().found] == [(KEY, "unsupported")]
+        assert path.read_bytes() == data
