@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import pty
 import select
 import shutil
-import signal
-import socket
 import struct
 import subprocess
 import sys
 import sysconfig
 import termios
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+
+from forked_programs import ForkServer
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "chathistory")
 PATIENCE = 100.0
@@ -26,82 +25,18 @@ PATIENCE = 100.0
 _LAUNCH = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
-class CommandForks:
-    """Runs the command in processes that are forked from one that has imported it: see `fork_commands`."""
-
-    def __init__(self, env: dict[str, str]) -> None:
-        self._screen, other = pty.openpty()  # the server has a terminal too, so its streams are those of a terminal
-        self._connection, theirs = socket.socketpair()
-        server = Path(__file__).with_name("fork_commands.py")
-        self._server = subprocess.Popen(
-            [sys.executable, server, str(theirs.fileno())],
-            stdin=other,
-            stdout=other,
-            stderr=other,
-            env=env,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
-        os.close(other)
-        self._answers = self._connection.makefile("r")
-
-    def start(self, words: Sequence[str], env: dict[str, str], folder: Path, terminal: int) -> ForkedCommand:
-        """Run the command in the terminal of this file descriptor."""
-        place = {"folder": str(folder), "terminal": os.ttyname(terminal)}
-        return ForkedCommand(self, self._order("start", words=words, env=env, **place))
-
-    def wait_for(self, pid: int) -> int:
-        """Wait for the end of a process that was started, and return its exit code."""
-        return self._order("wait", pid=pid)
-
-    def close(self) -> None:
-        self._answers.close()
-        self._connection.close()
-        self._server.kill()  # it would take its time to end by itself
-        self._server.wait()
-        os.close(self._screen)
-
-    def _order(self, do: str, **more: object) -> int:
-        self._connection.sendall(f"{json.dumps({'do': do, **more})}\n".encode())
-        answer = self._answers.readline()
-        assert answer, f"the server ended: {os.read(self._screen, 65536).decode()}"
-        return int(answer)
-
-
-class ForkedCommand:
-    """A process of `CommandForks`, used like one of `subprocess`."""
-
-    def __init__(self, forks: CommandForks, pid: int) -> None:
-        self.pid = pid
-        self._forks = forks
-        self._code: int | None = None
-
-    def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)  # until `wait`, no other process gets its id
-
-    def wait(self) -> int:
-        if self._code is None:
-            self._code = self._forks.wait_for(self.pid)
-        return self._code
-
-    def kill(self) -> None:
-        if self._code is None:
-            self.send_signal(signal.SIGKILL)
-
-
 class Terminal:
     """seen: all that the command has written, escape sequences and all."""
 
     def __init__(
-        self, words, env, folder, *, columns: int = 100, command=(COMMAND,), forks: CommandForks | None = None
+        self, words, env, folder, *, columns: int = 100, command=(COMMAND,), forks: ForkServer | None = None
     ) -> None:
         """Run a command with its words; with `forks`, chathistory in a forked process."""
         self.fd, other = pty.openpty()
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         launch = [sys.executable, "-c", _LAUNCH, shutil.which(command[0]), *command[1:], *words]
         self.process = (
-            forks.start(words, env, folder, other)
+            forks.start(["chathistory", *words], env=env, folder=folder, streams=[os.ttyname(other)] * 3)
             if forks
             else subprocess.Popen(
                 launch, stdin=other, stdout=other, stderr=other, env=env, cwd=folder, start_new_session=True

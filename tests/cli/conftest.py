@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cli_terminal import COMMAND, CommandForks, Terminal
+from cli_terminal import COMMAND, Terminal
+from forked_programs import ForkServer
 
 from chathistory import History, open_store
 from chathistory.cli import app
@@ -85,8 +86,8 @@ def run(env, tmp_path) -> Callable[..., Done]:
 
 
 @pytest.fixture(scope="session")
-def forks(tmp_path_factory) -> Iterator[CommandForks]:
-    forks = CommandForks(make_env(tmp_path_factory.getbasetemp()))
+def forks(tmp_path_factory) -> Iterator[ForkServer]:
+    forks = ForkServer(make_env(tmp_path_factory.getbasetemp()))
     yield forks
     forks.close()
 

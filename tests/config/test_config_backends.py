@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import shutil
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from forked_programs import ForkServer
 from mongodb_servers import replica_set
 from redis_servers import Server
 from s3_server import CREDENTIALS, serving
@@ -68,12 +68,12 @@ PLACES = {"memory": _nothing, "file": _nothing, "redis": _redis, "mongodb": _mon
 
 
 @pytest.mark.parametrize(("backend", "place"), [(name, name) for name in LINES], indirect=["place"])
-def test_one_program_runs_unchanged_on_each_backend(backend, place, project):
+def test_one_program_runs_unchanged_on_each_backend(backend, place, project, forks):
     (project / "chathistory.toml").write_text(CONFIGURATION.format(line=LINES[backend]))
     api = FakeMessagesAPI()
     with api.serve() as url:
         environment = os.environ | place | {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "x"}
-        runs = [run_program(environment, project) for _ in range(2)]
+        runs = [run_program(forks, environment, project) for _ in range(2)]
     again = 1 if backend == "memory" else 5  # memory starts empty in each process
     for run, number in zip(runs, (1, again), strict=True):
         assert run == {
@@ -89,9 +89,16 @@ def test_one_program_runs_unchanged_on_each_backend(backend, place, project):
     assert sent == {("claude-haiku-5-5", "Be brief.", 500)}
 
 
-def run_program(environment, folder):
-    run = [sys.executable, "-W", "error", PROGRAM]
-    done = subprocess.run(run, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+@pytest.fixture(scope="module")
+def forks():
+    server = ForkServer(os.environ | {"PYTHONWARNINGS": "error"})
+    yield server
+    server.close()
+
+
+def run_program(forks, environment, folder):
+    program = Path(shutil.copy(PROGRAM, folder.parent))
+    done = forks.run(program, env=environment, folder=folder)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return json.loads(done.stdout)

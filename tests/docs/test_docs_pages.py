@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_programs import ForkServer
 
 from chathistory.testing import FakeMessagesAPI
 
@@ -30,13 +31,22 @@ def fake_api():
         yield url
 
 
+@pytest.fixture(scope="module")
+def forks():
+    server = ForkServer(os.environ | {"PYTHONWARNINGS": "error"})
+    yield server
+    server.close()
+
+
 @pytest.mark.parametrize("page", PYTHON, ids=page_id)
-def test_the_python_blocks_of_a_page_run_as_one_program(page, tmp_path, fake_api):
+def test_the_python_blocks_of_a_page_run_as_one_program(page, tmp_path, fake_api, forks):
     code = "".join(BLOCK.findall(page.read_text()))
     environment = os.environ | {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": fake_api, "HOME": str(tmp_path)}
-    run = [sys.executable, "-W", "error", "-c", code]
-    process = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
-    assert process.returncode == 0, process.stderr
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    (tmp_path / "page.py").write_text(code)
+    program = forks.run(tmp_path / "page.py", env=environment, folder=folder)
+    assert program.returncode == 0, program.stderr
 
 
 def test_the_readme_shows_a_conversation_that_is_saved(tmp_path, fake_api):
