@@ -46,13 +46,23 @@ def _patient_redis(monkeypatch):
 @pytest.fixture
 def url_of(request, tmp_path, monkeypatch):
     """Return the URL of a new and empty store of a backend, the same for other processes."""
+    return _url_maker(request, tmp_path, monkeypatch)
 
+
+@pytest.fixture(scope="module")
+def module_url_of(request, tmp_path_factory):
+    """Return the URL of a new and empty store that all tests of a module share."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield _url_maker(request, tmp_path_factory.mktemp("stores"), patch)
+
+
+def _url_maker(request, folder, monkeypatch):
     def url_of(backend: str) -> str:
         number = next(_numbers)
         if backend == "memory":
             return "memory:"
         if backend == "file":
-            return f"file:{tmp_path}/store{number}"
+            return f"file:{folder}/store{number}"
         if backend == "redis":
             return f"{request.getfixturevalue('redis_url')}?prefix=history{number}:"
         if backend == "mongodb":
@@ -63,8 +73,8 @@ def url_of(request, tmp_path, monkeypatch):
         "AWS_ACCESS_KEY_ID": CREDENTIALS["aws_access_key_id"],
         "AWS_SECRET_ACCESS_KEY": CREDENTIALS["aws_secret_access_key"],
         "AWS_DEFAULT_REGION": CREDENTIALS["region_name"],
-        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
+        "AWS_CONFIG_FILE": str(folder / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "no-credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sample_conversations import said, user
 
-from chathistory import History
+from chathistory import History, open_store
 from chathistory.errors import InvalidInput
 
 pytestmark = pytest.mark.repeated
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BACKENDS = ("memory", "file", "redis", "mongodb", "s3")
 COUNT = 130  # more than a bucket of the s3 store puts in order
 FILTERS = {
     "all": ({}, lambda row: True),
@@ -28,8 +29,14 @@ FILTERS = {
 }
 
 
-@pytest.fixture
-def history(store):
+@pytest.fixture(scope="module", params=BACKENDS)
+def history(request, module_url_of):
+    """A history that the tests only read."""
+    with open_store(module_url_of(request.param)) as store:
+        yield fill_store(store)
+
+
+def fill_store(store):
     history = History(store)
     for number in range(COUNT):
         chat = history.conversation(f"c{number}")
@@ -58,7 +65,8 @@ def test_a_listing_returns_what_its_filters_ask_for(history):
     everything, _ = walked(history, 1000)
     exact = history.store.traits.recency == "exact"
     assert len(everything) == COUNT
-    for name, (wanted, fits) in FILTERS.items():
+    for name in FILTERS if exact else ("all", "tag", "nested"):  # where a page reads each head by a request of its own
+        wanted, fits = FILTERS[name]
         due = [row for row in everything if fits(row)]
         assert name == "none" or due
         for limit in (1, 200) if 0 < len(due) < 12 else (13, 200):
@@ -84,23 +92,24 @@ def test_a_listing_filters_by_time(history):
         assert sorted(row.id for row in rows) == sorted(row.id for row in due)
 
 
-@pytest.mark.parametrize("wanted", [{}, {"tag": "third"}, {"model": "claude-a"}])
-def test_what_others_do_not_write_comes_exactly_once(history, wanted):
-    everything, _ = walked(history, 1000, **wanted)
-    written = iter(range(COUNT))
+def test_what_others_do_not_write_comes_exactly_once(store):
+    history = fill_store(store)
+    for wanted in ({}, {"tag": "third"}, {"model": "claude-a"}):
+        everything, _ = walked(history, 1000, **wanted)
+        written = iter(range(COUNT))
 
-    def between():
-        for _ in range(3):
-            number = next(written)
-            history.conversation(f"c{number}").append(user("more"))
-            history.conversation(f"new {number}").append(user("new"))
+        def between(written=written):
+            for _ in range(3):
+                number = next(written)
+                history.conversation(f"c{number}").append(user("more"))
+                history.conversation(f"new {number}").append(user("new"))
 
-    rows, _ = walked(history, 9, between, **wanted)
-    touched = {f"c{number}" for number in range(next(written))}
-    still = [row.id for row in rows if row.id not in touched and row.id.startswith("c")]
-    due = [row.id for row in everything if row.id not in touched]
-    assert sorted(still) == sorted(due)
-    assert len(set(still)) == len(still)
+        rows, _ = walked(history, 9, between, **wanted)
+        touched = {f"c{number}" for number in range(next(written))}
+        still = [row.id for row in rows if row.id not in touched and row.id.startswith("c")]
+        due = [row.id for row in everything if row.id not in touched and row.id.startswith("c")]
+        assert sorted(still) == sorted(due)
+        assert len(set(still)) == len(still)
 
 
 def test_rows_tell_all_without_reading_messages(history, monkeypatch):
@@ -110,7 +119,7 @@ def test_rows_tell_all_without_reading_messages(history, monkeypatch):
     assert (row.title, row.preview, row.tags) == ("Äpfel", "This is number 0", ("third", "fifth"))
 
 
-def test_a_time_without_a_zone_is_refused(store):
+def test_a_time_without_a_zone_is_refused(history):
     for name in ("since", "until"):
         with pytest.raises(InvalidInput, match=f"{name}: must be a timezone-aware datetime"):
-            History(store).list(**{name: datetime(2026, 1, 1)})  # noqa: DTZ001
+            history.list(**{name: datetime(2026, 1, 1)})  # noqa: DTZ001

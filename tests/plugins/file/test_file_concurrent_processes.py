@@ -60,11 +60,6 @@ def test_nothing_acknowledged_is_lost_when_writers_are_killed(store):
     assert _campaign(store, 5) >= 5
 
 
-@pytest.mark.repeated
-def test_nothing_acknowledged_is_lost_in_fifteen_kills(store):
-    assert _campaign(store, 15) >= 15
-
-
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
 def test_nothing_acknowledged_is_lost_in_two_hundred_kills(store):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from redis._parsers.commands import CommandsParser
 from redis_servers import DEBIAN, OLDEST, Server, free_port
 
 from chathistory import open_store
@@ -94,8 +95,23 @@ class TestValkey(OnServer, HistoryStoreContract):
     """Valkey 9."""
 
 
+COMMANDS: dict[str, object] = {}
+
+
 class OnCluster(OnServer):
     """Three masters: what belongs together is in one slot, what does not is on all of them."""
+
+    @pytest.fixture(autouse=True)
+    def parse_commands_once(self, monkeypatch):
+        """Keep the answer to COMMAND, which every new client of a Cluster asks for: 150 KB, most of its time."""
+
+        def initialize(parser, client, real=CommandsParser.initialize):
+            if not COMMANDS:
+                real(parser, client)
+                COMMANDS.update(parser.commands)
+            parser.commands = dict(COMMANDS)
+
+        monkeypatch.setattr(CommandsParser, "initialize", initialize)
 
     @pytest.fixture
     def url(self, cluster):
