@@ -12,8 +12,8 @@ from chathistory.storage.values import Key
 
 __all__ = [
     "Damage",
-    "NewerLayout",
     "OtherConversation",
+    "OtherLayout",
     "UndoFailed",
     "is_file_error",
     "is_process_error",
@@ -65,7 +65,7 @@ class OtherConversation(Damage):
         super().__init__(None, "the file holds another conversation")
 
 
-class NewerLayout(Exception):
+class OtherLayout(Exception):
     """The file has another layout: a later version of this package wrote it, or one before the layout was frozen."""
 
     def __init__(self, layout: int) -> None:
@@ -94,7 +94,7 @@ def translate_errors(operation: str, key: Key, *, reads: str | None = None) -> I
 
     Raises:
         CorruptRecord: The file is damaged, or cannot be read.
-        UnsupportedRecord: A later version wrote it.
+        UnsupportedRecord: A version with another layout wrote it.
         StoreRejected: The operating system refused the operation.
         StoreUnavailable: The operation failed.
     """
@@ -102,8 +102,8 @@ def translate_errors(operation: str, key: Key, *, reads: str | None = None) -> I
         yield
     except Damage as damage:
         raise CorruptRecord(key, damage.position, damage.reason) from damage.__cause__
-    except NewerLayout as newer:
-        raise UnsupportedRecord(key, 0, newer.layout) from None
+    except OtherLayout as other:
+        raise UnsupportedRecord(key, 0, other.layout) from None
     except UndoFailed as failed:
         error = failed.__cause__
         raise StoreUnavailable(f"{operation} failed, and could not be undone: {error}", outcome="unknown") from error

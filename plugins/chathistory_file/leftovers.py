@@ -10,7 +10,7 @@ from contextlib import suppress
 from operator import attrgetter
 
 from chathistory.storage.values import Key, Leftovers
-from chathistory_file.errors import Damage, NewerLayout, is_process_error
+from chathistory_file.errors import Damage, OtherLayout, is_process_error
 from chathistory_file.files import (
     ASIDE,
     LARGEST_CHUNK,
@@ -41,7 +41,7 @@ def describe_leftovers(paths: Paths, key: Key) -> list[str]:
 
     Raises:
         Damage: The head of the conversation is damaged.
-        NewerLayout: A later version wrote it.
+        OtherLayout: A later version wrote it.
     """
     state = find_state(paths, is_own=key.__eq__)
     main, aside, temporary = (f"{paths.name}{suffix}" for suffix in _SUFFIXES)
@@ -108,7 +108,7 @@ def _remove_conversation_leftovers(paths: Paths) -> int:
     """Remove the side files of a conversation, and its own file if it cannot be read. Runs under its lock."""
     try:
         is_readable = find_state(paths, is_own=paths.belong_to) is not None
-    except (Damage, NewerLayout):
+    except (Damage, OtherLayout):
         is_readable = False
     except OSError as error:
         if is_process_error(error):
@@ -153,7 +153,7 @@ def _is_sound_conversation(path: str) -> bool:
         return False
     try:
         state = find_state(paths, is_own=paths.belong_to)
-    except (Damage, NewerLayout, OSError):
+    except (Damage, OtherLayout, OSError):
         return False
     return state is not None and not (state.commit.has_moved or state.tail_size)
 

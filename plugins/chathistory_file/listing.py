@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
 from chathistory.storage.values import Damaged, Head, Key, SortKey
-from chathistory_file.errors import Damage, NewerLayout, OtherConversation, is_process_error, translate_error
+from chathistory_file.errors import Damage, OtherConversation, OtherLayout, is_process_error, translate_error
 from chathistory_file.files import (
     ASIDE,
     SUFFIX,
@@ -113,7 +113,7 @@ class ScopeFolder:
         paths = Paths.in_folder(self.path, name.removesuffix(SUFFIX))
         try:
             state = find_state(paths, is_own=paths.belong_to)
-        except (Damage, NewerLayout) as reason:
+        except (Damage, OtherLayout) as reason:
             return _describe_damage(paths, reason)
         except OSError as error:
             if is_process_error(error):
@@ -123,7 +123,7 @@ class ScopeFolder:
             return state.head
         if regular_file_size(paths.main) is None or self._is_locked(paths):
             return None
-        with suppress(Damage, NewerLayout, OSError):  # a writer may have added a commit meanwhile
+        with suppress(Damage, OtherLayout, OSError):  # a writer may have added a commit meanwhile
             if find_state(paths, is_own=paths.belong_to) is None and regular_file_size(paths.main) is not None:
                 words = "no append to the file was completed; the next one sets its content aside"
                 return Damaged(None, paths.name + SUFFIX, CorruptRecord(None, None, words))
@@ -194,7 +194,7 @@ def _take_newest(
     return rows
 
 
-def _describe_damage(paths: Paths, reason: Damage | NewerLayout) -> Damaged:
+def _describe_damage(paths: Paths, reason: Damage | OtherLayout) -> Damaged:
     """Return the row for a conversation with an unreadable head."""
     key = None if isinstance(reason, OtherConversation) else _find_key(paths)
     error: ChatHistoryError
@@ -212,7 +212,7 @@ def _find_key(paths: Paths) -> Key | None:
     key = paths.decode_key()
     if key is not None:
         return key
-    with suppress(Damage, NewerLayout, OSError), open_existing(paths.main) as file:
+    with suppress(Damage, OtherLayout, OSError), open_existing(paths.main) as file:
         if file is not None:
             for scanned in scan_lines(ChunkReader(file.fd, file.size, step=4096), 0, file.size):
                 for line in scanned.lines:

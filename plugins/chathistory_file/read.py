@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from chathistory.storage.values import Head, Key
-from chathistory_file.errors import Damage, NewerLayout, OtherConversation
+from chathistory_file.errors import Damage, OtherConversation, OtherLayout
 from chathistory_file.files import ChunkReader, OpenFile, Paths, open_existing
 from chathistory_file.schema import (
     COMMIT,
@@ -153,7 +153,7 @@ def load_state(
     Raises:
         Damage: The last commit is damaged.
         OtherConversation: All commits are of another conversation.
-        NewerLayout: A version with another layout wrote a commit.
+        OtherLayout: A version with another layout wrote a commit.
     """
     if file is None or not file.size:
         return None
@@ -265,7 +265,7 @@ def _search_commit(reader: ChunkReader, state: FileState | None, is_own: Callabl
             tail.add_junk(scanned.data, ended=scanned.is_ended)
     after = state.after if state else 0
     if state is None and any(line.startswith(_EARLIER_LAYOUT) for _, line in reader.iter_lines(0, reader.size)):
-        raise NewerLayout(1)
+        raise OtherLayout(1)
     if tail.is_damaged and not any(_has_zeroed_sector(reader, start, reader.size) for start in (after, tail.stop)):
         raise Damage(None, "the last commit is damaged")
     if state is None:

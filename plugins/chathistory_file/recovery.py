@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 from chathistory.errors import Conflict
 from chathistory.storage.abilities import FoundRecords
 from chathistory.storage.values import Head, Key, Record
-from chathistory_file.errors import Damage, NewerLayout, OtherConversation
+from chathistory_file.errors import Damage, OtherConversation, OtherLayout
 from chathistory_file.files import ChunkReader, OpenFile, Paths, open_existing
 from chathistory_file.read import NO_LINE, FileState, ScannedLine, find_state, is_utf16, load_state, scan_lines
 from chathistory_file.schema import LF, CommitLine, RecordLine, decode_body
@@ -174,7 +174,7 @@ class Inspection:
 
         Raises:
             OtherConversation: All commits are of another conversation.
-            NewerLayout: A later version wrote a commit.
+            OtherLayout: A version with another layout wrote a commit.
         """
         problem = "no append to the file was completed"
         reader = ChunkReader(file.fd, file.size, step=_READ_SIZE)
@@ -224,7 +224,7 @@ class FileRecovery:
 
         Raises:
             OtherConversation: The file holds another conversation.
-            NewerLayout: A later version wrote it.
+            OtherLayout: A version with another layout wrote it.
         """
         with open_existing(paths.main) as file:
             if file is None or not file.size:
@@ -304,7 +304,7 @@ class FileRecovery:
         with open_existing(paths.main) as file:
             if file is None or _hash_file(file) != token:
                 current = None
-                with suppress(Damage, NewerLayout):
+                with suppress(Damage, OtherLayout):
                     current = find_state(paths, is_own=key.__eq__)
                 raise Conflict(key, current.head if current else None)
             inspection = Inspection.of_file(file, key)

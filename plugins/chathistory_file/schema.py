@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from chathistory.storage.values import LARGEST_NUMBER, Head, Key, Revision
-from chathistory_file.errors import NewerLayout
+from chathistory_file.errors import OtherLayout
 
 __all__ = [
     "COMMIT",
@@ -177,14 +177,14 @@ def decode_commit(line: bytes, start: int) -> CommitLine | None:
         start: Its offset in the file.
 
     Raises:
-        NewerLayout: It is a sound commit of another layout.
+        OtherLayout: It is a sound commit of another layout.
     """
     found = _LAYOUT.match(line)
     text, crc = line[:-10], line[-10:-2]
     if found is None or not line.endswith(b'"}') or not text.endswith(_CRC) or crc != b"%08x" % crc32(text):
         return None
     if int(found[1]) != LAYOUT:
-        raise NewerLayout(int(found[1]))
+        raise OtherLayout(int(found[1]))
     try:
         info = text.index(_INFO)
         fields = json.loads(text[:info] + b"}")

@@ -22,7 +22,7 @@ from chathistory.storage.url import Option, StoreURL, parse_seconds
 from chathistory.storage.values import Damaged, Head, Key, Leftovers, ReadResult, Record, Revision, SortKey, Traits
 from chathistory_file.errors import (
     Damage,
-    NewerLayout,
+    OtherLayout,
     is_file_error,
     is_process_error,
     translate_error,
@@ -321,7 +321,7 @@ def _delete_under_lock(paths: Paths, key: Key, version: str | None) -> bool:
         with open_existing(paths.main) as file:
             state = load_state(file, is_own=key.__eq__)
         is_found = state is not None
-    except (Damage, NewerLayout):  # a delete without a version removes a damaged conversation, too
+    except (Damage, OtherLayout):  # a delete without a version removes a damaged conversation, too
         if version is not None:
             raise
         is_found, state = True, None
