@@ -13,6 +13,7 @@ from chathistory.log.entry import Entry, to_json
 from chathistory.log.events import MessageAdded, ReplyOrphaned
 from chathistory.log.field_types import Response
 from chathistory.messages.content import Message, blocks_of, text_of
+from chathistory.messages.fit_blocks import TOOL_CALL_TYPES
 from chathistory.messages.json_text import sdk_objects_to_dicts, to_json_text
 from chathistory.messages.json_values import to_plain_json
 
@@ -174,7 +175,7 @@ def events_of(reply: Reply) -> Generator[ReplyEvent]:
         if block["type"] in _EVENT_FIELDS:
             kind, name = _EVENT_FIELDS[block["type"]]
             yield ReplyEvent(kind, block.get(name) or "", index)
-        elif block["type"] == "tool_use":
+        elif block["type"] in TOOL_CALL_TYPES:
             yield ReplyEvent("tool_input", to_json(block.get("input", {})), index, block.get("name"))
 
 

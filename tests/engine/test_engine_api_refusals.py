@@ -531,16 +531,22 @@ def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_contin
     assert History(store).conversation("a").state().engine.container is None
 
 
-def test_a_container_is_forgotten_by_the_asynchronous_engine_too(open_again):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_container_is_forgotten_by_the_asynchronous_engine_too(open_again, streaming):
     api = FakeMessagesAPI([make_container_reply("container_1"), "on", "then", "last"])
+
+    async def ask(engine, words):
+        if not streaming:
+            return await engine.send("a", words)
+        async with engine.stream("a", words) as stream:
+            return await stream.get_final_reply()
 
     async def main():
         async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL) as engine:
             await engine.send("a", "one")
             api.gone.add("container_1")
-            assert (await engine.send("a", "two")).text == "on"
-            async with engine.stream("a", "three") as stream:
-                assert (await stream.get_final_reply()).text == "then"
+            assert (await ask(engine, "two")).text == "on"
+            assert (await ask(engine, "three")).text == "then"
 
     asyncio.run(main())
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", None, None]

@@ -245,6 +245,16 @@ def test_two_hundred_conversations_do_not_block_the_loop(open_again):
     assert sorted(row.messages for row in rows) == [2] * 200
 
 
+def test_the_history_of_the_caller_stays_open(open_again):
+    async def main():
+        async with AsyncHistory(open_again()) as history:
+            async with AsyncChatEngine(FakeMessagesAPI("hi").async_client(), history, model=MODEL) as engine:
+                await engine.send("a", "hello")
+            return [row.id for row in (await history.list()).items]
+
+    assert asyncio.run(main()) == ["a"]
+
+
 def test_cancelling_while_a_turn_is_opened_closes_it_once_it_is_stored(open_again, chat_of, monkeypatch):
     store, reached, go = open_again(), threading.Event(), threading.Event()
     append = store.append

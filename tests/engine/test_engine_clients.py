@@ -51,6 +51,18 @@ class DelegatingAsyncFake(Fake):
         return Fake().create()
 
 
+class Unconnected:
+    @property
+    def create(self):
+        raise RuntimeError("not connected")
+
+
+class FakeWithBrokenHelper(Fake):
+    def __init__(self):
+        super().__init__()
+        self.helper = Unconnected()
+
+
 class Proxy:
     """A tracing proxy that wraps methods on access."""
 
@@ -106,6 +118,7 @@ SYNC = {
     "subclass": lambda: make_subclass(anthropic.Anthropic),
     "other platform": lambda: anthropic.AnthropicVertex(region="r", project_id="p", access_token="t"),
     "fake": Fake,
+    "fake with a broken helper": FakeWithBrokenHelper,
     "proxy": lambda: Proxy(FakeMessagesAPI().client()),
     "object around it": lambda: wrap_in_object(FakeMessagesAPI().client()),
     "patched": lambda: patch_create(FakeMessagesAPI().client()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import anthropic
@@ -10,7 +11,7 @@ import httpx2
 import pytest
 from stored_entries import list_entries, list_kinds
 
-from chathistory import AsyncChatEngine, SetupChangedWarning, errors
+from chathistory import AsyncChatEngine, ChatEngine, SetupChangedWarning, errors
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Failure, Raw, Reply, Reset
 
@@ -105,6 +106,39 @@ def test_a_broken_stream_is_never_a_reply(engine_on, chat_of, how, after):
     api.assert_extends()
 
 
+def test_a_stream_that_broke_has_no_final_reply(engine_on):
+    with engine_on(FakeMessagesAPI(Cut(TEXT, after=5))).stream("a", "hello") as stream:
+        with pytest.raises(errors.IncompleteReply, match="its stream ended too early"):
+            list(stream)
+        with pytest.raises(errors.IncompleteReply, match="the reply was interrupted before it was complete"):
+            stream.get_final_reply()
+
+
+def test_an_asynchronous_stream_that_broke_has_no_final_reply(open_again):
+    async def main():
+        api = FakeMessagesAPI(Cut(TEXT, after=5))
+        engine = AsyncChatEngine(api.async_client(), open_again(), model=MODEL)
+        async with engine, engine.stream("a", "hello") as stream:
+            with pytest.raises(errors.IncompleteReply, match="its stream ended too early"):
+                [piece async for piece in stream]
+            with pytest.raises(errors.IncompleteReply, match="the reply was interrupted before it was complete"):
+                await stream.get_final_reply()
+
+    asyncio.run(main())
+
+
+def test_leaving_a_stream_that_was_not_entered_does_nothing(engine_on, open_again, chat_of):
+    async def main():
+        engine = AsyncChatEngine(FakeMessagesAPI().async_client(), open_again(), model=MODEL)
+        async with engine, contextlib.AsyncExitStack() as stack:
+            stack.push_async_exit(engine.stream("a", "hello"))
+
+    with contextlib.ExitStack() as stack:
+        stack.push(engine_on(FakeMessagesAPI()).stream("a", "hello"))
+    asyncio.run(main())
+    assert list_kinds(chat_of("a")) == []
+
+
 def test_an_incomplete_tool_call_is_not_saved(engine_on, chat_of):
     tools = [{"name": "weather", "input_schema": {"type": "object"}}]
     engine = engine_on(FakeMessagesAPI(Cut([{"type": "text", "text": "Let me see."}, CALL], after=7)), tools=tools)
@@ -179,6 +213,96 @@ def test_a_tool_call_with_invalid_json_is_not_a_reply(engine_on, chat_of):
     assert engine.resume("a").text == "whole"
 
 
+def test_citations_are_kept_of_a_reply_that_the_sdk_cannot_parse(engine_on):
+    citation = {"type": "char_location", "cited_text": "x", "document_index": 0, "start_char_index": 0}
+    cited = {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": citation}}
+    call = {"type": "content_block_start", "index": 1, "content_block": CALL | {"input": {}}}
+    half = {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": '{"a": }'}}
+    events = [MESSAGE_START, BLOCK_START, TEXT_DELTA, cited, cited, BLOCK_STOP, call, half, BLOCK_STOP | {"index": 1}]
+    engine = engine_on(FakeMessagesAPI([event_stream(*events, MESSAGE_DELTA, MESSAGE_STOP)]))
+    with pytest.raises(errors.InvalidInput) as caught, engine.stream("a", "hello") as stream:
+        list(stream)
+    [cited_text, tool_use] = caught.value.reply.content
+    assert cited_text["text"] == "one"
+    assert [each["cited_text"] for each in cited_text["citations"]] == ["x", "x"]
+    assert tool_use["input"] == '{"a": }'
+
+
+class OpaqueStream:
+    """A stream of the SDK whose events cannot be observed before the SDK has parsed them."""
+
+    def __init__(self, stream):
+        self._stream = stream
+        self.request_id = stream.request_id
+        self.get_final_message = stream.get_final_message
+
+    @property
+    def current_message_snapshot(self):
+        return self._stream.current_message_snapshot
+
+    def __iter__(self):
+        return iter(self._stream)
+
+    async def __aiter__(self):
+        async for event in self._stream:
+            yield event
+
+
+class OpaqueClient:
+    """A client with such streams, of either kind."""
+
+    def __init__(self, client):
+        self.messages = self
+        self._messages = client.messages
+        self.create = client.messages.create
+
+    def stream(self, **arguments):
+        manager = self._messages.stream(**arguments)
+        return self._open_async(manager) if hasattr(manager, "__aenter__") else self._open(manager)
+
+    @contextlib.contextmanager
+    def _open(self, manager):
+        with manager as stream:
+            yield OpaqueStream(stream)
+
+    @contextlib.asynccontextmanager
+    async def _open_async(self, manager):
+        async with manager as stream:
+            yield OpaqueStream(stream)
+
+
+def stream_opaque(api, store, asynchronous):
+    """Stream a reply through an `OpaqueClient`, and return it."""
+
+    async def main():
+        engine = AsyncChatEngine(OpaqueClient(api.async_client()), store, model=MODEL)
+        async with engine, engine.stream("a", "hello") as stream:
+            return await stream.get_final_reply()
+
+    if asynchronous:
+        return asyncio.run(main())
+    with ChatEngine(OpaqueClient(api.client()), store, model=MODEL).stream("a", "hello") as stream:
+        return stream.get_final_reply()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_stream_whose_events_cannot_be_observed_is_stored_as_the_sdk_gives_it(open_again, chat_of, asynchronous):
+    content = [{"type": "text", "text": TEXT}, CALL]
+    reply = stream_opaque(FakeMessagesAPI([content]), open_again(), asynchronous)
+    assert (reply.text, reply.tool_calls[0]["input"]) == (TEXT, CALL["input"])
+    assert chat_of("a").messages()[1] == reply.message
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_such_a_stream_that_the_sdk_cannot_parse_is_incomplete(open_again, chat_of, asynchronous):
+    call = {"type": "content_block_start", "index": 0, "content_block": CALL | {"input": {}}}
+    half = {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"a": }'}}
+    api = FakeMessagesAPI([event_stream(MESSAGE_START, call, half, BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP)])
+    with pytest.raises(errors.IncompleteReply, match="the SDK could not read its stream"):
+        stream_opaque(api, open_again(), asynchronous)
+    assert list_kinds(chat_of("a")) == ["message", "turn_abandoned"]
+
+
 def test_an_end_without_a_stop_reason_is_not_a_reply(engine_on, chat_of):
     events = (MESSAGE_START, BLOCK_START, TEXT_DELTA, BLOCK_STOP, MESSAGE_STOP)
     with (
@@ -243,6 +367,31 @@ def test_the_same_events_come_with_asyncio(open_again):
 
     whole, reply = asyncio.run(main())
     assert whole == str(reply) == TEXT
+
+
+def test_a_replayed_reply_has_the_events_that_were_streamed(engine_on):
+    search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+    web = [{"type": "web_search_20250305", "name": "web_search"}]
+    engine = engine_on(FakeMessagesAPI([[search, found, {"type": "text", "text": TEXT}]]), tools=web)
+    for _ in range(2):  # streamed by the API, then replayed from the store
+        with engine.stream("a", "hello", turn_id="T") as stream:
+            pieces = join_pieces(stream.events)
+        assert json.loads(pieces.pop((0, "tool_input", "web_search"))) == {"query": "x"}
+        assert pieces == {(2, "text", None): TEXT}
+
+
+def test_an_asynchronous_stream_replays_a_stored_reply(open_again):
+    async def main():
+        async with AsyncChatEngine(api.async_client(), open_again(), model=MODEL) as engine:
+            first = await engine.send("a", "hello", turn_id="T")
+            async with engine.stream("a", "hello", turn_id="T") as stream:
+                assert [piece async for piece in stream] == [TEXT]
+                assert (await stream.get_final_reply()).position == first.position
+
+    api = FakeMessagesAPI(TEXT)
+    asyncio.run(main())
+    assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize(
