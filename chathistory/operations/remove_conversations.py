@@ -86,7 +86,7 @@ def delete_conversation(
         stored = _look_up_conversation(log)
         if dry_run:
             head = stored.head if stored else None
-            if expected is not None and (head is None or head.revision.version != expected):
+            if stored and expected is not None and (head is None or head.revision.version != expected):
                 raise Conflict(log.key, head)
         elif not log.delete(version=expected):
             return None

@@ -252,8 +252,6 @@ def _examine_path(log: ConversationLog, path: _ActivePath) -> _Findings:
             return _examine_in_one_chunk(log, path)
         ids.update(new)
         _examine_chunk(path, chunk, findings)
-    if findings.omission_entries:
-        return _examine_in_one_chunk(log, path)
     if findings.first_sent is None:
         _examine_chunk(path, [], findings)
     return findings

@@ -8,6 +8,7 @@ from entry_factory import make_entry
 from faulty_stores import CALL, RESULT, chat_on, kinds_of, names_of, reply, said, texts, user
 
 from chathistory.errors import InvalidInput
+from chathistory.operations.annotate import make_annotation
 
 # Annotations.
 
@@ -109,6 +110,11 @@ def test_an_odd_response_is_refused_or_stored(chat, wrong_field):
         return
     assert chat.state().totals.model in ("claude-1", None)
     assert len(list(chat.entries())) == 1
+
+
+def test_an_unknown_field_is_refused_with_the_names_of_the_known_ones():
+    with pytest.raises(InvalidInput, match="no field 'colour'; give one of title, tags, metadata"):
+        make_annotation({"title": "t", "colour": "red"})
 
 
 def test_the_preview_is_the_beginning_of_the_first_user_text(chat):

@@ -101,6 +101,18 @@ def test_without_permission_to_scan_nothing_is_called_complete():
     assert LOST in set(MemoryStore.keys(store))
 
 
+def test_an_account_that_may_read_neither_storage_nor_index_cannot_erase():
+    class Forbidden(NoScanStore):
+        def keys(self, scope=None):
+            raise StoreRejected("nor this")
+
+    store = Forbidden()
+    numbered(chat_on(store, "a"), 2)
+    with pytest.raises(StoreRejected, match="nor this"):
+        History(store).erase("default")
+    assert set(MemoryStore.keys(store)) == {Key("default", "a")}
+
+
 class DamagedIndexStore(MemoryStore):
     """A store with a damaged listing, which names no conversation and is reported without a key."""
 
@@ -188,8 +200,10 @@ def test_delete_with_an_expected_version():
     history = History(store)
     seen = chat.log.refresh().revision.version
     chat.annotate(title="changed")
-    with pytest.raises(Conflict):
-        history.delete("c", expected=seen)
+    for dry_run in (True, False):
+        with pytest.raises(Conflict):
+            history.delete("c", expected=seen, dry_run=dry_run)
+        assert history.delete("nobody", expected=seen, dry_run=dry_run) is None
     assert chat.info().title == "changed"
     assert history.delete("c", expected=chat.log.refresh().revision.version).messages == 2
     assert history.delete("c", expected=seen) is None

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from chathistory_memory import MemoryStore
 from entry_factory import make_entry
-from faulty_stores import chat_on, numbered, texts, user
+from faulty_stores import DamagedStore, chat_on, numbered, texts, user
 
-from chathistory import DeletedConversation, History, Key, Page, Revision
+from chathistory import Damaged, DeletedConversation, History, Key, Page, Revision
 from chathistory.errors import ConversationExists, CorruptRecord, InvalidInput
 from chathistory.log import clock
 from chathistory.operations import listing, remove_conversations
@@ -140,6 +140,23 @@ def test_prune_keeps_and_names_damaged_conversations(store, full_scan):
     assert [(each.key, each.where) for each in done.damaged] == [(key, "bad")]
     assert (done.kept, done.complete) == (0, True)
     assert history.delete("bad") == DeletedConversation("bad", "default")
+
+
+def test_a_full_scan_keeps_and_names_conversations_whose_head_cannot_be_read():
+    store = DamagedStore()
+    for name in ("bad", "good"):
+        chat_on(store, name).append(user("x"))
+    key = Key("default", "bad")
+    store.damage_head(key)
+    stray = Damaged(None, "stray", CorruptRecord(None, None, "it is no conversation"))
+    store.lost.append(stray)
+    done = History(store).prune(count=0, dry_run=False, full_scan=True)
+    assert [row.id for row in done.removed] == ["good"]
+    assert [(each.key, each.where, each.error.reason) for each in done.damaged] == [
+        (key, "bad", "it is hurt"),
+        (None, "stray", "it is no conversation"),
+    ]
+    assert set(store.keys()) == {key}
 
 
 # Erase.
@@ -297,6 +314,12 @@ def test_expired_conversations_are_skipped_and_the_page_is_full(store):
     assert ([row.id for row in page.items], page.next is None) == (["c8", "c6", "c4"], False)
     page = History(store).list(limit=3, after=page.next)
     assert ([row.id for row in page.items], page.next) == (["c2", "c0"], None)
+
+
+@pytest.mark.parametrize("name", ["since", "until"])
+def test_a_listing_needs_a_time_with_a_timezone(store, name):
+    with pytest.raises(InvalidInput, match=f"{name}: must be a timezone-aware datetime, .*, not a naive one"):
+        History(store).list(**{name: datetime(2026, 1, 1)})  # noqa: DTZ001 - it is about naive times
 
 
 def test_metadata_is_compared_as_json(store):

@@ -12,10 +12,10 @@ import pytest
 from api_rules import list_problems
 from chathistory_memory import MemoryStore
 from entry_factory import make_entry
-from faulty_stores import CALL, RESULT, THOUGHT, bodies, chat_on, numbered, reply, said, texts, user
+from faulty_stores import CALL, RESULT, THOUGHT, FaultyStore, bodies, chat_on, numbered, reply, said, texts, user
 
 from chathistory import History, Key, ReadResult, Record, Revision
-from chathistory.errors import CorruptRecord, TurnInProgress, UnsupportedRecord
+from chathistory.errors import Conflict, CorruptRecord, TurnInProgress, UnsupportedRecord
 from chathistory.log.clock import now
 from chathistory.log.entry import FORMAT, encode
 from chathistory.operations import repair
@@ -253,6 +253,15 @@ def test_usage_is_counted_once_after_a_repair(chat, damage_records):
     chat.repair(dry_run=False)
     spent = chat.state().totals.usage
     assert sum(turn.tokens.output for turn in before.turns) == before.total.output == spent["output_tokens"]
+
+
+def test_usage_counts_a_reply_once_that_a_repair_stored_again(chat):
+    chat.append([user("a"), CALL, user("b"), reply(1, output_tokens=3)])
+    before = chat.usage()
+    assert chat.repair(dry_run=False)
+    assert [entry.data.get("copy_of") for entry in chat.entries() if entry.kind == "message"].count(3) == 1
+    assert chat.usage() == before
+    assert before.total.output == 3
 
 
 def test_nothing_is_repaired_while_a_turn_is_open(chat, damage_records):
@@ -522,3 +531,35 @@ def test_a_head_with_too_many_positions_is_reported_as_damaged(reports_gap, monk
         chat.repair()
     assert caught.value.position is None
     assert store.reads < (20 if reports_gap else 1100)
+
+
+# Conversations that change while they are checked.
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_conversation_that_is_deleted_during_a_check_is_not_reported(number):
+    store = FaultyStore()
+    numbered(chat_on(store), 6)
+
+    def delete_first(call):
+        MemoryStore.delete(store, Key("default", "c"))
+        return call()
+
+    store.on_read = iter([*[None] * number, delete_first])
+    assert History(store).check().found == ()
+
+
+class ForgettingStore(MemoryStore):
+    """Forgets the first of the records that are read, before it returns them."""
+
+    def read(self, key, *, start=0, stop=None):
+        if stop != 0:
+            self.forget(key, before=start + 1)
+        return super().read(key, start=start, stop=stop)
+
+
+def test_a_conversation_that_changes_at_every_attempt_is_reported_as_changing():
+    store = ForgettingStore()
+    numbered(chat_on(store), 20)
+    [found] = History(store).check().found
+    assert (found.key, found.state, type(found.problem)) == (Key("default", "c"), "changing", Conflict)

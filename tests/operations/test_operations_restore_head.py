@@ -253,6 +253,33 @@ def test_a_sound_or_absent_conversation_needs_no_restore(store, chat):
     assert len(list(chat.salvage())) == 2
 
 
+def test_a_head_without_a_valid_state_is_restored_without_help_of_the_store():
+    with MemoryStore() as store:
+        assert store.get_recovery() is None
+        numbered(chat_on(store), 3)
+        assert chat_on(store).restore() is None
+        damage_state(store)
+        assert chat_on(store).restore(dry_run=False).messages == 3
+        assert texts(chat_on(store).messages()) == ["0", "1", "2"]
+
+
+def test_a_readable_head_with_records_at_other_positions_is_restored():
+    class ShiftedStore(DamagedStore):
+        def find_records(self, key):
+            return replace(super().find_records(key), problem="its records are at other positions")
+
+        def _check(self, key):
+            """Let the head be read although it is damaged."""
+
+    with ShiftedStore() as store:
+        numbered(chat_on(store), 3)
+        store.damage_head(KEY)
+        plan = chat_on(store).restore()
+        assert (plan.problem, plan.messages) == ("its records are at other positions", 3)
+        assert chat_on(store).restore(dry_run=False).written
+        assert [head.end for head in store.restored] == [3]
+
+
 @both_ways
 def test_restore_and_salvage_work_for_asyncio(store, chat, damage):
     numbered(chat, 3)
