@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 import uuid
 
 from bson import encode
@@ -10,6 +11,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
 from chathistory import Head, HistoryStore, Key, Revision
+from chathistory.errors import StoreUnavailable
 
 KEY = Key("default", "support/42")
 BIG = 10_000  # characters of a body of which seven fill a tail
@@ -53,6 +55,17 @@ def read_all(store: HistoryStore, key: Key = KEY) -> tuple[Head, list[str]] | No
         assert part.records[0].position == found.head.start + len(records)
         records += part.records
     return found.head, [record.body for record in records]
+
+
+def retry_until_available(call):
+    """Repeat a call until the server answers in the time that the store allows, which a busy machine may exceed."""
+    late = time.monotonic() + 100
+    while True:
+        try:
+            return call()
+        except StoreUnavailable:
+            if time.monotonic() > late:
+                raise
 
 
 def stored_text(database) -> bytes:

@@ -73,7 +73,7 @@ class Mongod:
         return self
 
     def _await(self) -> None:
-        late = time.monotonic() + 30
+        late = time.monotonic() + 100
         while time.monotonic() < late:
             assert self.process.poll() is None, Path(self.folder, "mongod.log").read_text()[-3000:]
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -122,7 +122,7 @@ def replica_set(count: int = 1, *arguments: str):
 
 def primary_of(servers: list[Mongod]) -> Mongod:
     """Return the member that takes writes, waiting for one."""
-    late = time.monotonic() + 60
+    late = time.monotonic() + 100
     while time.monotonic() < late:
         for server in servers:
             if server.process.poll() is None and _hello(server).get("isWritablePrimary"):

@@ -34,18 +34,19 @@ def _in_thread(store, name, times):
                 head = conflict.head
 
 
-def test_sixteen_threads_and_eight_processes_append_to_one_conversation(store, url):
-    processes = [_writer(url, f"p{number}", 12) for number in range(8)]
-    threads = [threading.Thread(target=_in_thread, args=(store, f"t{number}", 6)) for number in range(16)]
+@pytest.mark.parametrize(("thread_count", "process_count"), [(8, 2), pytest.param(16, 8, marks=pytest.mark.stress)])
+def test_threads_and_processes_append_to_one_conversation(store, url, thread_count, process_count):
+    processes = [_writer(url, f"p{number}", 12) for number in range(process_count)]
+    threads = [threading.Thread(target=_in_thread, args=(store, f"t{number}", 6)) for number in range(thread_count)]
     for thread in threads:
         thread.start()
     acknowledged = _acknowledged(processes)
     for thread in threads:
         thread.join()
     assert all(process.returncode == 0 for process in processes), "nobody starves"
-    assert len(acknowledged) == 96
+    assert len(acknowledged) == 12 * process_count
     bodies = _all_there(store, acknowledged)
-    assert len(bodies) == 3 * (8 * 12 + 16 * 6)
+    assert len(bodies) == 3 * (12 * process_count + 6 * thread_count)
 
 
 def _acknowledged(processes):
@@ -126,9 +127,7 @@ def test_a_conversation_of_two_hundred_megabytes(store, database):
     for position in (0, 57, 99, 119):
         (record,) = store.read(KEY, start=position, stop=position + 1).records
         assert record.body == body(position, 2_000_000 if position < 100 else 500)
-    begun = time.perf_counter()
     assert len(store.read(KEY, start=-20).records) == 20
-    assert time.perf_counter() - begun < 0.5
     seen = 0
     while seen < head.end:
         part = store.read(KEY, start=seen)

@@ -8,7 +8,7 @@ import functools
 
 import pytest
 from mongodb_disconnecting_proxy import Proxy
-from mongodb_samples import BIG, KEY, body, fill_store, read_all, revision
+from mongodb_samples import BIG, KEY, body, fill_store, read_all, retry_until_available, revision
 
 from chathistory import open_store
 from chathistory.errors import StoreUnavailable
@@ -70,10 +70,11 @@ def proxy(member):
     proxy.close()
 
 
-def through(proxy, url, **options):
+def through(proxy, url, *, patience=60_000, **options):
+    """Open a store behind the proxy. patience: milliseconds that it waits for a server that is not there."""
     database = url.rpartition("/")[2]
-    address = f"mongodb://127.0.0.1:{proxy.port}/{database}?directConnection=true&serverSelectionTimeoutMS=300&serverMonitoringMode=poll"
-    return open_store(address, heartbeatFrequencyMS=60_000, **options)
+    address = f"mongodb://127.0.0.1:{proxy.port}/{database}?directConnection=true&serverMonitoringMode=poll"
+    return open_store(address, serverSelectionTimeoutMS=patience, heartbeatFrequencyMS=60_000, **options)
 
 
 def _commands(proxy, url, prepare, act):
@@ -100,8 +101,8 @@ def _died(proxy, url, prepare, act, *, cut, after):
     """Do it again and die at one command. Returns the head from before."""
     with open_store(url) as store:
         head = prepare(store)
-    with through(proxy, url, retryWrites=False, retryReads=False) as store:
-        store._server.prepare_collections()
+    with through(proxy, url, patience=300, retryWrites=False, retryReads=False) as store:
+        retry_until_available(store._server.prepare_collections)
         proxy.arm(cut, after=after, stay_dead=True)
         with pytest.raises(StoreUnavailable):  # which anyone who cut a command must get to see
             act(store, head)
