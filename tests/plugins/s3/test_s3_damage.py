@@ -181,7 +181,7 @@ def sound_lines(data, bodies):
     return [at for at, line in bodies.items() if line in lines]
 
 
-LATER = {"of a later version", "of a much later version, without fields"}
+OTHER_VERSIONS = {"of an earlier version", "of a later version", "of a much later version, without fields"}
 ANOTHER = {"of another conversation", "of another scope"}
 """A head of another conversation, with a right checksum, is a copy of that: none of its text is given out."""
 
@@ -223,13 +223,13 @@ def check_damaged_head(place, what, victim):
             check_refused(store, victim, head)
             assert content_of(place[0], place[1], name) == left, "a damaged head was written over"
             sound = [] if what in ANOTHER else sound_lines(left, lines)
-            grown = None if what in LATER else check_restored(store, victim, sound)
+            grown = None if what in OTHER_VERSIONS else check_restored(store, victim, sound)
             check_walks(store, victim, head=grown, limits=(50,))
         check_erased(store, place, victim)
 
 
 def check_refused(store, victim, head):
-    """Check that nobody overwrites a damaged head, or a head of a later version."""
+    """Check that nobody overwrites a damaged head, or a head of another version."""
     for call in (
         lambda: store.append(victim, ["x"], after=head, revision=revision()),
         lambda: store.append(victim, ["x"], after=None, revision=revision()),
@@ -243,7 +243,7 @@ def check_refused(store, victim, head):
         assert error.key == victim
     if isinstance(ends(lambda: store.read(victim)), UnsupportedRecord):
         found = store.find_records(victim)
-        assert "later version" in found.problem
+        assert "another version" in found.problem
         with pytest.raises(UnsupportedRecord):
             store.restore_head(found, Head(victim, found.start, found.end, revision()))
 
