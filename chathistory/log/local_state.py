@@ -62,7 +62,7 @@ def _renew_lock() -> None:
     _local_states_lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
     os.register_at_fork(after_in_child=_renew_lock)
 
 

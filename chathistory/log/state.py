@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypeAlias, TypeGuard
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.entry import FORMAT, Entry, decode, to_json
-from chathistory.log.field_types import Bool, PositionOrNone, Text, TextMap, TextOrNone, ViewStart, is_call_refs
+from chathistory.log.field_types import Bool, PositionOrNone, Text, TextMap, TextOrNone, is_call_refs
 from chathistory.log.process import Process
 from chathistory.log.stored_fields import (
     Form,
@@ -386,11 +386,6 @@ class ViewState:
             self.drop_stale_thinking,
             self.renamed_calls,
         )
-
-    @property
-    def start(self) -> ViewStart:
-        """Where the part that is sent begins."""
-        return ViewStart(self.view_start, self.cut_position, self.hidden_turns, self.view_since)
 
 
 @dataclass(frozen=True, slots=True)

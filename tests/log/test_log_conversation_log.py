@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,10 +13,22 @@ from datetime import timedelta
 import pytest
 from chathistory_memory import MemoryStore
 from entry_factory import make_entry
-from faulty_stores import FaultyStore, ShortStore, chat_on, kinds_of, names_of, said, shared_names, texts, user
+from faulty_stores import (
+    FaultyStore,
+    ShortStore,
+    chat_on,
+    kinds_of,
+    names_of,
+    numbered,
+    said,
+    shared_names,
+    texts,
+    user,
+)
 
 from chathistory import History, Usage, open_store
-from chathistory.errors import ConfigError, Conflict, ConversationChanged
+from chathistory.errors import ConfigError, Conflict, ConversationChanged, CorruptRecord
+from chathistory.log import clock as clock_module
 from chathistory.log import local_state
 from chathistory.log.clock import Clock, to_datetime, use_clock
 from chathistory.trimming import LastTurns
@@ -184,6 +197,50 @@ def test_records_that_are_forgotten_while_the_last_ones_are_read_are_a_conflict(
             one.last_messages(50)
 
 
+def test_an_append_to_a_conversation_deleted_and_created_again_meanwhile_is_a_conflict():
+    with shared_names(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+        one, two = chat_on(store), chat_on(elsewhere)
+        one.append(user("a"))
+
+        def replaced(call):
+            two.log.delete()
+            try:
+                call()
+            finally:  # the refusal says that there is no conversation, and then there is one again
+                two.append([user("another"), said("b")])
+
+        store.on_append = iter([replaced])
+        with pytest.raises(Conflict) as conflict:
+            one.append(said("mine"))
+        assert conflict.value.head is None
+        assert texts(two.last_messages(9)) == ["another", "b"]
+
+
+def test_a_conversation_deleted_after_damage_was_found_is_empty():
+    with shared_names(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+        chat = chat_on(store)
+        chat.append([user("a"), said("b")])
+
+        def damaged(_):
+            chat_on(elsewhere).log.delete()
+            raise CorruptRecord(chat.log.key, 1, "it is hurt")
+
+        store.on_read = iter([damaged])
+        assert chat.messages() == []
+
+
+def test_records_that_are_forgotten_while_damage_is_skipped_are_a_conflict():
+    with shared_names(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+        chat = chat_on(store)
+        numbered(chat, 10)
+        chat.state()
+        store.arm(lambda: chat_on(elsewhere).forget(before=8))
+        found = []
+        with pytest.raises(Conflict):
+            found.extend(chat.salvage())
+        assert len(found) <= 3, "no record after the forgotten ones is returned as if nothing were missing"
+
+
 def test_identical_texts_are_two_messages(pair):
     one, two = pair
     one.append([user("yes"), user("yes")])
@@ -269,6 +326,15 @@ class ValueStore(MemoryStore):
 
     def __post_init__(self):
         super().__init__(self.name)
+
+
+def test_a_forked_child_gets_a_lock_that_no_thread_holds(monkeypatch):
+    monkeypatch.setattr(local_state, "_local_states_lock", threading.Lock())
+    local_state._local_states_lock.acquire()
+    local_state._renew_lock()
+    assert not local_state._local_states_lock.locked()
+    with MemoryStore() as store:
+        assert chat_on(store).append(user("in the child")).end == 1
 
 
 def test_a_store_need_not_be_hashable():
@@ -551,3 +617,9 @@ def test_a_time_to_live_of_a_lifetime_does_not_break_listings():
     with open_store("memory:", ttl=3e9) as store:
         chat_on(store).append(user("x"))
         assert [row.id for row in History(store).list().items] == ["c"]
+
+
+def test_time_passes_where_the_system_has_no_clock_that_counts_sleep(monkeypatch):
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 7_000_999)
+    assert clock_module._read_elapsed() == 7000

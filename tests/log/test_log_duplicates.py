@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from anthropic.types import Message
@@ -15,7 +17,8 @@ from faulty_stores import FaultyStore, chat_on, kinds_of, landed_then, reply, sa
 
 from chathistory import AsyncHistory, open_store
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnavailable
-from chathistory.log.recent_entries import LOOKBACK_ENTRIES
+from chathistory.log import recent_entries
+from chathistory.log.recent_entries import LOOKBACK_ENTRIES, RecentEntries, StoredBatch
 
 NAME = "test-core-once"
 
@@ -294,6 +297,52 @@ def test_a_damaged_entry_does_not_prevent_an_append(two):
     chat_on(other).append(reply(1))
     chat_on(other).append(user("k"), key="k")
     assert chat_on(other).state().totals.messages == 4
+
+
+def test_a_store_that_refuses_to_read_damage_prevents_only_an_append_with_a_key():
+    """Without the newest entries, a message without a key is appended; with one, nobody can tell if it is stored."""
+    with FaultyStore() as store:
+        chat_on(store).append([user("a"), said("b"), user("c")])
+
+        def damaged(_):
+            raise CorruptRecord(chat_on(store).log.key, 0, "it is hurt")
+
+        store.on_read = iter([damaged])
+        with pytest.raises(CorruptRecord):
+            chat_on(store).append(reply(1), key="k")
+        assert chat_on(store).state().totals.messages == 3
+        store.on_read = iter([damaged])
+        chat_on(store).append(reply(1))
+        assert texts(chat_on(store).last_messages(2)) == ["c", "1"]
+
+
+def test_a_repeated_reply_is_an_error_if_the_head_names_a_record_without_the_active_path(two):
+    one, other = two
+    chat = chat_on(one)
+    chat.append([user("a"), reply(1)])
+    chat.append([user("b"), said("c")])
+    found = one._data.scopes["default"]["c"]
+    state = json.loads(found.head.revision.payload) | {"path_position": 3}
+    found.head = replace(found.head, revision=replace(found.head.revision, payload=json.dumps(state)))
+    with pytest.raises(CorruptRecord, match="it does not hold the active path") as corrupt:
+        chat_on(other).append(reply(1))
+    assert corrupt.value.position == 3
+    assert len(found.bodies) == 4
+
+
+def test_what_is_remembered_of_the_newest_entries_is_bounded(monkeypatch):
+    monkeypatch.setattr(recent_entries, "LOOKBACK_ENTRIES", 4)
+    recent = RecentEntries("v0")
+    for position in range(100):
+        data = {"key": f"k{position}", "response": {"id": f"msg_{position}"}}
+        recent.extend(f"v{position + 1}", [make_entry("message", message=said("x"), data=data)], position)
+        assert len(recent._keys) <= 8
+        assert len(recent._responses) <= 8
+    assert recent.version == "v100"
+    assert recent.find_by_key("k96", 100) == StoredBatch(96, 96)
+    assert recent.find_by_response("msg_96", 100) == 96
+    assert recent.find_by_key("k95", 100) is None
+    assert recent.find_by_response("msg_95", 100) is None
 
 
 def test_the_same_for_asyncio(two):

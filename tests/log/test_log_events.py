@@ -9,6 +9,7 @@ import inspect
 import io
 import json
 import pickle
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -157,7 +158,31 @@ def test_an_annotation_distinguishes_none_from_unchanged():
     assert (event.tags, event.metadata) == (KEEP, KEEP)
 
 
+def test_an_entry_says_when_it_happened():
+    assert make_entry("annotation", time_us=1_500_000).at == datetime(1970, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_received"),
+    [
+        ({}, False),
+        ({"received": True}, True),
+        ({"response": Response({"id": "msg_1", "model": "m", "usage": {}})}, True),
+        ({"response": Response({"id": "msg_1"}), "received": True}, False),
+    ],
+)
+def test_only_a_whole_response_counts_as_received(fields, is_received):
+    assert MessageAdded(said("x"), **fields).is_received is is_received
+
+
 # Changes of the state.
+
+
+def test_a_state_needs_an_entry_to_begin_with():
+    with pytest.raises(ValueError, match="at least one entry"):
+        apply_module.apply_all(None, [], 0)
+    state = ConversationState(Identity("b", 1))
+    assert apply_module.apply_all(state, [], 5) is state
 
 
 def test_each_kind_of_event_has_a_case_in_apply():

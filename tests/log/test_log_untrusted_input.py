@@ -173,6 +173,11 @@ def test_each_field_of_a_state_is_stored_and_checked():
     assert read_state(head_with(full.encode())) == full
 
 
+def test_a_null_in_place_of_a_turn_is_no_turn():
+    engine = read_state(head_with(as_text(VALID | {"open_turn": None, "unanswered_turn": None}))).engine
+    assert (engine.open_turn, engine.unanswered_turn) == (None, None)
+
+
 def test_numbers_out_of_range_are_written_as_the_nearest_in_range():
     wrong = ConversationState(Identity("b", 1), totals=Totals(messages=-5, turns=HUGE), view=ViewState(tokens=-1))
     read = read_state(head_with(wrong.encode()))
@@ -218,6 +223,27 @@ def test_the_fields_of_each_kind_are_checked(kind, data):
         base = ConversationState(Identity("b", 1), totals=Totals(messages=3), engine=EngineState(OpenTurn("t", 1)))
         state = apply_all(base, [entry], 0)
         assert read_state(replace(head_with(state.encode()), end=2**53 - 1)).identity.created >= 0
+
+
+WRONG_MESSAGES = [
+    ("message", {"role": "user", "content": ["text"]}),
+    ("message", {"role": "user", "content": [{"text": "x"}]}),
+    ("message", {"role": "user", "content": [{"type": "tool_result", "content": "x"}]}),
+    ("message", {"role": "user", "content": [{"type": "mcp_tool_result", "tool_use_id": 5}]}),
+    ("message", {"role": "assistant", "content": [{"type": "tool_use", "id": None}]}),
+    ("message", {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [5]}]}),
+    ("reply_interrupted", "half"),
+    ("reply_interrupted", {"content": "half"}),
+    ("reply_orphaned", {"role": "assistant", "content": 5}),
+    ("reply_orphaned", {"role": "assistant", "content": [5]}),
+]
+
+
+@pytest.mark.parametrize(("kind", "message"), WRONG_MESSAGES)
+def test_a_line_with_a_message_that_the_view_cannot_process_is_damaged(kind, message):
+    error = decoded(line_of({"v": 2, "id": "e", "kind": kind, "at": 1, "data": {}, "message": message}))
+    assert isinstance(error, CorruptRecord)
+    assert "message" in error.reason
 
 
 @pytest.mark.parametrize("text", [DEEP, deep(5000), deep(DEEPEST + 1), "NaN", "1e999", "-Infinity", "9" * 5000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import json
 import re
@@ -220,6 +221,29 @@ def test_unknown_parts_of_a_reply_are_sent_back_unchanged(chat):
     chat.append([user("Hi"), reply(new, text), user("Hi"), Message.construct(**reply(new, text))])
     assert chat.messages()[1]["content"] == chat.messages()[3]["content"] == [new, text]
     assert chat.view().report.repairs == chat.view().report.adjusted == ()
+
+
+def test_a_known_field_of_a_reply_with_an_unknown_value_is_sent_back_unchanged(chat):
+    """The API may be newer than the table of its types."""
+    new = [
+        call(caller={"type": "hologram"}),
+        {"type": "thinking", "thinking": "so", "signature": ["a", "b"]},
+    ]
+    chat.append([user("Hi"), reply(*new, stop_reason="tool_use")])
+    assert chat.messages()[1]["content"] == new
+    assert chat.view().report.adjusted == ()
+
+
+def test_thinking_without_its_text_is_sent_with_empty_text(chat):
+    whole = {"type": "thinking", "signature": "EqQ="}
+    text = {"type": "text", "text": "ok"}
+    chat.append([user("Hi"), said(whole, text), user("Hi"), said(whole | {"thinking": None}, text)])
+    assert [message["content"][0] for message in chat.messages()[1::2]] == [whole | {"thinking": ""}] * 2
+    assert adjusted(chat) == [
+        "thinking.thinking is missing, and sent as empty text",
+        "thinking.thinking is null, and sent as empty text",
+    ]
+    assert judge(chat) == []
 
 
 def test_additions_of_other_programs_to_a_reply_are_not_sent_back(chat):
@@ -677,6 +701,18 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_field(chat, tmp_path):
         assert str(tmp_path) not in str(caught.value)
     with pytest.raises(InvalidInput, match=r"message\.content\[0\]\.text"):
         chat.append(user([{"type": "text", "text": tmp_path}]))
+
+
+def test_a_file_for_asyncio_is_refused_without_a_warning(chat):
+    """Its `read` returns a coroutine, of which Python would warn that it was never awaited."""
+
+    class AsyncFile:
+        async def read(self):
+            return b"x"
+
+    with pytest.raises(InvalidInput, match=r"must be opened for reading bytes"):
+        chat.append(attached(AsyncFile()))
+    gc.collect()
 
 
 def test_a_file_is_sent_by_an_engine(store, tmp_path):

@@ -23,7 +23,8 @@ from platforms import needs_posix
 from chathistory import History, Key, Record, open_store
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.entry import compute_checksum, decode, encode
-from chathistory.messages.json_values import to_plain_json
+from chathistory.messages.json_text import to_json_text
+from chathistory.messages.json_values import is_storable, to_plain_json
 
 KEY = Key("default", "c")
 
@@ -106,9 +107,25 @@ class Size(enum.IntEnum):
     BIG = 7
 
 
+class Weight(float, enum.Enum):
+    HEAVY = 1.5
+
+
 def test_enumerations_that_are_text_or_numbers_are_their_values():
-    found = json.loads(json.dumps(to_plain_json({"colour": Colour.RED, Colour.RED: Size.BIG})))
-    assert found == {"colour": "red", "red": 7}
+    values = to_plain_json({"colour": Colour.RED, Colour.RED: Size.BIG, "weight": Weight.HEAVY})
+    assert same(values, {"colour": "red", "red": 7, "weight": 1.5})
+    assert {type(value) for value in values.values()} == {str, int, float}
+
+
+def test_times_of_the_sdk_are_written_as_the_api_writes_them():
+    time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert to_json_text({"at": [time]}) == '{"at":["2026-01-02T03:04:05Z"]}'
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 10**5000], ids=["NaN", "infinity", "5,001 digits"])
+def test_a_value_with_a_number_that_is_not_json_is_not_storable(value):
+    assert not is_storable({"a": [1, value]})
+    assert is_storable({"a": [1, 2.5, 10**3800]})
 
 
 SECRET = "the-words-nobody-may-see"
