@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
-from faulty_stores import chat_on, numbered, reply, shared_names, texts, user
+from faulty_stores import DamagedStore, chat_on, numbered, reply, shared_names, texts, user
 
-from chathistory import History, StoreURL, open_store
+from chathistory import History, Key, StoreURL, open_store
 from chathistory.errors import ConfigError, InvalidInput, StoreClosed
 
 # Listing.
@@ -61,6 +61,16 @@ def test_delete_returns_what_was_deleted(store, chat):
     assert history.delete("c") is None
     assert history.conversation("c").messages() == chat.messages() == []
     assert list(store.keys()) == []
+
+
+def test_a_damaged_conversation_exists():
+    with DamagedStore() as store:
+        chat_on(store).append(user("x"))
+        store.damage_head(Key("default", "c"))
+        history = History(store)
+        assert history.exists("c")
+        assert "c" in history
+        assert not history.exists("another")
 
 
 def test_a_deleted_conversation_can_be_created_again(store, chat):

@@ -105,6 +105,20 @@ def test_an_object_that_is_not_a_store_is_refused_with_its_class(name):
         assert "secret" not in str(caught.value)
 
 
+def test_a_url_in_place_of_a_store_is_refused_with_the_function_that_opens_it():
+    with pytest.raises(errors.InvalidInput, match=r"must be a HistoryStore, not .*str.*call chathistory.open_store"):
+        Conversation("file:./secret", Key("default", "a"))
+
+
+def test_functions_that_wrap_each_other_in_a_circle_do_not_hang_the_check():
+    def one(): ...
+    def other(): ...
+
+    one.__wrapped__, other.__wrapped__ = other, one
+    assert list(checks.unwrap_function(one)) == [one, other] * 10
+    assert not checks.is_coroutine_function(one)
+
+
 def test_the_error_names_missing_methods_of_a_store():
     with pytest.raises(errors.InvalidInput, match=r"it has no damaged_keys, scan_keys, is_index_complete, .*BaseStore"):
         History(Incomplete())

@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cli_terminal import COMMAND
 
-from chathistory import __version__
+from chathistory import Key, __version__
+from chathistory.cli.errors import explain_error, name_options
 from chathistory.cli.output import escape_controls, format_age, to_one_line
 from chathistory.cli.responder import play_turn
+from chathistory.errors import InvalidInput, OrphanedReply
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 LONG = "x" * 256
@@ -38,6 +40,9 @@ LONG = "x" * 256
         (["show", LONG], 1, "1 to 255 characters"),
         (["show", "a\x1bb"], 1, "control characters"),
         (["show", "a", "--json", "--messages"], 2, "cannot be given together"),
+        (["show", "a", "--damaged", "--messages"], 2, "leave --messages and --last out"),
+        (["show", "a", "--damaged", "--last", "1"], 2, "leave --messages and --last out"),
+        (["show", "nobody", "--damaged"], 1, "there is no conversation nobody"),
         (["show", "a", "--last", "-1"], 2, "--last"),
         (["show", "a", "--last", "9" * 26], 2, "--last"),
         (["delete", "nobody", "--yes"], 1, "there is no conversation nobody"),
@@ -204,3 +209,16 @@ def test_a_password_in_a_url_is_never_shown(run, words, url):
     done = run(*words, "--store", url, "--debug")
     assert done.stdout or done.stderr
     assert "geheim" not in done.stdout + done.stderr
+
+
+def test_a_reply_that_came_too_late_is_explained():
+    [line] = explain_error(OrphanedReply(Key("default", "a"), None))
+    assert line.startswith("Error: the reply came too late: somebody else continued conversation 'a'")
+
+
+def test_an_error_names_the_option_of_the_command_if_it_has_one():
+    options = {"position": "--record"}
+    with pytest.raises(InvalidInput, match=r"^--record: must be: 1 or 2$"), name_options(options):
+        raise InvalidInput("position: must be: 1 or 2")
+    with pytest.raises(InvalidInput, match=r"^title: must be text$"), name_options(options):
+        raise InvalidInput("title: must be text")

@@ -6,8 +6,10 @@ import json
 
 import anthropic
 import pytest
+from entry_factory import make_entry
 
 from chathistory import ChatEngine
+from chathistory.log.clock import now
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure
 
@@ -69,6 +71,40 @@ def test_doctor_online_asks_the_api_and_finds_what_it_would_refuse(run, served, 
     assert run("doctor", "--online", "--repair", "--store", store, **served).returncode == 0
     assert run("doctor", "--online", "--store", store, **served).returncode == 0
     assert run("chat", "-c", "a", "--store", store, "And now?", **served).stdout == "fine\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--repair"]])
+def test_doctor_online_leaves_the_choice_to_the_user_if_all_of_it_is_too_long(run, open_history, store, words):
+    too_long = Failure(400, message="prompt is too long: 300000 tokens > 200000 maximum")
+    refused = []
+    api = FakeMessagesAPI("fine", refuse=lambda _: too_long if refused else None)
+    with open_history() as history, api.client() as client:
+        ChatEngine(client, history, model=MODEL).send("a", "hello")
+        before = [entry.kind for entry in history.conversation("a").entries()]
+    refused.append(True)
+    with api.serve() as url:
+        served = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "sk-test-0000"}
+        checked = run("doctor", "--online", *words, "--store", store, **served)
+    assert checked.returncode == 1
+    row = checked.stdout.split("\t")
+    assert row[2:4] == ["end", "not repaired"]
+    assert "the API refuses it: " in row[4]
+    assert "`chathistory trim` makes it shorter" in row[4]
+    with open_history() as history:
+        assert [entry.kind for entry in history.conversation("a").entries()] == before
+
+
+def test_doctor_online_does_not_repair_while_a_turn_is_open(run, served, store, talked, open_history):
+    opened = make_entry("turn_opened", turn="t", data={"lease_until": now() + 3_600_000_000})
+    with open_history() as history:
+        history.conversation("a").log.append([opened])
+    checked = run("doctor", "--online", "--repair", "--store", store, **served)
+    assert checked.returncode == 1
+    row = checked.stdout.split("\t")
+    assert row[3] == "not repaired"
+    assert "has an open turn" in row[4]
+    with open_history() as history:
+        assert [entry.kind for entry in history.conversation("a").entries()][-1] == "turn_opened"
 
 
 def test_doctor_online_needs_a_key_and_says_so(run, store, talked):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
+from dataclasses import replace
 
 import pytest
 from chathistory_file import FileStore
 from cli_terminal import COMMAND, Terminal
 from entry_factory import make_entry
 
-from chathistory import History, open_store
+from chathistory import History, Leftovers, open_store
 from chathistory.cli.errors import ExitCode
 from chathistory.log.clock import now
 from chathistory.storage.abilities import SweepReport
@@ -71,6 +73,23 @@ def test_the_next_page_keeps_the_filters(run, filled, monkeypatch):
         words = done.stderr.split()[2:]
         assert not words or words[:5] == ["list", "--limit", "2", "--tag", "even"]
     assert seen == [["c4", "c2"], ["c0"]]
+
+
+def test_the_next_page_keeps_every_kind_of_filter(run, open_history, store):
+    with open_history() as history:
+        for name in ("a", "b"):
+            chat = history.conversation(name)
+            chat.append([SAID[0], reply("m 1")])
+            chat.annotate(title="the title", tags=["a b", "c"], metadata={"n": 4, "who": "4"})
+            chat.log.append([make_entry("turn_opened", turn="t", data={"lease_until": 1})])
+    words = [*("--title", "the title"), *("--tag", "a b", "--tag", "c"), *("--meta", "n=4", "--meta", 'who="4"')]
+    words += ["--model", "m 1", "--since", "2026-01-02T03:04:05+00:00", "--open"]
+    first = run("list", "--limit", "1", *words, "--store", store)
+    assert ids(first) == ["b"]
+    again = shlex.split(first.stderr.removeprefix("more: chathistory "))
+    assert sorted(again[3 : again.index("--after")]) == sorted(words)
+    second = run(*again)
+    assert (ids(second), second.stderr) == (["a"], "")
 
 
 def test_a_list_as_json_has_tokens_and_origins(run, filled):
@@ -429,6 +448,33 @@ def test_what_is_written_while_a_scope_is_deleted_is_reported(run, filled, monke
     done = run("delete", "--scope", "ada", "--all", "--yes", "--store", filled)
     assert done.returncode == 3
     assert "not deleted: ada/a.jsonl\nleft, or new in the meantime: 1 piece; run the command again" in done.stderr
+
+
+def test_delete_of_a_scope_reports_leftovers_and_what_it_cannot_reach(run, filled, monkeypatch):
+    """As on a server that keeps backups, with an account that may not search the whole storage."""
+    monkeypatch.setattr(FileStore, "traits", replace(FileStore.traits, not_reached=("backups", "versions")))
+    monkeypatch.setattr(FileStore, "remove_leftovers", lambda store, scope: Leftovers(removed=2, complete=False))
+    done = run("delete", "--scope", "ada", "--all", "--yes", "--store", filled)
+    assert done.returncode == ExitCode.PARTLY
+    for words in (
+        "also deleted: 2 leftover pieces that belonged to no conversation\n",
+        "not removed, because the server keeps copies there: backups, versions\n",
+        "cannot tell whether anything is left: this account may not search the whole storage\n",
+    ):
+        assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["prune", "--count", "0", "--yes"], ["copy", "--to", "file:./new"], ["export", "--output", "a.jsonl", "--force"]],
+)
+def test_an_index_that_may_have_lost_entries_is_reported(run, filled, monkeypatch, words):
+    monkeypatch.setattr(FileStore, "is_index_complete", lambda _: False)
+    done = run(*words, "--store", filled)
+    assert done.returncode == ExitCode.PARTLY
+    assert "some conversations may have been missed: this server's index can lose entries" in done.stderr
+    whole = run(*words, "--full-scan", "--store", filled)
+    assert (whole.returncode, "missed" in whole.stderr) == (0, False)
 
 
 def test_delete_by_filters(run, filled):

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from chathistory_file import FileStore
 from entry_factory import make_entry
 
 from chathistory import ChatEngine, Conversation, History, open_store
-from chathistory.errors import StoreUnavailable
+from chathistory.cli.errors import ExitCode
+from chathistory.errors import StoreRejected, StoreUnavailable
 from chathistory.log.clock import now
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Reply
@@ -253,6 +255,49 @@ def test_doctor_skips_a_damaged_record(run, filled, named):
     assert {row[0] for row in rows(spent)} == {"turn", "model", "total"}
     assert int(rows(spent)[-1][5]) > 0
     assert spent.stderr == "record 9 is damaged: its tokens count only in the total\n"
+
+
+def test_show_prints_what_can_be_read_of_a_damaged_conversation(run, open_history, store):
+    texts = ["first", "second", "third"]
+    with open_history() as history:
+        history.conversation("a").append([{"role": "user", "content": text} for text in texts])
+        history.conversation("a").annotate(title="a record without a message")
+    damage(store, b"second")
+    words = ("show", "a", "--damaged", "--store", store)
+    shown = run(*words)
+    assert shown.returncode == 0
+    assert [text in shown.stdout for text in texts] == [True, False, True]
+    assert "#1  left out: the record is damaged" in shown.stdout
+    printed = [json.loads(line) for line in run(*words, "--json").stdout.splitlines()]
+    assert [line.get("kind") for line in printed] == ["message", None, "message", "annotation"]
+    assert printed[1]["position"] == 1
+    assert "the record is damaged" in printed[1]["damaged"]
+
+
+def test_doctor_says_if_it_may_have_missed_some(run, filled, monkeypatch):
+    def refuse(store, scope=None):
+        raise StoreRejected("the account may not")
+
+    monkeypatch.setattr(FileStore, "scan_keys", refuse)
+    done = run("doctor", "--store", filled)
+    assert done.returncode == ExitCode.PARTLY
+    assert "some conversations may have been missed: this account may not search the whole storage" in done.stderr
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_doctor_ends_when_the_store_cannot_be_reached(run, open_history, filled, monkeypatch, online):
+    def fail(*_, **__):
+        raise StoreUnavailable("the line went dead", outcome="unknown")
+
+    damage(filled, b"turn 4 ")
+    if online:
+        monkeypatch.setattr(ChatEngine, "check", fail)
+    else:
+        monkeypatch.setattr("chathistory.cli.doctor.repair_diagnosed", fail)
+    words = ["--online"] if online else ["--repair"]
+    done = run("doctor", *words, "--store", filled, ANTHROPIC_API_KEY="sk-test-0000")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("Error: the line went dead")
 
 
 def test_doctor_skips_what_a_later_version_wrote(run, open_history, filled):

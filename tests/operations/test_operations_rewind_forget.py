@@ -117,6 +117,16 @@ def test_the_preview_is_forgotten_with_its_message(store, chat):
     assert "SECRET" not in "".join([*bodies(store, chat), store.read(chat.log.key).head.revision.payload])
 
 
+def test_forgetting_in_a_dry_run_changes_nothing(chat):
+    numbered(chat, 6)
+    before = chat.info()
+    assert chat.forget(before=4, dry_run=True) == before
+    assert [entry.position for entry in chat.entries()] == list(range(6))
+    chat.append([user("9"), CALL])
+    with pytest.raises(InvalidInput, match="waiting for its result"):
+        chat.forget(before=4, dry_run=True)
+
+
 def test_forgetting_below_the_start_does_nothing(chat):
     numbered(chat, 6)
     chat.forget(before=4)
