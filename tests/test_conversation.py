@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -130,7 +131,7 @@ def test_a_damaged_record_is_named_and_never_skipped(store):
 
 
 @pytest.mark.parametrize(
-    "info", ["", "nonsense", "[]", "{}", "5", '{"v":2}', '{"v":2,"creation_id":"x","created":0,"hats":1}']
+    "info", ["", "nonsense", "[]", "{}", "5", '{"v":2}', '{"v":2,"creation_id":"x","created":0,"turns":"many"}']
 )
 def test_a_damaged_head_is_reported_as_damage(store, chat, info):
     chat.append(user("x"))
@@ -139,6 +140,16 @@ def test_a_damaged_head_is_reported_as_damage(store, chat, info):
     with pytest.raises(CorruptRecord) as corrupt:
         chat.state()
     assert corrupt.value.position is None
+
+
+def test_an_unknown_field_of_a_head_is_kept(store, chat):
+    chat.append(user("x"))
+    found = store._data.scopes["default"]["c"]
+    payload = json.loads(found.head.revision.payload) | {"hats": [1]}
+    found.head = replace(found.head, revision=replace(found.head.revision, payload=json.dumps(payload)))
+    assert chat.state().extra == {"hats": [1]}
+    chat.append(said("y"))
+    assert json.loads(found.head.revision.payload)["hats"] == [1]
 
 
 def test_a_head_of_a_later_version_is_refused(store, chat):

@@ -222,7 +222,8 @@ def test_applying_an_event_does_not_change_the_old_state(kind, data):
 
 def test_a_state_is_frozen():
     state = ConversationState(Identity("b", 1))
-    for part in (state, *(getattr(state, each.name) for each in dataclasses.fields(state))):
+    parts = [getattr(state, each.name) for each in dataclasses.fields(state) if each.name != "extra"]
+    for part in (state, *parts):
         for each in dataclasses.fields(part):
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(part, each.name, None)
