@@ -19,7 +19,7 @@ from pathlib import Path
 from forked_programs import ForkServer
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "chathistory")
-PATIENCE = 100.0
+PATIENCE = 600.0
 """A guard against hanging; nothing takes this long, except on a very busy machine."""
 
 _LAUNCH = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"

@@ -27,7 +27,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 PROMPT = re.compile(rb"(\x1b\[\?2004hyou> |\]: )(\x1b\[[0-9;?]*[a-zA-Z])*$")
 """The prompt of `chat`, where the terminal is asked to mark what is pasted (its messages begin with "you> " too), and
 a question that ends in [y/N]."""
-PATIENCE = 100.0
+PATIENCE = 600.0
 
 
 @dataclass
