@@ -34,7 +34,6 @@ __all__ = [
     "TrimResult",
     "check_summary",
     "is_callers_turn_id",
-    "is_cut_wanted",
     "may_be_trimmed",
     "plan_cut",
     "plan_cut_of_all",
@@ -128,17 +127,6 @@ class CutPlan:
             sent: The entries that are sent at present.
         """
         return _select_before(sent, self.trimmed.position)
-
-
-def is_cut_wanted(policy: Policy, state: ConversationState, new: Message | None = None) -> bool:
-    """Return True if the policy wants a cut; nothing is read.
-
-    Args:
-        policy: The policy.
-        state: The state of the conversation.
-        new: The message that is about to be sent; None without a new message.
-    """
-    return policy.should_cut(_measure_context(state, new))
 
 
 def _measure_context(state: ConversationState, new: Message | None) -> TrimContext:

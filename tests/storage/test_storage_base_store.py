@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from chathistory_memory import MemoryStore
 
@@ -153,6 +155,17 @@ def test_a_wrong_argument_reaches_no_hook(name):
     with pytest.raises(InvalidInput):
         REFUSED[name](store)
     assert store.calls == []
+
+
+def test_a_store_that_was_used_before_a_fork_refuses_calls_in_the_child(monkeypatch):
+    store = RecordingStore()
+    store.read(KEY)
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(StoreClosed, match=r"this store was used before a fork\(\)"):
+            store.read(KEY)
+    store.read(KEY)
+    assert [name for name, *_ in store.calls] == ["read", "read"]
 
 
 def test_the_traits_of_an_instance_decide():

@@ -126,6 +126,17 @@ def test_a_plugin_without_its_module(install):
     check_failure("bad", "no_such_module_anywhere", 'pip install --upgrade "bad-dist"')
 
 
+def test_an_entry_point_of_something_else_with_the_name_of_a_scheme_is_ignored(install):
+    install("odd-dist", {"odd": "odd_one"}, group="console_scripts")
+    check_failure("odd", "no installed backend serves odd:")
+
+
+def test_a_plugin_can_say_why_it_cannot_be_used(install):
+    source = "from chathistory.errors import PluginError\nraise PluginError('bad: needs a newer kernel')"
+    install("bad-dist", {"bad": "bad_one"}, "bad_one", source)
+    assert str(check_failure("bad")) == "bad: needs a newer kernel"
+
+
 def test_a_plugin_without_its_object(install):
     install("bad-dist", {"bad": "good_one:nothing"}, "good_one", GOOD)
     check_failure("bad", "bad-dist", "nothing")

@@ -15,6 +15,10 @@ from chathistory import MessageView, open_store
 from chathistory.errors import InvalidInput
 from chathistory.log.state import ViewState
 from chathistory.view import build_view
+from chathistory.view.clean_message import clean_items
+from chathistory.view.item import Item, Notes
+from chathistory.view.leave_out import leave_out_refused
+from chathistory.view.tool_references import drop_undefined_references
 
 
 def make_entries(messages):
@@ -60,6 +64,63 @@ def test_reports_quote_nothing_and_the_entries_stay_unchanged(name):
 
 def test_an_empty_log_is_an_empty_view():
     assert build_view([]) == MessageView()
+
+
+def test_fields_of_other_programs_are_not_sent():
+    given = {"role": "user", "content": "a", "name": "Bob"}
+    view = build_view([make_entry("message", message=given, position=0)])
+    assert view.messages == [user("a")]
+    assert [(each.position, each.description) for each in view.report.adjusted] == [
+        (0, "fields other than role and content are left out")
+    ]
+
+
+def test_blocks_of_text_before_a_fallback_are_sent():
+    fallback = {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}}
+    content = [{"type": "text", "text": "b"}, fallback, {"type": "text", "text": "c"}]
+    notes = Notes()
+    [item] = clean_items([Item(1, {"role": "assistant", "content": content}, received=True)], notes)
+    assert item.message["content"] == content
+    assert notes.repairs == []
+
+
+def test_a_cache_marker_in_a_block_of_an_unknown_type_is_not_sent():
+    given = {"type": "hologram", "data": 1, "text": None, "cache_control": {"type": "ephemeral"}}
+    notes = Notes()
+    [item] = clean_items([Item(1, {"role": "assistant", "content": [given]}, received=True)], notes)
+    assert item.message["content"] == [{"type": "hologram", "data": 1}]
+    assert [each.description for each in notes.adjusted] == [
+        "fields that the API does not accept are left out of a block"
+    ]
+
+
+def test_a_refused_reply_without_a_question_is_left_out_with_all_before_it():
+    notes, call_item = Notes(), Item(0, {"role": "assistant", "content": [call("x")]})
+    refused = Item(1, said("no"), stop_reason="refusal")
+    assert leave_out_refused([call_item, refused], notes) == []
+    assert [each.position for each in notes.repairs] == [1]
+
+
+def test_references_stay_if_only_the_server_knows_the_tools_that_were_added():
+    reference = {"type": "tool_reference", "tool_name": "f"}
+    messages = [
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x", "content": [reference]}]},
+        {"role": "system", "content": [{"type": "tool_addition", "tool": {"type": "mcp_toolset"}}]},
+    ]
+    assert drop_undefined_references(messages, frozenset()) is messages
+    assert drop_undefined_references(messages[:1], frozenset()) != messages[:1]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_tools_that_a_search_found_and_the_request_does_not_define_are_left_out(known):
+    references = [{"type": "tool_reference", "tool_name": name} for name in "fg"]
+    found = {"type": "tool_search_tool_search_result", "tool_references": references}
+    block = {"type": "tool_search_tool_result", "tool_use_id": "s", "content": found}
+    messages = [said("a"), {"role": "assistant", "content": [block]}]
+    kept = drop_undefined_references(messages, frozenset("fg") if known else frozenset("f"))
+    assert (kept is messages) == known
+    assert kept[1]["content"][0]["content"]["tool_references"] == references[: 2 if known else 1]
+    assert len(references) == 2
 
 
 def test_thinking_below_a_position_is_left_out():
