@@ -9,13 +9,18 @@ import asyncio
 
 import anthropic
 import pytest
+from faulty_stores import FaultyStore, shared_names
 from reported_api_errors import CASES, IMAGE, OTHER, REPLIES, SAID, TURN, TURN_BLOCKS, Case, text
 from stored_entries import list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
+from chathistory.engine.online_check import find_refused_place
+from chathistory.engine.turn import Turn
+from chathistory.log.active_path import load_active
 from chathistory.log.state import Container
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Reply
+from chathistory.trimming import LastTurns, Summarize
 
 MODEL = "claude-sonnet-5-5"
 TOOL = {"name": "shot", "input_schema": {"type": "object"}}
@@ -159,6 +164,69 @@ def test_a_refused_turn_is_kept_in_the_log_through_copies_forks_and_exports(open
         assert TURN_BLOCKS in [message["content"] for message in each.history.conversation(name).last_messages(9)]
 
 
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("messages.0.content.2", (3, 0)),  # counted in one message, as the API merges messages of the same role
+        ("messages.0.content.1", (1, 0)),
+        ("messages.0.content.9", (0, None)),
+        ("messages.2.content.1", (3, 1)),
+        ("messages.9.content.1", None),
+    ],
+)
+def test_a_path_is_found_in_messages_that_the_api_merges(open_again, path, place):
+    api, store = FakeMessagesAPI([Failure(400, message=f"{path}: this was refused"), "fine"]), open_again()
+    History(store).conversation("a").append([{"role": "user", "content": words} for words in ("one", "two")])
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        ChatEngine(api.client(), store, model=MODEL).send("a", TURN_BLOCKS)
+    refusal = getattr(caught.value, "refusal", None)
+    assert (refusal and [(each.position, each.block) for each in refusal.locations]) == (place and [place])
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_block_that_is_not_sent_as_it_is_stored_is_found(open_again, index):
+    failure = Failure(400, message=f"messages.0.content.{index}: this was refused")
+    engine = ChatEngine(FakeMessagesAPI([failure]).client(), open_again(), model=MODEL)
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.send("a", [text("one \ud800"), text("two \ud800")])
+    assert [place.block for place in caught.value.refusal.locations] == [index]
+
+
+def test_an_error_about_images_in_a_conversation_without_any_refuses_nothing(open_again):
+    api = FakeMessagesAPI([Failure(400, message="Could not process image"), "fine"])
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.send("a", "Hi")
+    assert not hasattr(caught.value, "refusal")
+    assert engine.resume("a").text == "fine"
+
+
+def test_an_error_about_a_result_that_was_added_to_a_message_refuses_the_message(open_again):
+    failure = Failure(400, message="messages.2.content.0.tool_result.content: this was refused")
+    api, engine = start_with_calls(open_again, failure, "fine", calls=[CALL])
+    engine.send("a", "Look")
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.send("a", "Never mind")
+    assert [block["type"] for block in sent_messages(api)[2]["content"]] == ["tool_result", "text"]
+    assert [(place.position, place.block) for place in caught.value.refusal.locations] == [(3, None)]
+    assert engine.send("a", "Go on").text == "fine"
+    assert "Never mind" not in str(sent_messages(api))
+
+
+def test_an_error_about_results_that_are_stored_nowhere_refuses_nothing(open_again):
+    failure = Failure(400, message="messages.2.content.0.tool_result.content: this was refused")
+    api, engine = start_with_calls(open_again, "as you like", failure, "fine", calls=[CALL])
+    engine.send("a", "Look")
+    engine.send("a", "Never mind")
+    engine.history.conversation("a").leave_out(3)
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.send("a", "Go on")
+    assert [block["type"] for block in sent_messages(api)[2]["content"]] == ["tool_result"]
+    assert not hasattr(caught.value, "refusal")
+    assert engine.resume("a").text == "fine"
+
+
+# Results of tools.
 # Results of tools.
 
 
@@ -188,6 +256,17 @@ def test_a_refused_tool_result_is_replaced_by_an_error_and_the_loop_continues(op
     engine.send("a", "Go on")
     api.assert_extends([request for request in api.requests if request.status == 200])
     assert engine.history.conversation("a").repair() == ()
+
+
+def test_all_results_of_a_message_that_is_refused_as_a_whole_are_replaced(open_again):
+    failure = Failure(400, message="messages.2: all messages must be valid")
+    api, engine = start_with_calls(open_again, failure, "I see.")
+    reply = engine.send("a", "Look")
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.submit("a", reply, {"toolu_1": "a cat", "toolu_2": "a dog"})
+    assert [place.block for place in caught.value.refusal.locations] == [None]
+    assert engine.resume("a").text == "I see."
+    assert [block["is_error"] for block in sent_messages(api)[2]["content"]] == [True, True]
 
 
 def test_a_refused_tool_result_is_sent_again_by_force(open_again):
@@ -492,6 +571,46 @@ def test_a_turn_that_somebody_abandoned_meanwhile_is_not_marked(open_again):
     assert "turn_refused" not in list_kinds(History(open_again()).conversation("a"))
 
 
+def test_a_turn_that_somebody_continued_while_the_refusal_is_stored_is_not_marked():
+    def append_late(append):
+        History(open_store("memory:continued")).conversation("a").append({"role": "user", "content": "me too"})
+        return append()
+
+    def refuse(_):
+        store.on_append = iter([append_late])
+        return LARGE.failure
+
+    with shared_names("continued"), FaultyStore("continued") as store:
+        engine = ChatEngine(FakeMessagesAPI(["hello", refuse]).client(), store, model=MODEL)
+        engine.send("a", "Hi")
+        with pytest.raises(anthropic.BadRequestError):
+            engine.send("a", TURN_BLOCKS)
+        chat = History(store).conversation("a")
+        assert list_kinds(chat)[2:] == ["message", "message", "turn_abandoned"]
+        assert [message["content"] for message in chat.messages()][2:] == [TURN_BLOCKS, "me too"]
+
+
+def test_a_refusal_is_not_marked_if_the_messages_that_were_sent_are_not_known(open_again, monkeypatch):
+    turns, start = [], Turn.start
+    monkeypatch.setattr(Turn, "start", lambda self, *a, **k: (turns.append(self), start(self, *a, **k)))
+
+    def refuse_after_renewal(_):
+        History(store).conversation("a").set_title("A title")
+        assert turns[-1].renew()  # others wrote before it, so this process has to read the conversation again
+        return LARGE.failure
+
+    store = open_again()
+    api = FakeMessagesAPI(["hello", refuse_after_renewal, LARGE.failure])
+    engine = ChatEngine(api.client(), open_again(), model=MODEL)
+    engine.send("a", "Hi")
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.send("a", TURN_BLOCKS)
+    assert not hasattr(caught.value, "refusal")
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.resume("a")
+    assert caught.value.refusal.kind == "turn"
+
+
 # Containers.
 
 
@@ -690,6 +809,101 @@ def test_the_asynchronous_engine_checks_alike(open_again):
             assert await engine.check("nothing") is None
 
     asyncio.run(main())
+
+
+class StatusError(Exception):
+    """An error as the SDK raises it."""
+
+    def __init__(self, text, status):
+        super().__init__(text)
+        self.status_code = status
+
+
+def find_place(chat, refuse):
+    """Run `find_refused_place` with a function that returns an error for the messages that it refuses, or None."""
+
+    def count(messages):
+        if error := refuse(messages):
+            raise error
+        return lambda: None
+
+    flow = find_refused_place(load_active(chat.log), count)
+    try:
+        while True:
+            next(flow)()
+    except StopIteration as end:
+        return end.value
+
+
+def refuse_broken(messages):
+    return StatusError("Something cannot be read", 400) if "BROKEN" in str(messages) else None
+
+
+@pytest.fixture
+def chat(open_again):
+    """Return a conversation with two turns."""
+    chat = History(open_again()).conversation("a")
+    chat.append([{"role": role, "content": f"{role} {n}"} for n in (1, 2) for role in ("user", "assistant")])
+    return chat
+
+
+def test_a_place_that_the_error_names_is_of_an_earlier_message(chat):
+    refusal = find_place(chat, lambda _: StatusError(f"messages.2.content.0: {TOO_LARGE}", 400))
+    assert [(place.position, place.block) for place in refusal.locations] == [(2, 0)]
+    assert (refusal.kind, refusal.certain) == ("earlier", True)
+
+
+def test_a_conversation_that_is_too_large_is_not_searched(chat):
+    asked = []
+    refusal = find_place(chat, lambda messages: asked.append(1) or StatusError("prompt is too long", 400))
+    assert (refusal.kind, len(asked)) == ("size", 1)
+
+
+@pytest.mark.parametrize("status", [401, 429, 500, None])
+def test_an_error_of_access_or_load_ends_the_check(chat, status):
+    asked = []
+    with pytest.raises(StatusError):
+        find_place(chat, lambda messages: asked.append(1) or StatusError("no", status))
+    assert len(asked) == 1
+
+
+def test_an_error_that_any_messages_get_is_raised(chat):
+    with pytest.raises(StatusError, match="bad tools"):
+        find_place(chat, lambda _: StatusError("bad tools", 400))
+
+
+def test_an_error_of_a_conversation_without_messages_is_raised(open_again):
+    chat = History(open_again()).conversation("a")
+    chat.set_title("A title")
+    answers = iter([StatusError("once", 400)])
+    with pytest.raises(StatusError, match="once"):
+        find_place(chat, lambda _: next(answers, None))
+
+
+@pytest.mark.parametrize("block", [0, 1, 2])
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_the_refused_block_of_a_message_is_found(chat, role, block):
+    chat.append({"role": "user", "content": "3"})
+    content = [text("BROKEN" if number == block else "fine") for number in range(3)]
+    head = chat.append([{"role": role, "content": content}, {"role": "user", "content": "end"}])
+    refusal = find_place(chat, refuse_broken)
+    assert [(place.position, place.block) for place in refusal.locations] == [(head.end - 2, block)]
+    assert refusal.status == 400
+
+
+def test_a_refused_block_is_found_if_nothing_else_could_be_sent(open_again):
+    chat = History(open_again()).conversation("a")
+    chat.append([{"role": "user", "content": [text("BROKEN"), text(" ")]}, {"role": "assistant", "content": "hi"}])
+    assert find_place(chat, lambda _: None) is None
+    [place] = find_place(chat, refuse_broken).locations
+    assert (place.position, place.block) == (0, 0)
+
+
+def test_the_summary_of_a_cut_is_found(chat):
+    assert chat.trim(Summarize(LastTurns(high=1, low=1), by=lambda _: "BROKEN"))
+    cut = next(entry for entry in chat.entries() if entry.kind == "cut")
+    refusal = find_place(chat, refuse_broken)
+    assert [(place.position, place.block) for place in refusal.locations] == [(cut.position, 0)]
 
 
 def test_repair_reports_what_was_refused_and_leaves_it_out(open_again):

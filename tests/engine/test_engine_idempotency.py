@@ -205,6 +205,21 @@ def test_results_for_a_missing_reply_are_refused_and_store_nothing(start_convers
     assert len(api.requests) == paid
 
 
+@pytest.mark.parametrize("partial", [False, True])
+def test_results_for_a_reply_that_another_one_replaced_are_refused(start_conversation, chat_of, partial):
+    engine, api = start_conversation(CALLS, "never", tools=[TOOL])
+    reply = engine.send("a", "the weather?")
+    engine.history.delete("a")
+    other_reply = {"role": "assistant", "content": "another"}
+    chat_of("a").append([*[{"role": "user", "content": "x"}] * reply.position, other_reply])
+    before, paid = list(chat_of("a").entries()), len(api.requests)
+    assert before[reply.position].message["role"] == "assistant"
+    with pytest.raises(errors.TurnError, match="has no reply with these tool calls"):
+        engine.submit("a", reply, {"toolu_1": "sun"}, partial=partial)
+    assert list(chat_of("a").entries()) == before
+    assert len(api.requests) == paid
+
+
 def test_results_to_a_deleted_conversation_are_refused_by_send_too(engine_on, chat_of):
     api = FakeMessagesAPI()
     with pytest.raises(errors.TurnError):
@@ -347,6 +362,19 @@ def test_a_result_that_comes_too_late_is_refused(start_conversation):
     api.assert_extends()
 
 
+def test_stored_results_are_not_sent_again_after_the_conversation_continued(start_conversation, chat_of):
+    engine, api = start_conversation(CALLS[:1], Failure(500), "never mind", tools=[TOOL])
+    reply = engine.send("a", "the weather?")
+    with pytest.raises(anthropic.InternalServerError):
+        engine.submit("a", reply, {"toolu_1": "sun"})
+    engine.send("a", "forget it")
+    before, paid = list(chat_of("a").entries()), len(api.requests)
+    with pytest.raises(errors.TurnError, match="continued without a reply to these results"):
+        engine.submit("a", reply, {"toolu_1": "sun"})
+    assert list(chat_of("a").entries()) == before
+    assert len(api.requests) == paid
+
+
 def test_submitting_no_results_is_refused(start_conversation):
     engine, api = start_conversation(CALLS, tools=[TOOL])
     reply = engine.send("a", "the weather?")
@@ -479,3 +507,15 @@ def test_a_turn_id_is_not_sent_again_after_its_reply_was_rewound(engine_on, chat
     assert (again.text, again.position) == ("one", first.position)
     assert len(api.requests) == 2
     assert engine_on(api).resume("a").text == "two"
+
+
+def test_a_turn_id_whose_reply_failed_is_sent_after_a_rewind_to_what_followed_it(engine_on, chat_of):
+    api = FakeMessagesAPI([Failure(500), "one"])
+    with pytest.raises(anthropic.InternalServerError):
+        engine_on(api).send("a", "hello", turn_id="T")
+    chat = chat_of("a")
+    added = chat.append({"role": "user", "content": "one more thing"})
+    chat.rewind(to=added.end - 1)
+    assert engine_on(api).send("a", "hello", turn_id="T").text == "one"
+    assert [message["content"] for message in api.requests[1].body["messages"]] == ["hello"]
+    assert len(api.requests) == 2

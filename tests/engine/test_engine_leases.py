@@ -13,6 +13,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import anthropic
@@ -23,7 +24,9 @@ from lease_clock import SECOND, wait_until
 from stored_entries import list_entries, list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
+from chathistory.engine import lease_renewal
 from chathistory.engine import turn as turn_module
+from chathistory.engine.lease_renewal import LeaseKeeper
 from chathistory.log import process
 from chathistory.log.clock import to_datetime
 from chathistory.log.process import Process, has_ended, this_process
@@ -191,6 +194,70 @@ def test_renewals_continue_after_an_error_of_the_store(clock, error):
             wait_until(lambda: count_renewals(chat) == 1, "it was not tried again")
             paused.gate.set()
             assert under_way.result(60).text == "slow"
+
+
+def test_the_turn_of_a_deleted_conversation_is_no_longer_renewed(clock, open_again, chat_of):
+    paused = Paused("too late")
+    engine = ChatEngine(FakeMessagesAPI(paused).client(), open_again(), model=MODEL, turn_timeout=60)
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(engine.send, "a", "first")
+        assert paused.reached.wait(60)
+        History(open_again()).delete("a")
+        clock.go(21)
+        wait_until(lambda: not clock.keeper._turns, "it is still renewed")
+        paused.gate.set()
+        with pytest.raises(errors.Conflict) as caught:
+            under_way.result(60)
+    assert caught.value.reply.text == "too late"
+    assert chat_of("a").state() is None
+
+
+def test_a_renewal_that_comes_after_the_end_of_the_turn_writes_nothing(clock, open_again, chat_of, monkeypatch):
+    turns, start = [], turn_module.Turn.start
+    monkeypatch.setattr(turn_module.Turn, "start", lambda self, *a, **k: (turns.append(self), start(self, *a, **k)))
+    engine = ChatEngine(FakeMessagesAPI("hi").client(), open_again(), model=MODEL, turn_timeout=60)
+    engine.send("a", "first")
+    assert turns[0].renew() is False
+    assert list_kinds(chat_of("a")) == ["message", "message"]
+
+
+class FakeTurn:
+    """A turn with a lease that a test renews."""
+
+    def __init__(self, renew_at: float) -> None:
+        self.log = SimpleNamespace(store=object())
+        self.renew_at, self.timeout = renew_at, 60.0
+        self.renewed = threading.Event()
+
+    def renew(self) -> bool:
+        self.renewed.set()
+        return False
+
+
+def test_a_turn_with_an_earlier_renewal_wakes_the_keeper(monkeypatch):
+    class StoppedTicker:
+        """A clock that stands still, and waits until the keeper is notified."""
+
+        waits = threading.Event()
+
+        def time(self):
+            return 0.0
+
+        def wait(self, condition, seconds):
+            self.waits.set()
+            assert condition.wait(60), "nobody woke the keeper"
+
+    monkeypatch.setattr(lease_renewal, "TICKER", StoppedTicker())
+    keeper, late, early = LeaseKeeper(), FakeTurn(100), FakeTurn(0)
+    keeper.keep(late)
+    assert StoppedTicker.waits.wait(60)
+    keeper.keep(early)
+    assert early.renewed.wait(60)
+    assert not late.renewed.is_set()
+    wait_until(lambda: not keeper._renewing, "the renewal does not end")
+    keeper.stop_renewing(late)
+    with keeper._changed:
+        keeper._changed.notify_all()
 
 
 def test_a_store_that_does_not_answer_delays_no_other_store(clock):

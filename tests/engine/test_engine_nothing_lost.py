@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import sys
 
 import anthropic
 import pytest
-from faulty_stores import FaultyStore, shared_names, unavailable
+from faulty_stores import FaultyStore, landed_then, shared_names, unavailable
 from stored_entries import list_entries, list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
@@ -152,6 +153,50 @@ def test_a_reply_that_cannot_be_stored_for_good_is_on_the_error(store):
     assert caught.value.reply.text == "hi"
     store.clear_faults()
     assert engine.resume("a").text == "hi"
+
+
+def set_title():
+    History(open_store("memory:kept")).conversation("a").set_title("A title")
+
+
+def test_results_that_were_stored_without_an_answer_and_followed_by_others_are_stored_once(store, payments):
+    amounts, pay = payments
+    api = FakeMessagesAPI([CALLS, "both paid"])
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    store.on_append = iter([None, None, landed_then(set_title)])
+    assert engine.run_tools("a", "pay", tools=[pay]).text == "both paid"
+    assert amounts == [1, 2]
+    assert list_kinds(chat()) == ["message", "message", "message", "annotation", "message"]
+    assert list_sent_results(api) == [("toolu_1", "paid 1"), ("toolu_2", "paid 2")]
+
+
+def test_a_reply_that_others_overtake_each_time_is_saved(store):
+    def overtaken(append):
+        set_title()
+        return append()
+
+    engine = ChatEngine(FakeMessagesAPI("hi").client(), store, model=MODEL)
+    store.on_append = iter([None, *[overtaken] * 400])
+
+    with pytest.raises(errors.OrphanedReply) as caught:
+        engine.send("a", "hello")
+    assert caught.value.reply.text == "hi"
+    store.clear_faults()
+    assert "reply_orphaned" in list_kinds(chat())
+
+
+def test_a_message_that_others_overtake_each_time_is_a_conflict(store):
+    def overtaken(append):
+        chat().append({"role": "user", "content": "me first"})
+        return append()
+
+    api = FakeMessagesAPI("hi")
+    store.on_append = itertools.repeat(overtaken)
+    with pytest.raises(errors.Conflict):
+        ChatEngine(api.client(), store, model=MODEL).send("a", "hello")
+    store.clear_faults()
+    assert "hello" not in [message["content"] for message in chat().messages()]
+    assert api.requests == []
 
 
 def test_the_asynchronous_runner_keeps_results_alike(store, async_payments):
@@ -299,6 +344,19 @@ def test_a_reply_that_cannot_be_stored_is_on_the_error_and_saved_as_text(open_ag
     assert found.state().totals.usage["output_tokens"] > 0, "it was paid for"
     assert engine.resume("a").text == "later"
     assert "words" not in str(api.requests[-1].body["messages"])
+
+
+def test_a_reply_that_cannot_be_stored_at_all_is_on_the_error(store):
+    engine = ChatEngine(FakeMessagesAPI([AWKWARD["a tool call without an id"], "later"]).client(), store, model=MODEL)
+    store.on_append = iter([None, *[fail] * 4])
+    with pytest.raises(InvalidInput) as caught:
+        engine.send("a", "hello")
+    assert caught.value.reply.text == "words"
+    notes = "\n".join(caught.value.__notes__)
+    assert "only this error's `reply` has the reply; saving it failed: the line went dead" in notes
+    store.clear_faults()
+    assert "reply_orphaned" not in list_kinds(chat())
+    assert engine.resume("a").text == "later"
 
 
 @pytest.mark.parametrize("name", ["nested over 200 levels", "nested over 700 levels"])

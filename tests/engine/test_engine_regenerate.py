@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import pytest
+from faulty_stores import FaultyStore, not_landed
 from stored_entries import list_kinds
 
 from chathistory import AsyncChatEngine, AsyncHistory, ChatEngine, History, errors
@@ -311,6 +312,46 @@ def test_a_turn_id_is_regenerated_once(start_conversation, open_again, chat_of):
     assert engine.regenerate("a", turn_id="S").position == second.position
     assert len(api.requests) == 5
     assert [text for text, _ in list_variants(chat_of("a"), 3)] == ["two", "two b", "two c"]
+
+
+def test_a_turn_id_whose_request_failed_is_regenerated_again(start_conversation, chat_of):
+    engine, api = start_conversation(Failure(500), "two b")
+    with pytest.raises(anthropic.InternalServerError):
+        engine.regenerate("a", turn_id="R")
+    assert engine.regenerate("a", turn_id="R").text == "two b"
+    assert sent_texts(api) == ["first", "one", "second"]
+    assert list_kinds(chat_of("a")).count("rewind") == 1
+
+
+def test_a_refused_question_is_not_regenerated(start_conversation, chat_of):
+    refused = Failure(400, message="messages.4.content: invalid")
+    engine, api = start_conversation(refused)
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", "third")
+    before = list(chat_of("a").entries())
+    with pytest.raises(errors.TurnRefused, match="force=True"):
+        engine.regenerate("a")
+    assert list(chat_of("a").entries()) == before
+    assert len(api.requests) == 3
+
+
+def test_a_store_that_fails_after_a_reply_was_taken_back_closes_the_turn():
+    def landed_unread(append):
+        store.on_read = iter([not_landed])
+        return append()
+
+    with FaultyStore() as store:
+        api = FakeMessagesAPI(["one", "one b"])
+        engine = ChatEngine(api.client(), store, model=MODEL)
+        engine.send("a", "first")
+        store.on_append = iter([landed_unread])
+        with pytest.raises(errors.StoreUnavailable) as caught:
+            engine.regenerate("a")
+        assert "the message is saved in 'a'" in caught.value.__notes__[0]
+        chat = History(store).conversation("a")
+        assert chat.state().engine.open_turn is None
+        assert texts_of(chat.messages()) == ["first"]
+        assert engine.regenerate("a").text == "one b"
 
 
 def test_the_questions_turn_id_returns_the_current_reply(open_again):
