@@ -854,17 +854,17 @@ def test_a_place_that_the_error_names_is_of_an_earlier_message(chat):
 
 
 def test_a_conversation_that_is_too_large_is_not_searched(chat):
-    asked = []
-    refusal = find_place(chat, lambda messages: asked.append(1) or StatusError("prompt is too long", 400))
-    assert (refusal.kind, len(asked)) == ("size", 1)
+    requests = []
+    refusal = find_place(chat, lambda messages: requests.append(1) or StatusError("prompt is too long", 400))
+    assert (refusal.kind, len(requests)) == ("size", 1)
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, None])
 def test_an_error_of_access_or_load_ends_the_check(chat, status):
-    asked = []
+    requests = []
     with pytest.raises(StatusError):
-        find_place(chat, lambda messages: asked.append(1) or StatusError("no", status))
-    assert len(asked) == 1
+        find_place(chat, lambda messages: requests.append(1) or StatusError("no", status))
+    assert len(requests) == 1
 
 
 def test_an_error_that_any_messages_get_is_raised(chat):

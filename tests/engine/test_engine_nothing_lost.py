@@ -171,12 +171,12 @@ def test_results_that_were_stored_without_an_answer_and_followed_by_others_are_s
 
 
 def test_a_reply_that_others_overtake_each_time_is_saved(store):
-    def overtaken(append):
+    def overtake_and_append(append):
         set_title()
         return append()
 
     engine = ChatEngine(FakeMessagesAPI("hi").client(), store, model=MODEL)
-    store.on_append = iter([None, *[overtaken] * 400])
+    store.on_append = iter([None, *[overtake_and_append] * 400])
 
     with pytest.raises(errors.OrphanedReply) as caught:
         engine.send("a", "hello")
@@ -186,12 +186,12 @@ def test_a_reply_that_others_overtake_each_time_is_saved(store):
 
 
 def test_a_message_that_others_overtake_each_time_is_a_conflict(store):
-    def overtaken(append):
+    def overtake_and_append(append):
         chat().append({"role": "user", "content": "me first"})
         return append()
 
     api = FakeMessagesAPI("hi")
-    store.on_append = itertools.repeat(overtaken)
+    store.on_append = itertools.repeat(overtake_and_append)
     with pytest.raises(errors.Conflict):
         ChatEngine(api.client(), store, model=MODEL).send("a", "hello")
     store.clear_faults()

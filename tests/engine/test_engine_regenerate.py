@@ -335,7 +335,7 @@ def test_a_refused_question_is_not_regenerated(start_conversation, chat_of):
     assert len(api.requests) == 3
 
 
-def test_a_store_that_fails_after_a_reply_was_taken_back_closes_the_turn():
+def test_a_store_that_fails_when_a_reply_is_regenerated_closes_the_turn():
     def landed_unread(append):
         store.on_read = iter([not_landed])
         return append()
