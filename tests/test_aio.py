@@ -26,7 +26,7 @@ class SlowStore(MemoryStore):
 
     def append(self, *args, **kwargs):
         self.begun.set()
-        assert self.go.wait(100)
+        assert self.go.wait(600)
         return super().append(*args, **kwargs)
 
 

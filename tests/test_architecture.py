@@ -173,7 +173,7 @@ def test_importing_the_fake_api_does_not_load_the_sdk():
 def loaded_by(code: str) -> set[str]:
     """Return the modules that a new process loads when it runs `code`, without those of its start."""
     code = f"import sys; before = set(sys.modules); {code}; print(*(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=600)
     assert done.stderr == ""
     return set(done.stdout.split())
 

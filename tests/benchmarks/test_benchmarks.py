@@ -32,7 +32,7 @@ def times(**seconds: list[float]) -> list[Figure]:
 def test_it_runs_and_what_it_writes_can_be_read(tmp_path):
     command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--backend", "memory"]
     works = ["--work", "times", "--work", "fidelity"]
-    done = subprocess.run([*command, *works, "--out", tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([*command, *works, "--out", tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     run = Run.load(tmp_path / "benchmark.json")
     assert {figure.subject for figure in run.figures} == {"raw", "backend alone", "chathistory"}

@@ -140,12 +140,12 @@ def test_a_reply_that_nobody_reads_is_not_lost(env, store, run):
     slow = Paused("one two three", after=5)
     with served(FakeMessagesAPI([slow])) as place:
         process = begun(env | place, store)
-        assert slow.reached.wait(100)
+        assert slow.reached.wait(600)
         process.stdout.close()
         slow.gate.set()
         errors = process.stderr.read().decode()
         process.stderr.close()
-        process.wait(100)
+        process.wait(600)
     assert "Traceback" not in errors
     assert "BrokenPipe" not in errors
     assert "one two three" in run("show", "a", "--store", store).stdout
@@ -155,10 +155,10 @@ def test_ctrl_c_keeps_what_came(env, store, run):
     slow = Paused("one two three", after=5)
     with served(FakeMessagesAPI([slow])) as place:
         process = begun(env | place, store)
-        assert slow.reached.wait(100)
+        assert slow.reached.wait(600)
         assert process.stdout.read(8) == b"one two "
         signal_until(lambda: process.send_signal(signal.SIGINT), partial(has_ended, process), process.pid)
-        _, errors = process.communicate(timeout=100)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "the message is saved in 'a'" in errors.decode()
     assert "--retry" in errors.decode()

@@ -134,7 +134,7 @@ def test_output_that_nobody_reads_is_no_error(env, run):
     process.stdout.close()
     errors = process.stderr.read().decode()
     process.stderr.close()
-    process.wait(100)
+    process.wait(600)
     assert errors == ""
 
 

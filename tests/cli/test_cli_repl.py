@@ -56,13 +56,13 @@ def test_ctrl_c_in_a_reply_keeps_what_came_and_the_conversation_is_usable_at_onc
         session = terminal("chat", "-c", "a", "--store", store, **place)
         session.say("count")
         session.expect("claude", "one two ")
-        assert slow.reached.wait(100)
+        assert slow.reached.wait(600)
         session.press_ctrl_c(until="the partial reply is saved, but never sent to Claude")
         assert kinds(open_history, "a") == ["setup", "message", "reply_interrupted"]
         session.say("go on")
         session.expect("four")
         session.say("still there?")
-        assert silent.reached.wait(100)
+        assert silent.reached.wait(600)
         session.press_ctrl_c(until="no part of the reply had arrived")
         session.say("/retry")
         session.expect("second try")
@@ -101,7 +101,7 @@ def test_a_signal_that_ends_the_process_during_a_reply_closes_the_turn(terminal,
         session = terminal("chat", "-c", "a", "--store", store, **place)
         session.say("count")
         session.expect("one two ")
-        assert slow.reached.wait(100)
+        assert slow.reached.wait(600)
         signal_until(lambda: session.process.send_signal(signal.SIGTERM), session.has_ended, session.process.pid)
         assert session.end() == 128 + signal.SIGTERM
     assert kinds(open_history, "a") == ["setup", "message", "reply_interrupted"]
@@ -129,7 +129,7 @@ def test_a_turn_of_another_process_can_be_abandoned(terminal, open_history, stor
     with served(FakeMessagesAPI([slow, "fresh"])) as place:
         first = terminal("chat", "-c", "a", "--store", store, **place)
         first.say("hello")
-        assert slow.reached.wait(100)
+        assert slow.reached.wait(600)
         second = terminal("chat", "-c", "a", "--store", store, **place)
         second.expect("hello", "another process has been waiting for a reply since")
         second.say("me too")

@@ -85,7 +85,6 @@ def test_what_a_delete_does_not_reach_is_what_the_backend_says(name, row):
     assert line.split(" | ")[1] == ", ".join(store.traits.not_reached)
 
 
-@pytest.mark.timeout(300)  # three programs that import boto3, on a machine that may be busy
 def test_the_commands_of_the_recipe_on_s3_run(tmp_path):
     block = CONSOLE.search((RECIPES / "local-s3.md").read_text())
     install, start, *commands = block[2].splitlines()

@@ -45,7 +45,6 @@ def shell(tmp_path, fake_api):
     return Shell(tmp_path, {"PATH": path, "HOME": str(folder), **terminal, **key})
 
 
-@pytest.mark.timeout(300)  # each command is a process, and a busy machine takes its time
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_the_commands_of_a_page_run_in_their_order(page, shell):
     for command in commands_of(PAGES[page]):

@@ -261,7 +261,7 @@ def test_cancelling_while_a_turn_is_opened_closes_it_once_it_is_stored(open_agai
 
     def paused(*args, **kwargs):
         reached.set()
-        assert go.wait(100)
+        assert go.wait(600)
         return append(*args, **kwargs)
 
     monkeypatch.setattr(store, "append", paused)

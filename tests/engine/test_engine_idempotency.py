@@ -327,7 +327,7 @@ def test_of_two_last_results_from_two_processes_one_sends(open_again, chat_of):
             pool.submit(engine.submit, "a", reply, {id: "sun"}, partial=True)
             for engine, id in zip(engines, ("toolu_2", "toolu_3"), strict=True)
         ]
-        assert gate.reached.wait(100)
+        assert gate.reached.wait(600)
         gate.gate.set()
         done = [each.result(100) for each in both]
     assert sorted(type(each).__name__ for each in done) == ["Reply", "list"]
@@ -342,7 +342,7 @@ def test_the_same_last_result_from_two_processes_is_sent_once(open_again, chat_o
     reply = engines[0].send("a", "the weather?")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(engines[0].submit, "a", reply, {"toolu_1": "sun"}, partial=True)
-        assert gate.reached.wait(100)
+        assert gate.reached.wait(600)
         with pytest.raises(errors.TurnInProgress):
             engines[1].submit("a", reply, {"toolu_1": "sun"}, partial=True)
         gate.gate.set()
@@ -434,7 +434,7 @@ def test_a_question_that_is_being_answered_is_not_sent_again(engine_on):
     api = FakeMessagesAPI(gate)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(engine_on(api).send, "a", "hello")
-        assert gate.reached.wait(100)
+        assert gate.reached.wait(600)
         with pytest.raises(errors.TurnInProgress):
             engine_on(api).send("a", "hello")
         gate.gate.set()

@@ -61,7 +61,7 @@ def prepare_tool_turn(engine):
     def weather(city: str) -> str:
         """Tell the weather of a city."""
         reached.set()
-        assert go_on.wait(60)
+        assert go_on.wait(600)
         return "sun"
 
     return reached, go_on, lambda: engine.run_tools("a", "first", tools=[weather])
@@ -100,7 +100,7 @@ def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, open_aga
     other = FakeMessagesAPI("another")
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(run)
-        assert reached.wait(60)
+        assert reached.wait(600)
         chat, second = chat_of("a"), engine_on(other, turn_timeout=60)
         for _ in range(5):  # 105 seconds, with a time-out of 60
             clock.go(21)
@@ -141,7 +141,7 @@ def test_the_renewal_thread_ends_with_the_last_turn(clock, open_again):
     engine = ChatEngine(FakeMessagesAPI(paused).client(), open_again(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(3) as pool:
         turns = [pool.submit(engine.send, name, "hello") for name in "abc"]
-        assert all(each.reached.wait(60) for each in paused)
+        assert all(each.reached.wait(600) for each in paused)
         thread = clock.keeper._thread
         begun = set(threading.enumerate()) - before
         assert [each for each in begun if each.name == "chathistory-leases"] == [thread]
@@ -184,7 +184,7 @@ def test_renewals_continue_after_an_error_of_the_store(clock, error):
         engine = ChatEngine(FakeMessagesAPI(paused).client(), store, model=MODEL, turn_timeout=60)
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(engine.send, "a", "first")
-            assert paused.reached.wait(60)
+            assert paused.reached.wait(600)
             store.error = error
             clock.go(21)
             wait_until(lambda: store.failed, "nothing was tried")
@@ -266,7 +266,7 @@ def test_a_store_that_does_not_answer_delays_no_other_store(clock):
 
         def append(self, key, bodies, **more):
             if '"kind":"lease_renewed"' in bodies[0]:
-                assert self.gate.wait(60)
+                assert self.gate.wait(600)
             return super().append(key, bodies, **more)
 
     with SlowStore() as slow, MemoryStore() as quick:
@@ -276,7 +276,7 @@ def test_a_store_that_does_not_answer_delays_no_other_store(clock):
                 pool.submit(ChatEngine(FakeMessagesAPI(each).client(), store, model=MODEL).send, "a", "hello")
                 for each, store in zip(paused, (slow, quick), strict=True)
             ]
-            assert all(each.reached.wait(60) for each in paused)
+            assert all(each.reached.wait(600) for each in paused)
             for number in range(1, 3):
                 clock.go(201)
                 wait_until(lambda n=number: count_renewals(History(quick).conversation("a")) == n, "it was delayed")
@@ -292,7 +292,7 @@ def test_renewals_do_not_conflict_with_other_writers(clock, open_again, chat_of)
     engine = ChatEngine(FakeMessagesAPI(paused).client(), open_again(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "first")
-        assert paused.reached.wait(60)
+        assert paused.reached.wait(600)
         chat = chat_of("a")
         assert chat.state()
         clock.go(21)
@@ -327,7 +327,7 @@ def test_a_turn_without_renewals_is_replaced_and_its_late_reply_is_saved(clock, 
     paused = Paused("too late")
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine_on(FakeMessagesAPI(paused), turn_timeout=60).send, "a", "first")
-        assert paused.reached.wait(60)
+        assert paused.reached.wait(600)
         clock.go(59)
         with pytest.raises(errors.TurnInProgress):
             engine_on(FakeMessagesAPI()).send("a", "second")
@@ -352,7 +352,7 @@ def test_a_renewal_at_the_last_moment_prevents_a_takeover(clock, open_again, eng
     monkeypatch.setattr(turn_module.Turn, "start", lambda self, *a, **k: (turns.append(self), begun(self, *a, **k)))
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "first")
-        assert paused.reached.wait(60)
+        assert paused.reached.wait(600)
         clock.go(61)
         other = open_again()
         append = other.append
@@ -386,7 +386,7 @@ def test_takeover_does_not_wait(clock, open_again, chat_of, way, same_process):
 
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(first.send, "a", "hello")
-        assert paused.reached.wait(60)
+        assert paused.reached.wait(600)
         if way == "async":
             reply = asyncio.run(resume_async())
         elif way == "stream_resumed":
@@ -414,9 +414,9 @@ def test_a_lost_turn_is_not_renewed_by_its_former_process(clock, open_again, cha
     second = ChatEngine(FakeMessagesAPI(slow).client(), open_again(), model=MODEL, turn_timeout=600)
     with ThreadPoolExecutor(2) as pool:
         first_turn = pool.submit(first.send, "a", "hello")
-        assert late.reached.wait(60)
+        assert late.reached.wait(600)
         second_turn = pool.submit(second.resume, "a", takeover=True)
-        assert slow.reached.wait(60)
+        assert slow.reached.wait(600)
         until = chat_of("a").state().engine.open_turn.lease_until
         clock.go(21)
         wait_until(lambda: len(clock.keeper._turns) == 1, "the lost turn is still renewed")
@@ -453,7 +453,7 @@ def test_turn_in_progress_says_until_when_by_whom_and_what_to_do(clock, engine_o
     paused = Paused("slow")
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine_on(FakeMessagesAPI(paused), turn_timeout=60).send, "a", "hello")
-        assert paused.reached.wait(60)
+        assert paused.reached.wait(600)
         with pytest.raises(errors.TurnInProgress) as caught:
             engine_on(FakeMessagesAPI()).send("a", "second")
         paused.gate.set()
@@ -577,7 +577,7 @@ def test_a_killed_process_is_not_waited_for(tmp_path, reaped):
                 assert caught.value.pid == child.pid
                 child.kill()
                 if reaped:
-                    child.wait(60)
+                    child.wait(600)
                 else:
                     wait_until(lambda: process._read_status(child.pid).has_ended, "the kill did not arrive")
                 assert engine.send("a", "hello").text == "after the restart"
@@ -587,7 +587,7 @@ def test_a_killed_process_is_not_waited_for(tmp_path, reaped):
                 ]
         finally:
             child.kill()
-            child.wait(60)
+            child.wait(600)
             paused.gate.set()
 
 
@@ -658,7 +658,7 @@ def test_without_proc_no_process_is_known_to_be_gone(monkeypatch, tmp_path, brok
 def find_ended_pid() -> int:
     """Return the id of a process that has ended."""
     child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait(60)
+    child.wait(600)
     return child.pid
 
 

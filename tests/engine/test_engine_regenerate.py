@@ -220,7 +220,7 @@ def test_an_open_turn_is_left_alone(start_conversation, open_again, chat_of):
     other = ChatEngine(FakeMessagesAPI().client(), open_again(), model=MODEL)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "third")
-        assert paused.reached.wait(60)
+        assert paused.reached.wait(600)
         before = list(chat_of("a").entries())
         for step in (
             lambda: other.regenerate("a"),
@@ -368,7 +368,7 @@ def test_a_late_reply_after_a_takeover_is_not_a_variant(start_conversation, open
     engine, _ = start_conversation(paused)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.regenerate, "a")
-        assert paused.reached.wait(60)
+        assert paused.reached.wait(600)
         other = ChatEngine(FakeMessagesAPI("taken over").client(), open_again(), model=MODEL)
         other.resume("a", takeover=True)
         paused.gate.set()

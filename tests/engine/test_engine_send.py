@@ -108,7 +108,7 @@ def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, cha
     api, other = FakeMessagesAPI(paused), FakeMessagesAPI()
     with ThreadPoolExecutor() as pool:
         under_way = pool.submit(engine_on(api).send, "a", "first")
-        assert paused.reached.wait(100)
+        assert paused.reached.wait(600)
         with pytest.raises(errors.TurnInProgress) as caught:
             engine_on(other).send("a", "second")
         paused.gate.set()
@@ -131,7 +131,7 @@ def test_of_sixteen_sends_at_once_one_is_answered(open_again, chat_of):
 
     with ThreadPoolExecutor(16) as pool:
         futures = [pool.submit(send, number) for number in range(16)]
-        assert paused.reached.wait(100)
+        assert paused.reached.wait(600)
         while sum(future.done() for future in futures) < 15:
             threading.Event().wait(0.01)
         paused.gate.set()
@@ -219,7 +219,7 @@ def test_a_turn_that_another_process_left_open_can_be_abandoned_and_resumed(engi
     paused = Paused("never seen")
     with ThreadPoolExecutor() as pool:
         under_way = pool.submit(engine_on(FakeMessagesAPI(paused)).send, "a", "hello")
-        assert paused.reached.wait(100)
+        assert paused.reached.wait(600)
         engine = engine_on(FakeMessagesAPI("resumed"))
         with pytest.raises(errors.TurnInProgress):
             engine.resume("a")

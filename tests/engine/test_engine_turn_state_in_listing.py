@@ -36,7 +36,7 @@ def test_a_turn_that_is_open(clock, open_again):
     engine = ChatEngine(FakeMessagesAPI(paused).client(), open_again(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "hello", turn_id="T")
-        assert paused.reached.wait(60)
+        assert paused.reached.wait(600)
         turn = row(open_again).turn
         assert (turn.id, turn.state, is_this_process(turn)) == ("T", "open", True)
         assert before <= turn.since <= datetime.now(UTC)
@@ -140,9 +140,9 @@ def test_the_former_process_does_not_close_a_turn_that_it_lost(clock, open_again
     second = ChatEngine(FakeMessagesAPI(slow).client(), open_again(), model=MODEL)
     with ThreadPoolExecutor(2) as pool:
         first_turn = pool.submit(first.send, "a", "hello", turn_id="T")
-        assert late.reached.wait(60)
+        assert late.reached.wait(600)
         second_turn = pool.submit(second.resume, "a", takeover=True)
-        assert slow.reached.wait(60)
+        assert slow.reached.wait(600)
         late.gate.set()
         with pytest.raises(errors.OrphanedReply if ends == "replies" else anthropic.InternalServerError):
             first_turn.result(60)

@@ -20,7 +20,7 @@ def open_client(address: str, answer: object = None) -> anthropic.Anthropic:
     """
 
     def shorten_read_timeout(response):
-        assert answer.reached.wait(100)
+        assert answer.reached.wait(600)
         response.request.extensions["timeout"]["read"] = 0.1
 
     hooks = {"response": [shorten_read_timeout]} if isinstance(answer, Paused) else {}

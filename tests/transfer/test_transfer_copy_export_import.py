@@ -305,7 +305,7 @@ def test_damaged_conversations_are_reported_and_the_others_copied(source, target
 
 
 def test_several_conversations_are_copied_at_the_same_time(source):
-    meeting = threading.Barrier(3, timeout=100)
+    meeting = threading.Barrier(3, timeout=600)
 
     class Slow(MemoryStore):
         def append(self, key, bodies, **more):

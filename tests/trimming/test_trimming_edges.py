@@ -542,7 +542,7 @@ def test_of_eight_processes_that_cut_at_once_only_one_succeeds(tmp_path):
             return load.turns > 3
 
         def find_start(self, turns, load):
-            barrier.wait(100)
+            barrier.wait(600)
             return turns[-2].position
 
     def cut(_):

@@ -32,7 +32,6 @@ def test_requests_of_a_caller_without_engine_are_accepted_and_extend_each_other(
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(900)
 def test_five_thousand_conversations():
     _check_all(play_on_engine, range(10_000, 15_000))
     _check_all(play_without_engine, range(10_000, 12_000))

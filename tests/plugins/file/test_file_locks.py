@@ -52,7 +52,7 @@ def note_failed_attempts(store):
 
 
 def wait_for_attempt(attempts):
-    assert attempts.acquire(timeout=100)
+    assert attempts.acquire(timeout=600)
 
 
 def test_a_writer_waits_until_the_timeout_and_no_longer(store, holder):

@@ -83,7 +83,7 @@ class Mongod:
 
     def kill(self, sign: int = signal.SIGKILL) -> None:
         self.process.send_signal(sign)
-        self.process.wait(100)
+        self.process.wait(600)
 
     def remove(self) -> None:
         if self.process and self.process.poll() is None:

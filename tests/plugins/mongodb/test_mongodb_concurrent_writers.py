@@ -76,7 +76,6 @@ def _run_while(url, harm, *, writers=4):
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(300)
 def test_a_primary_killed_under_load_loses_nothing_and_writers_carry_on():
     with replica_set(3) as servers:
         url = f"mongodb://{','.join(server.address for server in servers)}/app?replicaSet=rs0"
@@ -101,7 +100,6 @@ def test_a_primary_killed_under_load_loses_nothing_and_writers_carry_on():
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(300)
 def test_a_server_alone_killed_under_load_loses_nothing():
     with standalone() as server:
         url = f"mongodb://{server.address}/app"
@@ -120,7 +118,6 @@ def test_a_server_alone_killed_under_load_loses_nothing():
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(300)
 def test_a_conversation_of_two_hundred_megabytes(store, database):
     head = fill_store(store, 100, size=2_000_000, key=KEY)
     head = fill_store(store, 20, size=500, key=KEY, head=head)

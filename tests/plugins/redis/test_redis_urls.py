@@ -240,7 +240,7 @@ class CountingLock:
 
     def wait_for_requests(self, count: int) -> None:
         for _ in range(count):
-            assert self._requests.acquire(timeout=100)
+            assert self._requests.acquire(timeout=600)
 
 
 def test_threads_that_wait_for_a_cluster_that_is_not_there_wait_once(prefix):

@@ -94,6 +94,6 @@ class CuttingProxy:
             how, self.cut = self.cut[2], None
             self.cuts += 1
         if how == "hang":
-            self._done.wait(60)
+            self._done.wait(600)
         if how == "reset":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -42,7 +42,7 @@ def test_threads_and_processes_on_one_conversation(server, client, bucket, store
         thread.start()
     for thread in threads:
         thread.join()
-    assert [writer.wait(100) for writer in writers] == [0] * process_count
+    assert [writer.wait(600) for writer in writers] == [0] * process_count
     found = bodies(store)
     names = [f"thread{at}" for at in range(thread_count)] + [f"process{at}" for at in range(process_count)]
     due = {f"{name} {at}" for name in names for at in range(4)}

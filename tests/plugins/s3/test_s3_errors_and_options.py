@@ -58,7 +58,7 @@ def rclone(tmp_path_factory):
         time.sleep(0.05)
     yield f"http://127.0.0.1:{port}"
     process.terminate()
-    process.wait(100)
+    process.wait(600)
 
 
 def test_a_service_that_ignores_conditions_is_refused(rclone):

@@ -24,8 +24,6 @@ from chathistory.testing.contract.tricky_names import NAMES, NEIGHBOURS
 from chathistory.testing.guarantees import GUARANTEES
 
 pytest_plugins = ["pytester"]
-pytestmark = pytest.mark.timeout(900)  # only against hanging
-
 ATTEMPTS = 10
 ONLY_ATOMIC = "kept: atomic; this is not a certificate, since the other guarantees were not tested"
 HOOKS = "--hooks=stores_caught_by_certify:hooks"

@@ -6,8 +6,6 @@ import re
 
 import pytest
 
-pytestmark = pytest.mark.timeout(900)  # only against hanging
-
 
 @pytest.fixture(autouse=True)
 def _template(plugin):

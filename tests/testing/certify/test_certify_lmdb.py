@@ -7,8 +7,6 @@ from chathistory_lmdb import LMDBStore, _hash, _record
 
 from chathistory.testing import HistoryStoreContract
 
-pytestmark = pytest.mark.timeout(300)  # a run of the kit is hundreds of tests, and a machine may be busy
-
 
 class TestLMDB(HistoryStoreContract):
     @pytest.fixture

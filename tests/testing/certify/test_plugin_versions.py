@@ -8,8 +8,6 @@ import pytest
 
 from chathistory import __version__
 
-pytestmark = pytest.mark.timeout(300)  # a run of the kit is hundreds of tests, and a machine may be busy
-
 HEAD = "from chathistory import hookimpl\nfrom chathistory_template import TemplateStore\n"
 
 OLDER = """

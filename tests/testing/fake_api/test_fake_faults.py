@@ -132,8 +132,8 @@ def test_a_paused_stream_waits_for_the_test(connect):
     two = threading.Event()
     reader = threading.Thread(target=read)
     reader.start()
-    assert paused.reached.wait(100)
-    assert two.wait(100)
+    assert paused.reached.wait(600)
+    assert two.wait(600)
     assert seen == ["one ", "two "]
     paused.gate.set()
     reader.join(100)
@@ -147,7 +147,7 @@ def test_a_reply_can_pause_at_its_beginning_and_before_its_end(connect, after):
     client = connect(FakeMessagesAPI(paused))
     reader = threading.Thread(target=lambda: outcome.append(broken(client)))
     reader.start()
-    assert paused.reached.wait(100)
+    assert paused.reached.wait(600)
     assert not outcome
     paused.gate.set()
     reader.join(100)
@@ -160,7 +160,7 @@ def test_a_message_that_does_not_stream_is_paused_too(connect):
     client = connect(FakeMessagesAPI(paused))
     asker = threading.Thread(target=lambda: outcome.append(client.messages.create(**ASK)))
     asker.start()
-    assert paused.reached.wait(100)
+    assert paused.reached.wait(600)
     assert not outcome
     paused.gate.set()
     asker.join(100)
@@ -191,7 +191,7 @@ def test_a_server_that_stops_gives_up_what_it_holds():
             here = client.with_options(base_url=url)
             reader = threading.Thread(target=lambda: outcome.append(broken(here)))
             reader.start()
-            assert paused.reached.wait(100)
+            assert paused.reached.wait(600)
         reader.join(100)
     assert type(outcome[0][1]) is httpx2.RemoteProtocolError
 
