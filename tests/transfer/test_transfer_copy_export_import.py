@@ -14,6 +14,7 @@ import pytest
 from chathistory_memory import MemoryStore
 from entry_factory import make_entry
 from faulty_stores import (
+    DamagedStore,
     FaultyStore,
     all_unless_named,
     chat_on,
@@ -302,6 +303,17 @@ def test_damaged_conversations_are_reported_and_the_others_copied(source, target
     for kind in ("jsonl", "markdown"):
         report = History(damaged).export_to(out, format=kind, all_scopes=True)
         assert (report.conversations, list(report.failed), report.complete) == (4, [Key("b", "c1")], False)
+
+
+def test_a_damaged_copy_in_the_target_is_kept_unless_replace_is_given(source):
+    target, key = DamagedStore(), Key("b", "c1")
+    copy(source, target)
+    target.damage_head(key)
+    report = copy(source, target)
+    assert (report.same, list(report.failed)) == (4, [key])
+    report = copy(source, target, replace=True)
+    assert (report.same, report.copied, report.complete) == (4, 1, True)
+    assert read_all(target) == read_all(source)
 
 
 def test_several_conversations_are_copied_at_the_same_time(source):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import types
 
 import anthropic
 import httpx2
@@ -18,7 +20,8 @@ from patient_clients import open_client
 from rule_examples import MODEL, call, text, user
 
 from chathistory.testing import FakeMessagesAPI
-from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Failure, Paused, Reset
+from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Failure, Paused, Reset, http_server
+from chathistory.testing.fake_api import __main__ as program
 
 ASK = {"model": MODEL, "max_tokens": 100, "messages": [user("Hello")]}
 WORDS = "one two three four"
@@ -308,6 +311,53 @@ def test_the_command_prints_the_url_and_serves_until_interrupted():
             assert client.messages.create(**ASK).content[0].text.startswith("[fake reply, no model] You said: Hello")
             assert interrupt(process) == 0
         assert process.stderr.read() == b""
+
+
+def test_the_command_stops_serving_when_it_is_interrupted(monkeypatch, capsys):
+    answers = []
+
+    class Waiting:
+        def wait(self):
+            url = capsys.readouterr().out.strip()
+            with anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
+                answers.append(client.messages.create(**ASK).content[0].text)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "threading", types.SimpleNamespace(Event=Waiting))
+    program.main(["--port", "0"])
+    assert answers[0].startswith("[fake reply, no model] You said: Hello")
+
+
+def test_an_error_of_the_fake_itself_is_printed(monkeypatch, capsys):
+    def fail(*_):
+        raise ZeroDivisionError("a fault of the fake")
+
+    monkeypatch.setattr(FakeMessagesAPI, "answer", fail)
+    with (
+        FakeMessagesAPI().serve() as url,
+        anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client,
+        pytest.raises(anthropic.APIConnectionError),
+    ):
+        client.messages.create(**ASK)
+    assert "ZeroDivisionError: a fault of the fake" in capsys.readouterr().err
+
+
+def test_of_a_body_that_is_too_large_only_the_beginning_is_kept(monkeypatch):
+    monkeypatch.setattr(http_server, "LARGEST", 10)
+    monkeypatch.setattr(http_server, "_PIECE", 4)
+    answer, sizes = FakeMessagesAPI.answer, []
+
+    def note_size(self, method, path, headers, body):
+        sizes.append((int({name.lower(): text for name, text in headers.items()}["content-length"]), len(body)))
+        return answer(self, method, path, headers, json.dumps(body_of_ask).encode())
+
+    body_of_ask = {"model": ASK["model"], "max_tokens": 9, "messages": ASK["messages"]}
+    monkeypatch.setattr(FakeMessagesAPI, "answer", note_size)
+    with FakeMessagesAPI().serve() as url, anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
+        for _ in range(2):  # the connection stays usable
+            assert client.messages.create(**ASK).content
+    assert [kept for _, kept in sizes] == [12, 12]
+    assert min(sent for sent, _ in sizes) > 12
 
 
 def test_text_is_content_too():
