@@ -28,16 +28,16 @@ test:
 	$(TIMED) $(MAKE) --no-print-directory check test-main
 
 test-main: $(VENV)/test-ready
-	$(PYTEST) -m "not stress and not repeated"
+	$(PYTEST) -m "not stress and not wide"
 
 test-wide:
 	$(TIMED) $(MAKE) --no-print-directory coverage wide test-lowest
 
 coverage: $(VENV)/test-ready
-	$(PYTEST) --cov -m "not stress and not repeated" --ignore tests/plugins
+	$(PYTEST) --cov -m "not stress and not wide" --ignore tests/plugins
 
 wide: $(VENV)/test-ready
-	$(PYTEST) -m "repeated and not stress"
+	$(PYTEST) -m "wide and not stress"
 
 quick: $(VENV)/test-ready
 	$(TIMED) $(MAKE) --no-print-directory -j 2 lint types unit
@@ -53,7 +53,7 @@ types: $(VENV)/test-ready
 	$(BIN)/basedpyright
 
 unit: $(VENV)/test-ready
-	$(BIN)/pytest -q -m "not stress and not repeated" tests/messages tests/view tests/storage
+	$(BIN)/pytest -q -m "not stress and not wide" tests/messages tests/view tests/storage
 
 all: format test
 
@@ -73,7 +73,7 @@ LOWEST_TESTS := tests/messages tests/log tests/storage tests/config tests/cli te
 	tests/test_conversation.py tests/test_history.py tests/test_aio.py tests/plugins/*/test_*_contract.py
 
 test-lowest: $(LOWEST)/ready
-	$(LOWEST)/bin/pytest -m "not stress and not repeated" -n 2 --dist loadfile $(LOWEST_TESTS)
+	$(LOWEST)/bin/pytest -m "not stress and not wide" -n 2 --dist loadfile $(LOWEST_TESTS)
 
 docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict

@@ -15,7 +15,7 @@ from benchmarks.report import comparison, markdown
 from benchmarks.timing import RAW, At, Figure, Run, make_figures, measure_alternately, median_and_quartiles
 from benchmarks.workloads import _count_harm
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 ROOT = Path(__file__).parents[2]
 OURS = [(backend, name) for backend, names in BACKENDS.items() for name in names[:3]]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.campaigns import kills
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 WHOLE = [(0, 0, 1), (1, 0, 2), (1, 1, 2), (2, 0, 1)]
 

@@ -16,7 +16,7 @@ from s3_server import CREDENTIALS, serving
 
 from chathistory.testing import FakeMessagesAPI
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 PROGRAM = Path(__file__).with_name("config_program.py")
 CONFIGURATION = """

@@ -13,7 +13,7 @@ from forked_programs import ForkServer
 
 from chathistory.testing import FakeMessagesAPI
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

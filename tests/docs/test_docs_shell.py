@@ -14,7 +14,7 @@ from docs_shell import CONSOLE, Command, Shell, commands_of, is_as_shown
 from chathistory import History, open_store
 from chathistory.testing import FakeMessagesAPI
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}

@@ -24,7 +24,7 @@ from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Cut, Drop, Failure, Paused
 from chathistory.testing.fake_api.reply_queue import echo
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
 FILES = dict(re.findall(r'^```\w+ title="([\w.]+)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL))

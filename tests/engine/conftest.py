@@ -15,11 +15,11 @@ from chathistory.testing import FakeMessagesAPI
 MODEL = "claude-sonnet-5-5"
 
 
-@pytest.fixture(params=["memory", pytest.param("file", marks=pytest.mark.repeated)])
+@pytest.fixture(params=["memory", pytest.param("file", marks=pytest.mark.wide)])
 def store_url(request, tmp_path) -> str:
     """Return the URL of a new store.
 
-    The engine does the same on every backend (tests/plugins has a scenario on each), so files are for the repeated
+    The engine does the same on every backend (tests/plugins has a scenario on each), so files are for the wide
     tests, except where test files override this fixture.
     """
     return f"memory:{uuid4().hex}" if request.param == "memory" else f"file:{tmp_path}/store"

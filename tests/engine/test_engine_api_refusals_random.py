@@ -21,7 +21,7 @@ from chathistory.errors import InvalidInput, TurnError
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 MODEL = "claude-sonnet-5-5"
 TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("shot", "weather")]

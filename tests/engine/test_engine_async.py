@@ -193,7 +193,7 @@ def test_cancelling_after_each_step_leaves_no_open_turn(run_engine, monkeypatch,
     assert seen[-1] == ("message", "message")
 
 
-@pytest.mark.repeated
+@pytest.mark.wide
 @pytest.mark.parametrize("streaming", [False, True])
 def test_cancelling_at_any_moment_leaves_no_open_turn(run_engine, streaming):
     """Cancel after different times, while steps run in threads. What is seen may differ, and is always sound."""

@@ -15,7 +15,7 @@ from chathistory import ChatEngine, History, open_store
 from chathistory.log.process import this_process
 from chathistory.testing import FakeMessagesAPI
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 MODEL = "claude-sonnet-5-5"
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}

@@ -22,7 +22,7 @@ from chathistory.errors import ChatHistoryError, InvalidInput, OrphanedReply, St
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Raw, Reply
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 MODEL = "claude-sonnet-5-5"
 SEND, STREAM, TOOLS = range(3)

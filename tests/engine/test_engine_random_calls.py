@@ -8,7 +8,7 @@ import pytest
 from chathistory_memory import MemoryStore
 from random_engine_run import EngineRun
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 CASES = int(os.environ.get("CHATHISTORY_ENGINE_CASES", "60"))
 PARTS = 20

@@ -367,7 +367,7 @@ def test_damage_is_repaired_at_any_place(store, chat, damage_records, places):
     assert reopen(store, chat).info().title == "T"
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.repeated) for seed in range(3, 12))])
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.wide) for seed in range(3, 12))])
 def test_any_damage_is_repaired(store, chat, seed):
     """This includes damage of the repair itself."""
     choose = random.Random(seed)
@@ -387,7 +387,7 @@ def test_any_damage_is_repaired(store, chat, seed):
         chat.log.refresh()
 
 
-@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 150), marks=pytest.mark.repeated)])
+@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 150), marks=pytest.mark.wide)])
 def test_repair_in_chunks_gives_the_same_as_in_one(seeds, monkeypatch):
     """A conversation that is read in chunks is repaired in the same way as one that is read at once."""
     for seed in seeds:

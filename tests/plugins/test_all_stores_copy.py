@@ -14,7 +14,7 @@ from sample_conversations import SCOPES, fill_store, order, user, whole
 
 from chathistory import History, Key, open_store
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 RING = ("memory", "file", "redis", "mongodb", "s3", "file")
 COPIER = Path(__file__).with_name("copying_process.py")

@@ -19,7 +19,7 @@ from chathistory import Entry, History, Key, Revision, ViewRepair, open_store
 from chathistory.errors import ChatHistoryError
 from chathistory.log.entry import encode
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 SCOPE = "ada"
 COUNT = 12

@@ -76,7 +76,7 @@ def test_s3_reads_its_golden_store(golden, corpus):
         assert_equal(dict(describe_store(store, ("lines_sha256", "info", "messages"))), corpus)
 
 
-@pytest.mark.repeated
+@pytest.mark.wide
 def test_s3_reads_all_of_its_golden_store(golden, corpus):
     with golden("s3") as store:
         assert_equal(dict(describe_store(store)), corpus)
@@ -167,9 +167,7 @@ def test_golden_conversations_can_be_continued(golden, corpus, small_sizes, back
         assert history.check(all_scopes=True).complete
 
 
-@pytest.mark.parametrize(
-    "backend", ["memory", "file", "redis", "mongodb", pytest.param("s3", marks=pytest.mark.repeated)]
-)
+@pytest.mark.parametrize("backend", ["memory", "file", "redis", "mongodb", pytest.param("s3", marks=pytest.mark.wide)])
 def test_golden_conversations_are_copied_and_exported_unchanged(golden, corpus, new, backend):
     """From each backend to a store in memory and to a file, and from the file to each backend."""
     expected, exported = expected_conversations(corpus), split_export((corpus / "export.jsonl").read_bytes())

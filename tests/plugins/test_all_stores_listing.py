@@ -10,7 +10,7 @@ from sample_conversations import said, user
 from chathistory import History, open_store
 from chathistory.errors import InvalidInput
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BACKENDS = ("memory", "file", "redis", "mongodb", "s3")

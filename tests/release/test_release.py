@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import release
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 PYTHONS = ("3.11", "3.12", "3.13")
 

@@ -1,4 +1,4 @@
-"""Tests with examples that Hypothesis draws: a few with every run of the tests, many with the repeated ones."""
+"""Tests with examples that Hypothesis draws: a few with every run of the tests, many in the wide tier."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["draw_examples"]
 
 
 def draw_examples(few: int, many: int, *strategies: SearchStrategy) -> Callable[[Callable], Callable]:
-    """Return a decorator that runs a test with a few examples, and again with many of them, marked `repeated`."""
+    """Return a decorator that runs a test with a few examples, and again with many of them, marked `wide`."""
 
     def decorate(check):
-        @pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.repeated)])
+        @pytest.mark.parametrize("examples", [few, pytest.param(many, marks=pytest.mark.wide)])
         def run_test(examples):
             settings(max_examples=examples, deadline=None)(given(*strategies)(check))()
 

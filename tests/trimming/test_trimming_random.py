@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from random_conversation import STEP_WEIGHTS, RandomConversation, run_random_conversation
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 
 @pytest.mark.parametrize("part", range(4))

@@ -26,7 +26,7 @@ from chathistory.trimming import LastTurns
 from chathistory.trimming.context_editing import CompactionBlocks
 from chathistory.view import build_view
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("look", "count")]
 TOOLS.append({"type": "web_search_20250305", "name": "web_search"})

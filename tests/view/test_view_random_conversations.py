@@ -10,7 +10,7 @@ from random_conversations import Name, Retry, Rewind, Say, make_plan, play_on_en
 
 from chathistory import open_store
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 PART = 50
 

@@ -14,7 +14,7 @@ from view_cases import DOCUMENT, MARK, THOUGHT, S, U, call, found, result, searc
 from chathistory import open_store
 from chathistory.errors import ConversationNotFound, InvalidInput
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 WORDS = st.sampled_from(["a", "b", "", "  ", "\ud800"])
 PAST = st.integers(0, 3)  # one of the last ids

@@ -19,7 +19,7 @@ from chathistory.trimming import (
     TokenBudget,
 )
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 POLICIES = {
     "keep all": {"trimming": KeepAll()},

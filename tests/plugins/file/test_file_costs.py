@@ -10,7 +10,7 @@ from platforms import needs_linux
 
 from chathistory import Key
 
-pytestmark = [pytest.mark.repeated, needs_linux]
+pytestmark = [pytest.mark.wide, needs_linux]
 
 COUNTED = ("open", "write", "pread", "read", "fdatasync", "fsync", "rename", "unlink", "ftruncate", "utime", "scandir")
 

@@ -40,7 +40,7 @@ def _places(whole):
 
 @pytest.mark.parametrize(
     "change",
-    ["by turns", pytest.param("a byte", marks=pytest.mark.repeated), pytest.param("a bit", marks=pytest.mark.repeated)],
+    ["by turns", pytest.param("a byte", marks=pytest.mark.wide), pytest.param("a bit", marks=pytest.mark.wide)],
 )
 def test_no_changed_byte_is_passed_over(store, change):
     """One change of each byte: a flipped bit, or another byte. No reader reads a commit that is not the last one."""
@@ -68,7 +68,7 @@ def test_no_changed_byte_is_passed_over(store, change):
     assert wrong == []
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(at, marks=pytest.mark.repeated) for at in range(3, 16))])
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(at, marks=pytest.mark.wide) for at in range(3, 16))])
 def test_whatever_is_damaged_what_is_sound_can_be_read_or_repaired(seed):
     counts = Counter()
     file_random_damage.run(1_000_000 + seed, counts, cases=10)
@@ -84,7 +84,7 @@ def test_four_thousand_damages():
     assert counts["all"] == 4000
 
 
-@pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.repeated), 3, 300])
+@pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.wide), 3, 300])
 @pytest.mark.parametrize("place", ["first", "second", "middle", "last but one", "last"])
 def test_one_damaged_line_costs_one_record(store, batch, place):
     count = 12 if batch < 300 else 900

@@ -153,7 +153,7 @@ def test_no_loss_of_power_takes_what_was_acknowledged(tmp_path):
     assert min(counts.values()) > 2
 
 
-@pytest.mark.repeated
+@pytest.mark.wide
 @pytest.mark.usefixtures("quick")
 def test_two_hundred_losses_of_power_take_nothing_that_was_acknowledged(tmp_path):
     counts = sum((simulate(seed, tmp_path) for seed in range(25)), Counter())
@@ -225,7 +225,7 @@ def test_the_end_is_cut_off_durably_before_anything_is_written_there(store, monk
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(at, marks=pytest.mark.repeated) for at in range(3, 12))])
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(at, marks=pytest.mark.wide) for at in range(3, 12))])
 def test_a_disk_that_shows_what_was_there_before(tmp_path, seed):
     """No file system with ordered data and journal does this. Acknowledged data are there, perhaps after a repair."""
     dice = random.Random(seed)

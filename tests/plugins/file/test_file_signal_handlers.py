@@ -131,7 +131,7 @@ IN_EVERY_RUN = {"append", "forget"}
 
 @pytest.mark.usefixtures("no_sync")
 @pytest.mark.parametrize(
-    "call", [pytest.param(call, marks=[] if call in IN_EVERY_RUN else pytest.mark.repeated) for call in CALLS]
+    "call", [pytest.param(call, marks=[] if call in IN_EVERY_RUN else pytest.mark.wide) for call in CALLS]
 )
 def test_at_every_line(tmp_path, call):
     with FileStore(tmp_path / "h", lock_timeout=0.3) as store:

@@ -137,7 +137,7 @@ STARTS = [0, *(IN_A_LINE + len(before) for before in ("", "[", '{"a":', '{"a":['
 """Where the line begins, and where the imitation begins in it."""
 
 
-@pytest.mark.parametrize("places", [STARTS, pytest.param(range(60), marks=pytest.mark.repeated)], ids=["starts", "all"])
+@pytest.mark.parametrize("places", [STARTS, pytest.param(range(60), marks=pytest.mark.wide)], ids=["starts", "all"])
 def test_a_body_that_imitates_a_line_is_not_believed(store, places):
     first = fill_store(store, ["first"])
     for body in _imitations(store, places):

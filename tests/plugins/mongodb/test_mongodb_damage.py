@@ -23,7 +23,7 @@ from chathistory import Head, Key
 from chathistory.errors import ChatHistoryError, CorruptRecord, StoreRejected
 from chathistory.testing.contract.samples import append_lines, create_conversation, make_lines
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 KEY = Key("default", "conversation")
 NAME = {"s": KEY.scope, "i": KEY.id}

@@ -48,7 +48,7 @@ REJECTED = (13, 18, 8000, 10334, 14031, 121, 2)
         *(("append", code) for code in (*UNAVAILABLE, *REJECTED)),
         *((doing, code) for doing in ("read", "heads", "forget", "delete") for code in (UNAVAILABLE[0], REJECTED[0])),
         *(
-            pytest.param(doing, code, marks=pytest.mark.repeated)
+            pytest.param(doing, code, marks=pytest.mark.wide)
             for doing in ("read", "heads", "forget", "delete")
             for code in (*UNAVAILABLE[1:], *REJECTED[1:])
         ),

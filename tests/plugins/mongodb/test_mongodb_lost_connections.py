@@ -14,7 +14,7 @@ from chathistory import open_store
 from chathistory.errors import StoreUnavailable
 from chathistory.log.commit import commit
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 LARGE = 3_000_000  # a body in two pieces
 SECOND = revision()

@@ -13,7 +13,7 @@ from chathistory.testing.contract.every_method import CALLS, catch_error, check_
 from chathistory.testing.contract.samples import KEY, MARKER, create_conversation, make_revision
 from tests.campaigns.broken_connections import run
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 MORE = {
     "scan_keys": lambda store: list(store.scan_keys()),

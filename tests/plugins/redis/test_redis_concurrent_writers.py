@@ -57,7 +57,7 @@ def _messages(store) -> list[_Message]:
     return found
 
 
-@pytest.mark.parametrize("where", ["valkey", pytest.param("cluster", marks=pytest.mark.repeated)])
+@pytest.mark.parametrize("where", ["valkey", pytest.param("cluster", marks=pytest.mark.wide)])
 def test_threads_and_processes(request, where, prefix):
     url = f"{request.getfixturevalue(where).url}?prefix={prefix}"
     race(url, threads=4, by_thread=5, processes=2, by_process=8)

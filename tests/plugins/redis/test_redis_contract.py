@@ -129,7 +129,7 @@ class TestClusterBySlots(OnCluster, Listing, Deleting, DamagedHeads, CompleteWal
     """
 
 
-@pytest.mark.repeated
+@pytest.mark.wide
 class TestCluster(OnCluster, HistoryStoreContract):
     """The whole contract."""
 

@@ -24,7 +24,7 @@ from chathistory.storage.values import Head, Revision
 from chathistory.testing.contract.every_method import catch_error
 from chathistory.testing.contract.samples import KEY, append_lines, create_conversation, make_lines
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 COUNT = 9
 OTHERS = [Key(KEY.scope, f"other {number}") for number in range(5)]

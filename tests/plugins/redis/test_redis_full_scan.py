@@ -38,7 +38,7 @@ def names_of(client, prefix: str) -> list[bytes]:
     return list(client.scan_iter(f"{prefix}*", count=1000))
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.repeated) for seed in range(1, 4))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.wide) for seed in range(1, 4))])
 @pytest.mark.parametrize("where", ["valkey", "cluster"])
 def test_what_an_evicting_server_leaves_is_found_and_erased(request, where, seed, prefix):
     """Any key may go: an index, a set of scopes, a conversation."""
@@ -61,7 +61,7 @@ def test_what_an_evicting_server_leaves_is_found_and_erased(request, where, seed
         assert {key.scope for key in store.scan_keys()} <= {"one", "three"}
 
 
-@pytest.mark.parametrize("where", ["one server", pytest.param("a cluster", marks=pytest.mark.repeated)])
+@pytest.mark.parametrize("where", ["one server", pytest.param("a cluster", marks=pytest.mark.wide)])
 def test_a_server_that_really_evicts(where, prefix):
     options = ("--maxmemory-policy", "allkeys-random")
     with ended(Server(*options) if where == "one server" else Cluster(options=options)) as place:

@@ -22,7 +22,7 @@ MAIN = {
 }
 """Tests of the contract with many requests: the ends of the names of the parameters that stay in the main tier.
 
-The others run with the tests marked `repeated`. Each parameter that stays takes another path through the store, such as
+The others run with the tests marked `wide`. Each parameter that stays takes another path through the store, such as
 records in the head and in segments; one instance in many threads is in the main tier with the other races.
 """
 
@@ -32,9 +32,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         kept = MAIN.get(getattr(item, "originalname", None))
         if kept and "test_s3_contract" in item.nodeid and not item.callspec.id.endswith(kept):
-            item.add_marker(pytest.mark.repeated)
+            item.add_marker(pytest.mark.wide)
         if "TestExactListing::test_heads_and_keys_list_250_conversations" in item.nodeid:
-            item.add_marker(pytest.mark.repeated)  # a page of a long listing is in test_s3_costs
+            item.add_marker(pytest.mark.wide)  # a page of a long listing is in test_s3_costs
 
 
 @pytest.fixture(scope="session")

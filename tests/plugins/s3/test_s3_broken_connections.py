@@ -25,7 +25,7 @@ from chathistory import Key, open_store
 from chathistory.errors import CorruptRecord, StoreUnavailable
 from chathistory.storage.values import Head
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 SIZE = 10_000
 _numbers = itertools.count()

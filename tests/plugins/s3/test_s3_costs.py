@@ -66,7 +66,7 @@ def test_a_look_at_the_head_is_one_request_and_warms_the_append(server, client, 
     ("count", "size"),
     [
         (250, 1500),
-        *(pytest.param(*each, marks=pytest.mark.repeated) for each in ((600, 300), (1000, 1500), (400, 6000))),
+        *(pytest.param(*each, marks=pytest.mark.wide) for each in ((600, 300), (1000, 1500), (400, 6000))),
     ],
 )
 def test_many_appends(server, store, count, size):
@@ -169,7 +169,7 @@ def test_many_with_one_time_are_ordered_by_their_ids(client, bucket, recency):
         assert walked == heads[::-1]
 
 
-@pytest.mark.parametrize("spills", [10_000, pytest.param(100_000, marks=pytest.mark.repeated)])
+@pytest.mark.parametrize("spills", [10_000, pytest.param(100_000, marks=pytest.mark.wide)])
 @pytest.mark.parametrize("size", [64_000, 120_000, 900_000])
 def test_segments_stay_few(size, spills):
     """A conversation of many spills names few segments, in few bytes, and moves each record few times."""

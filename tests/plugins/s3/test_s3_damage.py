@@ -26,7 +26,7 @@ from chathistory.errors import Conflict, CorruptRecord, StoreRejected, Unsupport
 from chathistory.storage.abilities import HeadRecovery
 from chathistory.storage.values import Damaged, Head, ReadResult
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 SCOPE = "scope"
 TYPED = (CorruptRecord, UnsupportedRecord, Conflict)

@@ -28,7 +28,7 @@ from chathistory import open_store
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.log.commit import commit
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 SIZE = 10_000  # 13 of them fill the head's object
 

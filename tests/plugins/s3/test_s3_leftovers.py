@@ -23,7 +23,7 @@ from test_s3_failed_requests import CASES, SIZE
 from chathistory import Key
 from chathistory.errors import Conflict, CorruptRecord, StoreRejected
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 SECRET = '"text": "line'
 """A text in every record that these tests store."""

@@ -32,7 +32,7 @@ from chathistory.cli.app import run
 from chathistory.errors import Conflict, CorruptRecord
 from chathistory.storage.values import Head
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 SIZE = 10_000
 HEAD = "history/c/scope/conversation"

@@ -10,7 +10,7 @@ from s3_service_quirks import QUIRKS, REVIVES
 from chathistory import Key, open_store
 from chathistory.errors import Conflict, StoreRejected, StoreUnavailable
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 REFUSED = {
     "PUT ignores If-None-Match": "ignores the condition of a PUT with If-None-Match",

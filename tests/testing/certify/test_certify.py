@@ -34,7 +34,7 @@ def _template(plugin):
     plugin("template", "chathistory_template")
 
 
-@pytest.mark.repeated
+@pytest.mark.wide
 @pytest.mark.parametrize("scheme", CAUGHT)
 def test_a_store_that_only_processes_show_to_be_wrong(plugin, run_certify, scheme):
     plugin(scheme, "stores_caught_by_certify")
@@ -51,7 +51,7 @@ def test_a_store_that_only_processes_show_to_be_wrong(plugin, run_certify, schem
     assert any(words in text for name, text in seen.items() if name.startswith(test)), seen
 
 
-@pytest.mark.repeated
+@pytest.mark.wide
 def test_the_base_of_them_is_right(run_certify):
     numbers = sorted({number for number, _, _ in CAUGHT.values()})
     done = run_certify("template:./history.db", *[f"--only={number}" for number in numbers], HOOKS)

@@ -32,7 +32,7 @@ def test_json_is_all_that_it_prints_and_its_pytest_is_not_that_of_the_caller(com
     assert (done.data["passed"], done.data["complete"]) == (True, False)
 
 
-@pytest.mark.repeated
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -15,7 +15,7 @@ from count_code_lines import lines_of_code
 
 ROOT = Path(__file__).parents[3]
 TEMPLATE = ROOT / "plugins" / "template"
-pytestmark = pytest.mark.repeated  # it builds, and installs from an index
+pytestmark = pytest.mark.wide  # it builds, and installs from an index
 
 
 def run(*words, cwd, code=0):

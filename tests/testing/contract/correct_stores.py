@@ -88,13 +88,13 @@ def find_text_in(data, text):
 
 
 def run_first(*themes):
-    """Return a decorator of a test class: inherited tests of all other themes of the contract are marked `repeated`."""
+    """Return a decorator of a test class: inherited tests of all other themes of the contract are marked `wide`."""
     names = {name for theme in themes for name in vars(theme)}
 
     def mark_others(cls):
         for name in dir(cls):
             if name.startswith("test_") and name not in names and name not in vars(cls):
-                setattr(cls, name, pytest.mark.repeated(_wrap_test(getattr(cls, name))))
+                setattr(cls, name, pytest.mark.wide(_wrap_test(getattr(cls, name))))
         return cls
 
     return mark_others

@@ -1,7 +1,7 @@
 """The memory backend keeps the contract, and so do correct stores of less usual kinds, and a database.
 
 `memory:` runs the whole contract each time. The other stores run what they alone can break; all the rest of the
-contract runs on them with the repeated tests.
+contract runs on them in the wide tier.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TestPrivate(HistoryStoreContract):
         return find_text_in(self.opened._data, text)
 
 
-@pytest.mark.repeated
+@pytest.mark.wide
 class TestDuck(HistoryStoreContract):
     """A store without the base class. `TestWrapped` runs on one too."""
 

@@ -13,7 +13,7 @@ from chathistory.testing import HistoryStoreContract
 from chathistory.testing.contract.every_method import catch_error
 from chathistory.testing.guarantees import GUARANTEES, guarantee_of
 
-pytestmark = pytest.mark.repeated
+pytestmark = pytest.mark.wide
 
 pytest_plugins = ("pytester",)
 
