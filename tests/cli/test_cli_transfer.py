@@ -327,7 +327,7 @@ def test_prune_shows_in_a_dry_run_what_would_go(run, filled):
 def test_prune_in_a_terminal_asks_when_it_has_shown_what_will_go(terminal, filled, run):
     words = ("prune", "--count", "4", "--ttl", "1d", "--age", "2w", "--store", filled)
     screen = terminal(*words)
-    screen.expect("WHY", "c0", "just now", "too many", "Remove 1 conversation permanently? [y/N]")
+    screen.expect("WHY", "c0", "too many", "Remove 1 conversation permanently? [y/N]")
     screen.type("n\r")
     assert screen.end() == ExitCode.INTERRUPTED
     assert len(ids(run("list", "--store", filled))) == 5
