@@ -37,11 +37,13 @@ def wheels(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheels, tmp_path_factory):
-    """The commands of an environment that has both wheels, pytest, and what they need."""
+    """The commands of an environment that has both wheels, the extra for the command, pytest, and what they need."""
     folder = tmp_path_factory.mktemp("empty")
     run(sys.executable, "-m", "venv", folder, cwd=folder)
     [commands] = [found.parent for found in folder.glob("*/python")] or [folder / "Scripts"]
-    run(commands / "python", "-m", "pip", "install", "--quiet", *wheels, "pytest", cwd=folder)
+    library, template = wheels
+    packages = (f"{library}[cli]", template, "pytest")
+    run(commands / "python", "-m", "pip", "install", "--quiet", *packages, cwd=folder)
     return commands
 
 
@@ -74,6 +76,7 @@ def test_it_holds_a_chat(installed, tmp_path):
 
 
 def test_it_is_certified_by_its_url(installed, fast_folder):
+    shutil.copytree(TEMPLATE / "tests", fast_folder / "tests")
     shutil.copy(TEMPLATE / "pyproject.toml", fast_folder)
     options = [f"--chathistory-only={number}" for number in (3, 4, 10)]
     options += ["--chathistory-url=template:./history.db", "--chathistory-report=report.json"]
