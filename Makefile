@@ -1,7 +1,7 @@
 # make chat     talk to Claude in the terminal; run it again to continue
 # make quick    style, types and unit tests; within a minute
 # make test     what CI runs first: style, types, and every behaviour once, on real stores
-# make test-wide   what CI runs next: coverage, more inputs, odd configurations, the lowest versions
+# make test-wide   what CI runs next: coverage, more inputs, wrappers and odd configurations
 # make all      format, then `make test`; before you commit
 # make stress   long campaigns: kills, races and big data; several minutes
 # make test-lowest   the core, the engine and the contract with the lowest versions of the dependencies
@@ -31,7 +31,7 @@ test-main: $(VENV)/test-ready
 	$(PYTEST) -m "not stress and not wide"
 
 test-wide:
-	$(TIMED) $(MAKE) --no-print-directory coverage wide test-lowest
+	$(TIMED) $(MAKE) --no-print-directory coverage wide
 
 coverage: $(VENV)/test-ready
 	$(PYTEST) --cov -m "not stress and not wide" --ignore tests/plugins
@@ -53,7 +53,7 @@ types: $(VENV)/test-ready
 	$(BIN)/basedpyright
 
 unit: $(VENV)/test-ready
-	$(BIN)/pytest -q -m "not stress and not wide" tests/messages tests/view tests/storage
+	$(BIN)/pytest -q -m "not stress and not wide" tests/messages tests/view tests/storage tests/config tests/log
 
 all: format test
 
