@@ -21,6 +21,7 @@ import pytest
 from chathistory_memory import MemoryStore
 from entry_factory import make_entry
 from lease_clock import SECOND, wait_until
+from platforms import needs_linux
 from stored_entries import list_entries, list_kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
@@ -557,10 +558,9 @@ store_url, api_url = sys.argv[1:]
 client = anthropic.Anthropic(base_url=api_url, api_key="x", max_retries=0)
 ChatEngine(client, open_store(store_url), model="claude-sonnet-5-5").send("a", "hello")
 """
-linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the data that identifies a process")
 
 
-@linux
+@needs_linux
 @pytest.mark.parametrize("reaped", [True, False])
 def test_a_killed_process_is_not_waited_for(tmp_path, reaped):
     paused = Paused("never seen")
@@ -591,7 +591,7 @@ def test_a_killed_process_is_not_waited_for(tmp_path, reaped):
             paused.gate.set()
 
 
-@linux
+@needs_linux
 def test_a_new_message_says_why_the_old_turn_was_closed(open_again, chat_of):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     status = process._read_status(child.pid)
@@ -606,7 +606,7 @@ def test_a_new_message_says_why_the_old_turn_was_closed(open_again, chat_of):
     assert (closed.turn, closed.data) == ("T", {"reason": "its process ended"})
 
 
-@linux
+@needs_linux
 @pytest.mark.parametrize("field", ["boot", "namespace", "started"])
 def test_a_process_with_an_unknown_field_is_not_known_to_be_gone(field):
     gone = replace(this_process(), pid=find_ended_pid())
@@ -616,7 +616,7 @@ def test_a_process_with_an_unknown_field_is_not_known_to_be_gone(field):
         assert not has_ended(replace(gone, **{field: "another"}))
 
 
-@linux
+@needs_linux
 def test_a_reused_pid_is_another_process():
     own = this_process()
     assert not has_ended(own)
@@ -626,13 +626,13 @@ def test_a_reused_pid_is_another_process():
     assert has_ended(replace(own, pid=os.getppid(), started=parent.started + 1))
 
 
-@linux
+@needs_linux
 @pytest.mark.parametrize("pid", [0, -1, 10**30])
 def test_an_impossible_pid_says_nothing(pid):
     assert not has_ended(replace(this_process(), pid=pid, started=1))
 
 
-@linux
+@needs_linux
 @pytest.mark.parametrize("broken", ["boot_id", "ns", "stat", "self", "all"])
 def test_without_proc_no_process_is_known_to_be_gone(monkeypatch, tmp_path, broken):
     """Use a copy of this process's files in /proc, with one of them missing."""

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import OrderedDict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import pytest
+from platforms import needs_linux
 
 from chathistory.log import lease, process
 from chathistory.log.process import has_ended, this_process
 from chathistory.log.state import Container, OpenTurn
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the data that identifies a process")
 
-
-@linux
+@needs_linux
 def test_a_process_of_another_user_is_looked_up_in_proc(monkeypatch):
     """A signal to it is refused, which shows that it exists."""
 
